@@ -1,0 +1,4 @@
+//! What keeps entries.
+
+pub(crate) mod disk;
+pub(crate) mod memory;

@@ -1,0 +1,329 @@
+//! The controller: PyTorch's `RemoteCache` role. Every operation is counted at two levels and may be sampled.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::{
+    Backend, Cursor, Entry, Error, ErrorKind, Found, Head, Key, Namespace, NoSamples, Operation, Outcome,
+    Page, Put, Result, Sample, SampleHooks, Serde, Stats, Usage, Verified, When,
+};
+
+/// What becomes of a backend's error, after it was counted and sampled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum FailurePolicy {
+    /// The caller gets it, as in PyTorch.
+    #[default]
+    Raise,
+    /// For compile-cache kinds ([`crate::Kind::is_compile_cache`]) a failed get is a miss and a failed put is
+    /// [`PutOutcome::Refused`]; other kinds get the error.
+    Absorb,
+}
+
+/// What a put did, after the failure policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PutOutcome {
+    /// Stored under this version.
+    Stored(crate::Version),
+    /// The precondition did not hold.
+    Unmet,
+    /// Not kept, for this reason, and the policy says that nobody fails over it.
+    Refused(ErrorKind),
+}
+
+/// The controller over one backend. Entries in, entries out; [`RemoteCache`] adds a serde.
+#[derive(Debug)]
+pub struct Cache {
+    backend: Arc<dyn Backend>,
+    stats: Stats,
+    hooks: Arc<dyn SampleHooks>,
+    policy: FailurePolicy,
+}
+
+impl Cache {
+    /// A cache that raises errors and samples nothing.
+    pub fn new(backend: Arc<dyn Backend>) -> Self {
+        Self { backend, stats: Stats::default(), hooks: Arc::new(NoSamples), policy: FailurePolicy::Raise }
+    }
+
+    /// The same with these hooks.
+    #[must_use]
+    pub fn with_hooks(mut self, hooks: Arc<dyn SampleHooks>) -> Self {
+        self.hooks = hooks;
+        self
+    }
+
+    /// The same with this policy.
+    #[must_use]
+    pub fn with_policy(mut self, policy: FailurePolicy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// The counters.
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// The backend, for what needs no counting.
+    pub fn backend(&self) -> &Arc<dyn Backend> {
+        &self.backend
+    }
+
+    /// The entry under `key`.
+    ///
+    /// # Errors
+    /// The backend's, unless the policy absorbs them.
+    pub async fn get(&self, key: &Key) -> Result<Option<Found>> {
+        self.get_many(std::slice::from_ref(key)).await.pop().unwrap_or(Ok(None))
+    }
+
+    /// The entries under `keys`, in order, in one backend operation.
+    pub async fn get_many(&self, keys: &[Key]) -> Vec<Result<Option<Found>>> {
+        self.get_decoded(keys, Ok).await
+    }
+
+    /// As [`Cache::get_many`], with `decode` counted as part of the operation: a hit is a hit only if it decodes.
+    async fn get_decoded<T>(
+        &self,
+        keys: &[Key],
+        decode: impl Fn(Found) -> Result<T>,
+    ) -> Vec<Result<Option<T>>> {
+        let mut samples: Vec<_> = keys.iter().map(|key| self.open_sample(key, Operation::Get)).collect();
+        let answers = self.backend.get_many(keys).await;
+        debug_assert_eq!(answers.len(), keys.len(), "contract 5");
+        keys.iter()
+            .zip(answers)
+            .zip(samples.drain(..))
+            .map(|((key, answer), sample)| {
+                self.stats.count_backend(match &answer {
+                    Ok(Some(_)) => Outcome::Hit,
+                    Ok(None) => Outcome::Miss,
+                    Err(_) => Outcome::Exception,
+                });
+                self.close_get(key, sample, answer, &decode)
+            })
+            .collect()
+    }
+
+    fn close_get<T>(
+        &self,
+        key: &Key,
+        sample: OpenSample,
+        answer: Result<Option<Found>>,
+        decode: impl Fn(Found) -> Result<T>,
+    ) -> Result<Option<T>> {
+        let mut bytes = 0;
+        let mut served = None;
+        let result = answer.and_then(|found| {
+            found
+                .map(|found| {
+                    bytes = found.entry.artifact.len() as u64;
+                    served = Some((found.entry.metadata.compile_ms, found.tier));
+                    decode(found)
+                })
+                .transpose()
+        });
+        let outcome = match &result {
+            Ok(Some(_)) => Outcome::Hit,
+            Ok(None) => Outcome::Miss,
+            Err(_) => Outcome::Exception,
+        };
+        self.stats.count(key.kind(), outcome);
+        if let (Outcome::Hit, Some((compile_ms, tier))) = (outcome, served) {
+            self.stats.add_served(key.kind(), bytes, compile_ms, tier);
+        }
+        self.log_sample(sample, Some(outcome), served.map(|(_, tier)| tier), bytes, result.as_ref().err());
+        match result {
+            Err(error) if self.absorbs(key) => {
+                self.stats.count_absorbed_get(error.kind());
+                Ok(None)
+            }
+            other => other,
+        }
+    }
+
+    /// Stores `entry` under `key` if `when` holds.
+    ///
+    /// # Errors
+    /// The backend's, unless the policy absorbs them.
+    pub async fn put(&self, key: &Key, entry: Entry, when: When) -> Result<PutOutcome> {
+        let sample = self.open_sample(key, Operation::Put);
+        let bytes = entry.artifact.len() as u64;
+        let result = self.backend.put(key, entry, when).await;
+        let outcome = match &result {
+            Ok(Put::Stored(_)) => Some(Outcome::Put),
+            Ok(Put::Unmet) => None,
+            Err(_) => Some(Outcome::Exception),
+        };
+        if let Some(outcome) = outcome {
+            self.stats.count(key.kind(), outcome);
+            self.stats.count_backend(outcome);
+        }
+        if outcome == Some(Outcome::Put) {
+            self.stats.add_received(key.kind(), bytes);
+        }
+        self.log_sample(sample, outcome, None, bytes, result.as_ref().err());
+        match result {
+            Ok(Put::Stored(version)) => Ok(PutOutcome::Stored(version)),
+            Ok(Put::Unmet) => Ok(PutOutcome::Unmet),
+            Err(error) if self.absorbs(key) => {
+                self.stats.count_refused_put(error.kind());
+                Ok(PutOutcome::Refused(error.kind()))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What is known of the entry under `key`. Not counted: it serves `EXISTS`, `TTL` and their like.
+    ///
+    /// # Errors
+    /// The backend's.
+    pub async fn head(&self, key: &Key) -> Result<Option<Head>> {
+        self.backend.head(key).await
+    }
+
+    /// See [`Backend::set_expiry`].
+    ///
+    /// # Errors
+    /// The backend's.
+    pub async fn set_expiry(&self, key: &Key, expires_ms: Option<u64>, when: When) -> Result<Put> {
+        self.backend.set_expiry(key, expires_ms, when).await
+    }
+
+    /// See [`Backend::delete`].
+    ///
+    /// # Errors
+    /// The backend's.
+    pub async fn delete(&self, key: &Key, when: When) -> Result<bool> {
+        self.backend.delete(key, when).await
+    }
+
+    /// See [`Backend::scan`].
+    ///
+    /// # Errors
+    /// The backend's.
+    pub async fn scan(&self, namespace: &Namespace, cursor: Cursor, limit: usize) -> Result<Page> {
+        self.backend.scan(namespace, cursor, limit).await
+    }
+
+    /// See [`Backend::clear`].
+    ///
+    /// # Errors
+    /// The backend's.
+    pub async fn clear(&self, namespace: &Namespace) -> Result<u64> {
+        self.backend.clear(namespace).await
+    }
+
+    /// See [`Backend::usage`].
+    ///
+    /// # Errors
+    /// The backend's.
+    pub async fn usage(&self, namespace: Option<&Namespace>) -> Result<Usage> {
+        self.backend.usage(namespace).await
+    }
+
+    /// Counts a put that was refused before it reached the backend (too large, past its deadline), and says what to
+    /// tell the client: `Ok` with the refusal where the policy absorbs it.
+    ///
+    /// # Errors
+    /// `error` itself, where the policy does not absorb it.
+    pub fn refuse_put(&self, key: &Key, error: Error) -> Result<PutOutcome> {
+        self.stats.count(key.kind(), Outcome::Exception);
+        if self.absorbs(key) {
+            self.stats.count_refused_put(error.kind());
+            return Ok(PutOutcome::Refused(error.kind()));
+        }
+        Err(error)
+    }
+
+    /// Counts a get that was given up before its backend answered (its deadline passed): a miss where the policy
+    /// absorbs it.
+    ///
+    /// # Errors
+    /// `error` itself, where the policy does not absorb it.
+    pub fn refuse_get(&self, key: &Key, error: Error) -> Result<Option<Found>> {
+        self.stats.count(key.kind(), Outcome::Exception);
+        if self.absorbs(key) {
+            self.stats.count_absorbed_get(error.kind());
+            return Ok(None);
+        }
+        Err(error)
+    }
+
+    fn absorbs(&self, key: &Key) -> bool {
+        self.policy == FailurePolicy::Absorb && key.kind().is_compile_cache()
+    }
+
+    fn open_sample(&self, key: &Key, operation: Operation) -> OpenSample {
+        self.hooks.create_sample(key, operation).map(|sample| (sample, Instant::now()))
+    }
+
+    fn log_sample(
+        &self,
+        sample: OpenSample,
+        outcome: Option<Outcome>,
+        tier: Option<u8>,
+        bytes: u64,
+        error: Option<&Error>,
+    ) {
+        let Some((mut sample, started)) = sample else { return };
+        sample.outcome = outcome;
+        sample.tier = tier;
+        sample.bytes = bytes;
+        sample.duration = started.elapsed();
+        sample.fail_reason = error.map(ToString::to_string);
+        self.hooks.log_sample(sample);
+    }
+}
+
+type OpenSample = Option<(Sample, Instant)>;
+
+/// A cache of objects: [`Cache`] with a serde, as `torch._inductor.remote_cache.RemoteCache`.
+#[derive(Debug)]
+pub struct RemoteCache<S> {
+    cache: Cache,
+    serde: S,
+}
+
+impl<S: Serde> RemoteCache<S> {
+    /// Objects of `serde` in `cache`.
+    pub fn new(cache: Cache, serde: S) -> Self {
+        Self { cache, serde }
+    }
+
+    /// The cache below, for its counters.
+    pub fn cache(&self) -> &Cache {
+        &self.cache
+    }
+
+    /// The object under `key`: opens a sample, fetches, decodes, counts a hit or a miss, logs the sample.
+    ///
+    /// # Errors
+    /// The backend's or the serde's, counted as an exception and with its text as the sample's `fail_reason`.
+    pub async fn get(&self, key: &Key) -> Result<Option<S::Object>> {
+        self.cache
+            .get_decoded(std::slice::from_ref(key), |found| self.serde.decode(found.entry.artifact))
+            .await
+            .pop()
+            .unwrap_or(Ok(None))
+    }
+
+    /// Stores `object` under `key`.
+    ///
+    /// # Errors
+    /// The serde's, or the backend's, counted as an exception and with its text as the sample's `fail_reason`.
+    pub async fn put(&self, key: &Key, object: &S::Object) -> Result<()> {
+        let artifact = match self.serde.encode(object) {
+            Ok(artifact) => artifact,
+            Err(error) => {
+                let sample = self.cache.open_sample(key, Operation::Put);
+                self.cache.log_sample(sample, Some(Outcome::Exception), None, 0, Some(&error));
+                self.cache.stats.count(key.kind(), Outcome::Exception);
+                return Err(error);
+            }
+        };
+        let entry =
+            Entry { artifact: Verified::from_producer(artifact), metadata: crate::Metadata::default() };
+        self.cache.put(key, entry, When::Always).await.map(|_| ())
+    }
+}

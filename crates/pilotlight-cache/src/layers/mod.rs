@@ -1,0 +1,3 @@
+//! Backends that wrap one.
+
+pub(crate) mod hot;

@@ -1,0 +1,13 @@
+//! Pilotlight's front-ends: RESP and HTTP over one [`Cache`].
+//!
+//! It is not the cache (see `pilotlight-cache`) and not a program: it never prints, exits or reads the environment.
+//! [`run`] takes a configuration, listeners that are already bound, and a future that ends it.
+
+mod config;
+mod run;
+mod state;
+
+pub use crate::config::Config;
+pub use crate::run::{Listeners, run};
+pub use crate::state::{Server, ServerStats};
+pub use pilotlight_cache::Cache;

@@ -1,0 +1,48 @@
+//! What every connection shares.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Instant;
+
+use pilotlight_cache::{Cache, Clock};
+
+use crate::Config;
+
+/// One server: a cache, its settings and its counters. Shared by every front-end.
+#[derive(Debug)]
+pub struct Server {
+    /// The cache all front-ends serve.
+    pub cache: Arc<Cache>,
+    /// The settings.
+    pub config: Config,
+    /// Counters of the front-ends; the cache has its own.
+    pub stats: ServerStats,
+    /// The time of day.
+    pub clock: Arc<dyn Clock>,
+    /// When the server started.
+    pub started: Instant,
+}
+
+/// Counters of the front-ends.
+#[derive(Debug, Default)]
+pub struct ServerStats {
+    /// RESP connections accepted since start.
+    pub connections_total: AtomicU64,
+    /// RESP connections open now.
+    pub connections_open: AtomicU64,
+    /// RESP commands executed since start.
+    pub commands_total: AtomicU64,
+    /// Connections closed over a protocol error since start.
+    pub protocol_errors_total: AtomicU64,
+    /// Commands that ran into the request timeout since start.
+    pub timeouts_total: AtomicU64,
+    /// HTTP requests since start.
+    pub http_requests_total: AtomicU64,
+}
+
+impl Server {
+    /// A server over `cache`.
+    pub fn new(cache: Arc<Cache>, config: Config, clock: Arc<dyn Clock>) -> Self {
+        Self { cache, config, stats: ServerStats::default(), clock, started: Instant::now() }
+    }
+}

@@ -1,0 +1,5 @@
+//! Pilotlight's embedded store.
+
+mod clock;
+
+pub use crate::clock::{Clock, ManualClock, SystemClock};

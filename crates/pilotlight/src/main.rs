@@ -1,0 +1,3 @@
+//! The `pilotlight` command.
+
+fn main() {}
