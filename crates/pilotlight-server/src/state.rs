@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
-use pilotlight_cache::{Cache, Clock};
+use pilotlight_cache::{Cache, Clock, Maintenance};
 
 use crate::Config;
 
@@ -13,6 +13,8 @@ use crate::Config;
 pub struct Server {
     /// The cache all front-ends serve.
     pub cache: Arc<Cache>,
+    /// What an operator can ask of the disk tier; none where there is no disk.
+    pub maintenance: Option<Arc<dyn Maintenance>>,
     /// The settings.
     pub config: Config,
     /// Counters of the front-ends; the cache has its own.
@@ -43,6 +45,13 @@ pub struct ServerStats {
 impl Server {
     /// A server over `cache`.
     pub fn new(cache: Arc<Cache>, config: Config, clock: Arc<dyn Clock>) -> Self {
-        Self { cache, config, stats: ServerStats::default(), clock, started: Instant::now() }
+        Self {
+            cache,
+            maintenance: None,
+            config,
+            stats: ServerStats::default(),
+            clock,
+            started: Instant::now(),
+        }
     }
 }
