@@ -71,26 +71,25 @@ class Progress:
 
 
 def run(models: Sequence[str], progress: Progress) -> list[Result]:
-    with tempfile.TemporaryDirectory(prefix="pilotlight-demo-") as home:
-        with Pilotlight(Path(home) / "data") as server:
-            progress.say(f"server on {server.redis_url}, {server.http_url}")
-            cold: dict[str, Run] = {}
-            kept: dict[str, Kept] = {}
-            for model in models:
-                before = _kept(server)
-                progress.say(f"{model}: compiling cold, in a fresh process with empty caches")
-                cold[model] = compile_in_fresh_process(model, server.redis_url)
-                after = _kept(server)
-                kept[model] = Kept(after.json_bytes - before.json_bytes, after.stored_bytes - before.stored_bytes)
-                progress.say(f"{model}: first call took {cold[model].first_call_s:.1f} s")
-            server.stop()
-            progress.say(f"server restarted in {server.start():.2f} s: what was put is on disk")
-            results = []
-            for model in models:
-                progress.say(f"{model}: compiling warm, in another fresh process with empty caches")
-                warm = compile_in_fresh_process(model, server.redis_url)
-                progress.say(f"{model}: first call took {warm.first_call_s:.1f} s, {warm.hits} of {warm.lookups} lookups hit")
-                results.append(Result(cold[model], warm, kept[model]))
+    with tempfile.TemporaryDirectory(prefix="pilotlight-demo-") as home, Pilotlight(Path(home) / "data") as server:
+        progress.say(f"server on {server.redis_url}, {server.http_url}")
+        cold: dict[str, Run] = {}
+        kept: dict[str, Kept] = {}
+        for model in models:
+            before = _kept(server)
+            progress.say(f"{model}: compiling cold, in a fresh process with empty caches")
+            cold[model] = compile_in_fresh_process(model, server.redis_url)
+            after = _kept(server)
+            kept[model] = Kept(after.json_bytes - before.json_bytes, after.stored_bytes - before.stored_bytes)
+            progress.say(f"{model}: first call took {cold[model].first_call_s:.1f} s")
+        server.stop()
+        progress.say(f"server restarted in {server.start():.2f} s: what was put is on disk")
+        results = []
+        for model in models:
+            progress.say(f"{model}: compiling warm, in another fresh process with empty caches")
+            warm = compile_in_fresh_process(model, server.redis_url)
+            progress.say(f"{model}: first call took {warm.first_call_s:.1f} s, {warm.hits} of {warm.lookups} lookups hit")
+            results.append(Result(cold[model], warm, kept[model]))
     return results
 
 
@@ -110,7 +109,10 @@ def table(results: Sequence[Result]) -> str:
         rows.append(_row(result.cold.model, [result]))
     rows.append(_row("all", results))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ["  ".join(_aligned(cell, width, column) for column, (cell, width) in enumerate(zip(row, widths))) for row in rows]
+    lines = [
+        "  ".join(_aligned(cell, width, column) for column, (cell, width) in enumerate(zip(row, widths, strict=True)))
+        for row in rows
+    ]
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
 
 

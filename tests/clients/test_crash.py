@@ -37,9 +37,8 @@ class Written:
 
     def check(self, key: bytes, found: bytes | None) -> None:
         candidates = [artifacts[key].data() for artifacts in (self.acknowledged, self.unanswered) if key in artifacts]
-        assert found in candidates, (
-            f"{key!r}: acknowledged {self.acknowledged[key]}, found {'nothing' if found is None else f'{len(found)} other bytes'}"
-        )
+        what = "nothing" if found is None else f"{len(found)} other bytes"
+        assert found in candidates, f"{key!r}: acknowledged {self.acknowledged[key]}, found {what}"
 
 
 class Writer(threading.Thread):
