@@ -40,7 +40,7 @@ test-clients: server tools venv-test clients ## Run redis-py 5 to 8, redis-cli, 
 	@$(PY) -m pytest tests/clients -n $(WORKERS) --dist worksteal $(ARGS)
 
 .PHONY: bench
-bench: server loadgen tools venv ## Measure the server beside redis-server, alternating; ARGS=--quick takes two minutes
+bench: server loadgen tools venv-test ## Measure the server beside redis-server, alternating; ARGS=--quick takes two minutes
 	@$(PY) -m bench.run $(ARGS)
 
 .PHONY: lint

@@ -88,7 +88,8 @@ def sample(server: Server, cell: Cell, effort: Effort, seed: int) -> Sample:
     words += ["--warmup-ms", str(effort.warmup_ms), "--duration-ms", str(effort.duration_ms)]
     words += ["--server-pid", str(server.pid)]
     if cell.operation == "set":
-        words += ["--bytes-max", str(effort.set_bytes_max)]
+        # Two puts of each client at least, or the first ones' start is most of what is measured.
+        words += ["--bytes-max", str(max(effort.set_bytes_max, 2 * cell.clients * cell.load.size))]
     result = _loadgen(server, cell.load, *words)
     if cell.operation == "set":
         # Write back now, or the next server's window pays for this one's pages.

@@ -174,7 +174,8 @@ impl<'a> Client<'a> {
         let mut ended = window.begin;
         loop {
             let sent = Instant::now();
-            if sent >= window.end {
+            // At least one batch each: a window that every batch outlasts would otherwise measure nothing.
+            if sent >= window.end && measured.operations > 0 {
                 break;
             }
             let is_measured = sent >= window.begin;
