@@ -134,7 +134,7 @@ def run(sizes: Sequence[int], effort: Effort, memory: str) -> int:
 
     compared = report.comparisons(results.cells)
     described = (
-        f"{effort.rounds} rounds of {effort.duration_ms} ms windows, at most {effort.set_bytes_max // MIB} MiB written in each; "
+        f"{effort.rounds} rounds of {effort.duration_ms} ms windows, about {effort.set_bytes_max // MIB} MiB written in each; "
         f"Pilotlight with --memory {memory} --durability relaxed"
     )
     text = report.markdown(where, described, compared, results.footprints, results.benchmarks)
