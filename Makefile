@@ -67,11 +67,12 @@ clean-venv: ## Remove the Python environments and fetched tools, but not the Rus
 	rm -rf .venv .venv-lint target/tools target/redis-py target/node
 
 .PHONY: server loadgen tools venv venv-test venv-lint clients cargo-deny
+# Set PILOTLIGHT_BIN or LOADGEN_BIN to test another build.
 server:
-	@cargo build --release --locked --quiet -p pilotlight
+	@[ -n "$${PILOTLIGHT_BIN:-}" ] || cargo build --release --locked --quiet -p pilotlight
 
 loadgen:
-	@cargo build --release --locked --quiet -p loadgen
+	@[ -n "$${LOADGEN_BIN:-}" ] || cargo build --release --locked --quiet -p loadgen
 
 tools:
 	@$(INSTALL) tools

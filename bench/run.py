@@ -172,7 +172,8 @@ def main() -> int:
     parser.add_argument("--sizes", default=",".join(map(str, SIZES)), help="bytes, separated by commas (default: %(default)s)")
     parser.add_argument("--memory", default="512MiB", help="Pilotlight's memory tier (default: %(default)s)")
     arguments = parser.parse_args()
-    signal.signal(signal.SIGTERM, _end_as_ctrl_c_does)
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ending, _end_as_ctrl_c_does)
     try:
         sizes = [int(size) for size in arguments.sizes.split(",") if size]
         return run(sizes, QUICK if arguments.quick else FULL, arguments.memory)

@@ -147,7 +147,8 @@ def main() -> int:
     if unknown := [name for name in models if name not in MODELS]:
         parser.error(f"no model called {', '.join(unknown)}; there are {', '.join(MODELS)}")
 
-    signal.signal(signal.SIGTERM, _end_as_ctrl_c_does)
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ending, _end_as_ctrl_c_does)
     try:
         results = run(models, Progress())
     except KeyboardInterrupt:

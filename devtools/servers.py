@@ -37,7 +37,9 @@ class Server:
     def __init__(self, data_dir: Path, env: Mapping[str, str] | None = None) -> None:
         self.data_dir = data_dir
         self.port = 0
-        self._env = {**os.environ, **(env or {})}
+        # No settings but those given here: a variable of the shell's must not change what is tested.
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("PILOTLIGHT_")}
+        self._env = {**inherited, **(env or {})}
         self._process: subprocess.Popen[bytes] | None = None
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the server
 
