@@ -33,7 +33,8 @@ test-rust: ## Run the Rust tests and documentation examples
 		cargo test --doc --workspace --locked --quiet; \
 	else \
 		cargo test --workspace --locked; \
-	fi
+	fi; \
+	echo "test-rust: $$SECONDS s, building included"
 
 .PHONY: test-clients
 test-clients: server tools venv-test clients ## Run redis-py 5 to 8, redis-cli, ioredis, ccache, stock torch, crash and bound tests
