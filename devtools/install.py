@@ -193,6 +193,15 @@ COMMANDS: dict[str, Callable[[], None]] = {
 
 
 def main(arguments: Sequence[str]) -> int:
+    try:
+        return run(arguments)
+    except subprocess.CalledProcessError as error:
+        say(f"error: {' '.join(map(str, error.cmd))} ended with status {error.returncode}\nhint: its own message is above")
+        return 1
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Do what the command line says."""
     os.environ.setdefault("PIP_ROOT_USER_ACTION", "ignore")  # everything goes into directories of our own
     if len(arguments) >= 3 and arguments[0] == "venv":
         install_venv(Path(arguments[1]), [Path(name) for name in arguments[2:]])
