@@ -38,7 +38,7 @@ test-rust: ## Run the Rust tests and documentation examples
 
 .PHONY: test-clients
 test-clients: server tools venv-test clients ## Run redis-py 5 to 8, redis-cli, ioredis, ccache, stock torch, crash and bound tests
-	@$(PY) -m pytest tests/clients -n $(WORKERS) --dist worksteal $(ARGS)
+	@$(PY) -m pytest tests/clients -n $(WORKERS) --dist loadgroup $(ARGS)
 
 .PHONY: bench
 bench: server loadgen tools venv-test ## Measure the server beside redis-server, alternating; ARGS=--quick takes two minutes

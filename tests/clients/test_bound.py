@@ -8,10 +8,15 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
+
 from devtools import paths
 from devtools.servers import Pilotlight, disk_bytes
 from tests.clients.artifacts import fx_key, random_bytes, size_between
 from tests.clients.conftest import Launch
+
+# Not beside the test that times the server's start.
+pytestmark = pytest.mark.xdist_group("disk")
 
 MIB = 1 << 20
 BOUND = 128 * MIB

@@ -7,9 +7,14 @@ import random
 import threading
 from dataclasses import dataclass, field
 
+import pytest
+
 from devtools.servers import Pilotlight
 from tests.clients.artifacts import fx_key, random_bytes, size_between, torch_json
 from tests.clients.conftest import Launch
+
+# Not beside the test that writes 2 GiB: how long a start takes is asserted here.
+pytestmark = pytest.mark.xdist_group("disk")
 
 KILLS = int(os.environ.get("PILOTLIGHT_TEST_KILLS", "100"))
 WRITERS = 4
