@@ -2,8 +2,9 @@
 //! same payload.
 //!
 //! A name is never used twice and no file is replaced by a rename (ext4 would flush it). On a disk that evicts, making an
-//! inode costs thirty times what reusing one does, so a released file is kept for the next payload, unless a reader is at
-//! it. A file is a whole record with its payload inline: the log could be rebuilt from them.
+//! inode costs thirty times what reusing one does, so a released file is emptied and kept for the next payload, unless a
+//! reader is at it. It is renamed while it is empty: whoever counts the directory's bytes meanwhile sees none twice. A
+//! file is a whole record with its payload inline: the log could be rebuilt from them.
 
 use std::collections::HashMap;
 use std::io;
@@ -20,7 +21,7 @@ use crate::{Result, StoreError};
 
 /// The directory of payload files, in the store's: 256 directories by the digest's first byte.
 pub(crate) const DIR: &str = "blobs";
-/// The directory of files being written or waiting to be.
+/// The directory of empty files waiting for a payload.
 pub(crate) const RECYCLE_DIR: &str = "recycle";
 /// The directory of payloads that failed their check.
 pub(crate) const QUARANTINE_DIR: &str = "quarantine";
@@ -62,15 +63,14 @@ struct Blob {
     pins: u32,
 }
 
-/// A file waiting to be written over.
+/// An empty file waiting for a payload.
 #[derive(Debug)]
 struct Pooled {
     path: PathBuf,
     file: Arc<dyn MediaFile>,
-    len: u64,
 }
 
-/// A reader's hold on a file: while it lives, the file is not written over.
+/// A reader's hold on a file: while it lives, the file is not emptied.
 #[derive(Debug)]
 pub(crate) struct Pin<'a> {
     blobs: &'a Blobs,
@@ -120,7 +120,7 @@ impl Blobs {
         blob.refs += 1;
     }
 
-    /// At recovery: removes files that no entry holds, and whatever was being written.
+    /// At recovery: removes files that no entry holds, half-written ones among them.
     pub(crate) fn sweep(&self) -> io::Result<()> {
         let recycle = self.dir.join(RECYCLE_DIR);
         for (name, _) in self.media.list(&recycle)? {
@@ -170,19 +170,9 @@ impl Blobs {
     pub(crate) fn write(&self, digest: u128, prefix: &[u8], payload: &[u8], is_synced: bool) -> Result<Ref> {
         let len = (prefix.len() + payload.len()) as u64;
         let generation = self.next_generation.fetch_add(1, Relaxed);
-        let pooled = self.state.lock().pool.pop();
-        let pooled = match pooled {
-            Some(pooled) => Ok(pooled),
-            None => self.create(generation),
-        };
-        let pooled = pooled.map_err(StoreError::io("make a payload file", len))?;
-        // From here on the file is counted as what it will be; its old length was counted while it waited.
-        self.space.blobs.fetch_add(file_bytes(len), Relaxed);
-        self.space.blobs.fetch_sub(file_bytes(pooled.len), Relaxed);
         let reference = Ref { digest, generation, payload_offset: prefix.len() as u32 };
-        if let Err(error) = self.fill(&pooled, &reference, prefix, payload, is_synced) {
-            // Whatever state the file is in, nobody will look at it again.
-            let _ = self.media.remove(&pooled.path);
+        self.space.blobs.fetch_add(file_bytes(len), Relaxed);
+        if let Err(error) = self.fill(&reference, prefix, payload, is_synced) {
             let _ = self.media.remove(&self.path(&reference));
             self.space.blobs.fetch_sub(file_bytes(len), Relaxed);
             return Err(StoreError::io("write a payload file", len)(error));
@@ -212,40 +202,29 @@ impl Blobs {
         reference
     }
 
-    fn create(&self, generation: u64) -> io::Result<Pooled> {
-        let path = self.dir.join(RECYCLE_DIR).join(format!("new.{generation:x}"));
-        let file = self.media.create(&path)?;
-        self.space.blobs.fetch_add(file_bytes(0), Relaxed);
-        Ok(Pooled { path, file, len: 0 })
-    }
-
-    fn fill(
-        &self,
-        pooled: &Pooled,
-        reference: &Ref,
-        prefix: &[u8],
-        payload: &[u8],
-        is_synced: bool,
-    ) -> io::Result<()> {
-        let len = (prefix.len() + payload.len()) as u64;
-        // Shrink first: the old tail's blocks must be gone before the count says so.
-        if pooled.len > len {
-            pooled.file.set_len(len)?;
-        }
-        pooled.file.write_at(prefix, 0)?;
-        pooled.file.write_at(payload, prefix.len() as u64)?;
+    fn fill(&self, reference: &Ref, prefix: &[u8], payload: &[u8], is_synced: bool) -> io::Result<()> {
         self.make_dir(reference.digest)?;
-        if is_synced {
-            pooled.file.sync_data()?;
-        }
         let path = self.path(reference);
-        self.media.rename(&pooled.path, &path)?;
+        let pooled = self.state.lock().pool.pop();
+        let file = match pooled {
+            Some(pooled) => {
+                self.space.blobs.fetch_sub(file_bytes(0), Relaxed);
+                self.media.rename(&pooled.path, &path).inspect_err(|_| {
+                    let _ = self.media.remove(&pooled.path);
+                })?;
+                pooled.file
+            }
+            None => self.media.create(&path)?,
+        };
+        file.write_at(prefix, 0)?;
+        file.write_at(payload, prefix.len() as u64)?;
         if is_synced {
+            file.sync_data()?;
             if let Some(dir) = path.parent() {
                 self.media.sync_dir(dir)?;
             }
         } else {
-            self.unsynced.lock().push(pooled.file.clone());
+            self.unsynced.lock().push(file);
         }
         Ok(())
     }
@@ -294,16 +273,12 @@ impl Blobs {
     /// Frees a file that nobody holds: into the pool, or off the disk.
     fn discard(&self, digest: u128, blob: Blob) {
         let path = self.path(&Ref { digest, generation: blob.generation, payload_offset: 0 });
-        // The pool may not eat the bound: a twentieth of it at most, and only so many files.
-        let fits = |pool: &[Pooled]| {
-            let pooled: u64 = pool.iter().map(|pooled| pooled.len).sum();
-            pool.len() < POOL_MAX && pooled + blob.len <= self.space.bound() / 20
-        };
-        if fits(&self.state.lock().pool)
+        if self.state.lock().pool.len() < POOL_MAX
             && let Ok(pooled) = self.to_pool(&path, &blob)
         {
-            let mut state = self.state.lock();
-            state.pool.push(pooled);
+            self.space.blobs.fetch_add(file_bytes(0), Relaxed);
+            self.space.blobs.fetch_sub(file_bytes(blob.len), Relaxed);
+            self.state.lock().pool.push(pooled);
             return;
         }
         match self.media.remove(&path) {
@@ -320,24 +295,13 @@ impl Blobs {
 
     fn to_pool(&self, path: &Path, blob: &Blob) -> io::Result<Pooled> {
         let file = self.media.open(path, true)?;
+        file.set_len(0)?;
         let to = self.dir.join(RECYCLE_DIR).join(format!("old.{:x}", blob.generation));
         self.media.rename(path, &to)?;
-        Ok(Pooled { path: to, file, len: blob.len })
+        Ok(Pooled { path: to, file })
     }
 
-    /// Frees the pool, when space is short.
-    pub(crate) fn drain_pool(&self) -> bool {
-        let pool = std::mem::take(&mut self.state.lock().pool);
-        let is_any = !pool.is_empty();
-        for pooled in pool {
-            if self.media.remove(&pooled.path).is_ok() {
-                self.space.blobs.fetch_sub(file_bytes(pooled.len), Relaxed);
-            }
-        }
-        is_any
-    }
-
-    /// Keeps the file from being written over while the pin lives; `None` if it is gone already.
+    /// Keeps the file from being emptied while the pin lives; `None` if it is gone already.
     pub(crate) fn pin(&self, reference: &Ref) -> Option<Pin<'_>> {
         let mut state = self.state.lock();
         let blob = state.blobs.get_mut(&reference.digest)?;

@@ -4,13 +4,15 @@
 //! of a few entries drawn at random the one worth least leaves, and its worth becomes the floor, which ages all that are
 //! not used. It saves more compile time than LRU at equal size because compile time is what it counts.
 //!
-//! A payload file is free at once. Bytes in the log come back when a segment is cleaned: what is alive in it is appended
-//! again, and the file is removed.
+//! A payload file is free at once. Bytes in the log come back from its old end: what is alive in the oldest segment, and
+//! worth keeping, is appended again, and the segment is removed. Taking always the oldest keeps the records of a key in
+//! the order of their making, so tombstones live for one turn of the log at most, and an entry that is evicted from there
+//! needs none.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::format::{HEADER_LEN, RecordType, SEGMENT_HEADER_LEN, key_hash};
+use crate::format::{RecordType, SEGMENT_HEADER_LEN, key_hash};
 use crate::index::{Place, Slot};
 use crate::log::{Append, Segment};
 use crate::records::{Records, split_key};
@@ -20,8 +22,20 @@ use crate::{Result, StoreError};
 
 /// Entries looked at to find one that leaves: 16 come within two points of looking at all.
 const SAMPLE: usize = 16;
+/// Below the worth of any entry.
+const KEEP_ALL: f32 = -1.0;
 /// What an entry of unknown cost is taken to cost, in milliseconds: a small compile.
 const COST_MS_UNKNOWN: u32 = 500;
+
+/// What a step towards more room did.
+enum Step {
+    /// It took something away.
+    Freed,
+    /// It moved what is alive along the log, and found nothing to take away.
+    Turned,
+    /// There is nothing left.
+    Nothing,
+}
 
 impl Inner {
     /// How much keeping the entry is worth now.
@@ -35,7 +49,7 @@ impl Inner {
     /// Promises `bytes` to a writer, making room as needed.
     pub(crate) fn reserve(&self, bytes: u64) -> Result<Reservation<'_>> {
         // Others may take what was made free, but not for ever.
-        for _ in 0..4 {
+        for _ in 0..64 {
             if let Some(reservation) = self.space.try_reserve(bytes) {
                 return Ok(reservation);
             }
@@ -51,148 +65,140 @@ impl Inner {
     /// Frees space until `bytes` fit under the limit; says whether they do.
     pub(crate) fn make_room(&self, bytes: u64) -> bool {
         let _room = self.room.lock();
-        let mut is_stuck = false;
-        while self.space.excess(bytes) > 0 {
-            if self.blobs.drain_pool() {
-                continue;
-            }
-            if let Some(segment) = self.worth_cleaning(is_stuck) {
-                if let Err(error) = self.clean(&segment) {
-                    tracing::warn!(%error, segment = segment.id, "cannot clean a segment");
-                    return false;
-                }
-                continue;
-            }
-            if is_stuck {
-                return false;
-            }
-            is_stuck = match self.evict_one() {
-                Ok(evicted) => !evicted,
+        // Twice around the log without a byte gained is enough: all of it is alive, and more than the bound.
+        let mut turns_left = 2 * self.log.all().len();
+        while self.space.excess(bytes) > 0 && turns_left > 0 {
+            match self.free_some() {
+                Ok(Step::Freed) => {}
+                Ok(Step::Turned) => turns_left -= 1,
+                Ok(Step::Nothing) => return false,
                 Err(error) => {
-                    tracing::warn!(%error, "cannot evict");
+                    tracing::warn!(%error, "cannot make room");
                     return false;
                 }
-            };
+            }
         }
-        true
+        turns_left > 0
     }
 
-    /// Evicts the least worthy of a few entries; `false` if there is none.
-    fn evict_one(&self) -> Result<bool> {
+    fn free_some(&self) -> Result<Step> {
+        let sealed = self.log.sealed();
+        let live: u64 = sealed.iter().map(|segment| segment.live.load(Relaxed)).sum();
+        let total: u64 = sealed.iter().map(|segment| segment.end.load(Relaxed)).sum();
+        let victim = self.sample().into_iter().min_by(|a, b| a.worth.total_cmp(&b.worth));
+        let log_bytes = self.space.log.load(Relaxed);
+        match (sealed.first(), victim) {
+            // Much is dead already: that goes first.
+            (Some(oldest), _) if total.saturating_sub(live) > total / 4 => self.clean(oldest, KEEP_ALL)?,
+            (_, Some(victim)) if victim.is_external => {
+                self.evict(&victim)?;
+                return Ok(Step::Freed);
+            }
+            (Some(oldest), Some(_)) => self.clean(oldest, self.cut())?,
+            (Some(oldest), None) => self.clean(oldest, KEEP_ALL)?,
+            (None, Some(victim)) => {
+                self.evict(&victim)?;
+                return Ok(Step::Freed);
+            }
+            (None, None) => return Ok(Step::Nothing),
+        }
+        Ok(if self.space.log.load(Relaxed) < log_bytes { Step::Freed } else { Step::Turned })
+    }
+
+    /// A few entries drawn at random.
+    fn sample(&self) -> Vec<Slot> {
         let from = self.random();
-        let mut victim: Option<Slot> = None;
-        let mut seen = 0;
+        let mut sample = Vec::with_capacity(SAMPLE);
         for shard in self.index.shards_from(from as usize) {
             let skip = if shard.len() > SAMPLE { (from >> 32) as usize % (shard.len() - SAMPLE) } else { 0 };
-            for slot in shard.iter().skip(skip).take(SAMPLE - seen) {
-                seen += 1;
-                if victim.is_none_or(|victim| slot.worth < victim.worth) {
-                    victim = Some(*slot);
-                }
-            }
-            if seen >= SAMPLE {
+            sample.extend(shard.iter().skip(skip).take(SAMPLE - sample.len()));
+            if sample.len() >= SAMPLE {
                 break;
             }
         }
-        let Some(victim) = victim else { return Ok(false) };
-        self.floor.fetch_max(victim.worth.max(0.0).to_bits(), Relaxed);
+        sample
+    }
+
+    /// The worth under which about a third of all entries in the log lie.
+    fn cut(&self) -> f32 {
+        let mut worths: Vec<f32> = (0..4)
+            .flat_map(|_| self.sample())
+            .filter(|slot| !slot.is_external)
+            .map(|slot| slot.worth)
+            .collect();
+        worths.sort_unstable_by(f32::total_cmp);
+        worths.get(worths.len() / 3).copied().unwrap_or(f32::MAX)
+    }
+
+    fn evict(&self, victim: &Slot) -> Result<()> {
         if self.remove(victim.hash, |slot| slot.seq == victim.seq)? {
-            self.counters.evicted.fetch_add(1, Relaxed);
+            self.note_evicted(victim.worth);
         }
-        Ok(true)
+        Ok(())
+    }
+
+    fn note_evicted(&self, worth: f32) {
+        // Positive floats compare as their bits do.
+        self.floor.fetch_max(worth.max(0.0).to_bits(), Relaxed);
+        self.counters.evicted.fetch_add(1, Relaxed);
     }
 
     /// The next of a sequence that is different for every store; quality does not matter here.
     fn random(&self) -> u64 {
-        let count = self.counters.evicted.load(Relaxed) ^ self.log.last_seq() << 20;
+        let count = self.draws.fetch_add(1, Relaxed);
         let mixed = (self.seed ^ count).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         mixed ^ mixed >> 29
     }
 
-    /// The segment whose cleaning gives back most, if it is worth the copying: a third of it dead, or anything at all
-    /// when nothing is left to evict.
-    fn worth_cleaning(&self, is_stuck: bool) -> Option<Arc<Segment>> {
-        let sealed = self.log.sealed();
-        let oldest = sealed.first().map(|segment| segment.id);
-        let gain = |segment: &Segment| {
-            let kept = segment.live.load(Relaxed)
-                // Behind the oldest segment there is nothing that its tombstones could speak of.
-                + if oldest == Some(segment.id) { 0 } else { segment.tombstones.load(Relaxed) };
-            segment.len.load(Relaxed).saturating_sub(kept)
-        };
-        let best = sealed.iter().max_by_key(|segment| gain(segment))?;
-        let needed = if is_stuck { 4096 } else { best.len.load(Relaxed) / 3 };
-        if gain(best) >= needed {
-            return Some(best.clone());
-        }
-        // Tombstones go away from the oldest end: when they are many, that is where to clean.
-        let tombstones: u64 = sealed.iter().map(|segment| segment.tombstones.load(Relaxed)).sum();
-        let total: u64 = sealed.iter().map(|segment| segment.len.load(Relaxed)).sum();
-        if tombstones > total / 4 { sealed.first().cloned() } else { None }
-    }
-
-    /// Appends again what is alive in a segment, and removes it.
-    pub(crate) fn clean(&self, segment: &Arc<Segment>) -> Result<()> {
-        let end = segment.end.load(Relaxed);
+    /// Removes the oldest segment, appending again what is alive in it and worth more than `cut`.
+    ///
+    /// Only ever the oldest. So an entry that is dropped here needs no tombstone, and no tombstone is needed any longer:
+    /// older records of the same keys could only lie in front, and nothing is.
+    fn clean(&self, oldest: &Arc<Segment>, cut: f32) -> Result<()> {
+        let end = oldest.end.load(Relaxed);
         let mut bytes = vec![0; end as usize];
-        segment.file.read_at(&mut bytes, 0).map_err(StoreError::io("read a segment", end))?;
-        // Tombstones matter as long as an older segment may hold a put that they speak of.
-        let oldest_other =
-            self.log.all().iter().filter(|other| other.id != segment.id).map(|other| other.created_seq).min();
+        oldest.file.read_at(&mut bytes, 0).map_err(StoreError::io("read a segment", end))?;
         for (offset, record, payload) in Records::from(&bytes, SEGMENT_HEADER_LEN as u64, self.seed) {
-            let header = record.header;
-            let mut append = Append {
-                header,
-                key: record.key,
-                head: record.head,
-                payload,
-                reference: record.reference,
-                hash: 0,
-                space: 0,
-                is_move: true,
-            };
-            if header.record_type == RecordType::Put {
-                self.move_put(segment.id, offset, &mut append)?;
-                continue;
-            }
-            if oldest_other.is_none_or(|created_seq| created_seq >= header.seq) {
-                continue;
-            }
-            match (header.record_type, record.key.try_into().map(u128::from_le_bytes)) {
-                (RecordType::Tombstone, Ok(hash)) => {
-                    append.hash = hash;
-                    let shard = self.index.shard(hash);
-                    // A newer put speaks for the key by itself.
-                    if shard.get(hash).is_none() {
-                        self.log.append(&append)?;
-                    }
-                }
-                (RecordType::Tombstone, Err(_)) => {}
-                _ => {
-                    append.space = self.intern_space(record.key);
-                    self.log.append(&append)?;
-                }
+            if record.header.record_type == RecordType::Put
+                && let Some((space, key)) = split_key(record.key)
+            {
+                let append = Append {
+                    header: record.header,
+                    key: record.key,
+                    head: record.head,
+                    payload,
+                    reference: record.reference,
+                    hash: key_hash(space, key, self.seed),
+                    space: 0,
+                    is_move: true,
+                };
+                self.move_or_drop(oldest.id, offset, append, cut)?;
             }
         }
         if !self.is_relaxed() {
             // The copies must be down before the originals go.
             self.log.sync().map_err(StoreError::io("sync", 0))?;
         }
-        self.log.remove(segment.id)
+        self.log.remove(oldest.id)
     }
 
-    fn move_put(&self, segment: u32, offset: u64, append: &mut Append<'_>) -> Result<()> {
-        let Some((space, key)) = split_key(append.key) else { return Ok(()) };
-        append.hash = key_hash(space, key, self.seed);
+    fn move_or_drop(&self, segment: u32, offset: u64, mut append: Append<'_>, cut: f32) -> Result<()> {
         let mut shard = self.index.shard(append.hash);
         let Some(slot) = shard.get_mut(append.hash) else { return Ok(()) };
         let from = Place { segment, offset, record_len: slot.place.record_len };
         if slot.place != from || slot.seq != append.header.seq {
             return Ok(());
         }
+        if !slot.is_external && slot.worth <= cut {
+            let worth = slot.worth;
+            if let Some(slot) = shard.remove(append.hash) {
+                self.forget(&slot);
+            }
+            self.note_evicted(worth);
+            return Ok(());
+        }
         append.space = slot.space;
-        debug_assert!(slot.place.record_len as usize >= HEADER_LEN);
-        let (_, place) = self.log.append(append)?;
+        let (_, place) = self.log.append(&append)?;
         slot.place = place;
         Ok(())
     }

@@ -225,7 +225,7 @@ pub(crate) fn key_hash(space: &[u8], key: &[u8], seed: u64) -> u128 {
 /// The first bytes of a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SegmentHeader {
-    /// The store's next sequence number when the segment was begun: no tombstone below it concerns the segment.
+    /// The store's next sequence number when the segment was begun: numbers go on from there if all records are lost.
     pub(crate) created_seq: u64,
 }
 

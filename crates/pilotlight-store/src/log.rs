@@ -28,16 +28,12 @@ pub(crate) const DIR: &str = "log";
 pub(crate) struct Segment {
     pub(crate) id: u32,
     pub(crate) file: Arc<dyn MediaFile>,
-    /// See [`SegmentHeader::created_seq`].
-    pub(crate) created_seq: u64,
     /// End of the records, in bytes.
     pub(crate) end: AtomicU64,
     /// Length with the footer, in bytes; of the active segment, with the footer it will get.
     pub(crate) len: AtomicU64,
     /// Bytes of records of live entries.
     pub(crate) live: AtomicU64,
-    /// Bytes of tombstones and clears.
-    pub(crate) tombstones: AtomicU64,
 }
 
 /// What to append. The sequence number is given at the append, but for a record that is moved.
@@ -186,8 +182,9 @@ impl Log {
         let end = offset + record_len;
         segment.end.store(end, Relaxed);
         self.note_len(&segment, end + footer_len(active.rows.len() + 1));
-        let bytes = if header.record_type == RecordType::Put { &segment.live } else { &segment.tombstones };
-        bytes.fetch_add(record_len, Relaxed);
+        if header.record_type == RecordType::Put {
+            segment.live.fetch_add(record_len, Relaxed);
+        }
         let place = Place { segment: segment.id, offset, record_len: record_len as u32 };
         active.rows.push(row(&header, append, place));
         Ok((header.seq, place))
@@ -228,11 +225,9 @@ impl Log {
         let segment = Arc::new(Segment {
             id,
             file,
-            created_seq: active.next_seq,
             end: AtomicU64::new(SEGMENT_HEADER_LEN as u64),
             len: AtomicU64::new(SEGMENT_HEADER_LEN as u64),
             live: AtomicU64::new(0),
-            tombstones: AtomicU64::new(0),
         });
         self.space.log.fetch_add(blocks(SEGMENT_HEADER_LEN as u64), Relaxed);
         self.segments.write().insert(id, segment.clone());

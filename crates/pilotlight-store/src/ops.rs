@@ -502,7 +502,7 @@ impl Inner {
     ///
     /// Its shard must still be locked: the cleaner needs that lock to move the record, so the record is where the slot
     /// says.
-    fn forget(&self, slot: &Slot) -> Option<Ref> {
+    pub(crate) fn forget(&self, slot: &Slot) -> Option<Ref> {
         self.tally(slot.space).subtract(slot);
         let segment = self.log.segment(slot.place.segment)?;
         segment.live.fetch_sub(u64::from(slot.place.record_len), Relaxed);
@@ -529,12 +529,12 @@ impl Inner {
         } else {
             None
         };
+        if let Some(reference) = reference {
+            self.blobs.quarantine(&reference);
+        }
         if self.remove(slot.hash, |current| current.seq == slot.seq)? {
             self.counters.quarantined.fetch_add(1, Relaxed);
             tracing::warn!(key_hash = format!("{:032x}", slot.hash), "a damaged entry was set aside");
-            if let Some(reference) = reference {
-                self.blobs.quarantine(&reference);
-            }
         }
         Ok(())
     }

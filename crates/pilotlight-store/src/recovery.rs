@@ -58,11 +58,9 @@ pub(crate) fn recover(dir: &Path, media: &dyn Media, seed: u64) -> io::Result<Re
         let segment = Segment {
             id,
             file,
-            created_seq: read.created_seq,
             end: AtomicU64::new(read.end),
             len: AtomicU64::new(if is_active { read.end } else { read.len }),
             live: AtomicU64::new(0),
-            tombstones: AtomicU64::new(0),
         };
         recovered.segments.insert(id, Arc::new(segment));
         if is_active {
@@ -81,12 +79,7 @@ fn newest(rows: Vec<(u32, Row)>, segments: &BTreeMap<u32, Arc<Segment>>) -> Vec<
     use std::sync::atomic::Ordering::Relaxed;
     let mut cleared: HashMap<u16, u64> = HashMap::new();
     let mut newest: HashMap<u128, u64> = HashMap::with_capacity(rows.len());
-    for (id, row) in &rows {
-        if row.record_type != RecordType::Put
-            && let Some(segment) = segments.get(id)
-        {
-            segment.tombstones.fetch_add(u64::from(row.record_len), Relaxed);
-        }
+    for (_, row) in &rows {
         let seq = match row.record_type {
             RecordType::Clear => cleared.entry(row.space).or_default(),
             RecordType::Put | RecordType::Tombstone => newest.entry(row.hash).or_default(),

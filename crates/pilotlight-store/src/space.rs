@@ -11,9 +11,9 @@ const BASE_BYTES: u64 = 300 * BLOCK;
 /// What the name of a file takes in its directory, rounded up generously.
 const NAME_BYTES: u64 = 128;
 
-/// Bytes a file of `len` takes.
+/// Bytes a file of `len` takes, with the block in which the file system notes where a scattered file's blocks are.
 pub(crate) fn blocks(len: u64) -> u64 {
-    len.next_multiple_of(BLOCK)
+    if len <= BLOCK { len.next_multiple_of(BLOCK) } else { len.next_multiple_of(BLOCK) + BLOCK }
 }
 
 /// Bytes a file of `len` takes, its name included.

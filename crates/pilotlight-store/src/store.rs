@@ -43,6 +43,8 @@ pub(crate) struct Inner {
     pub(crate) counters: Counters,
     /// The worth of the last evicted entry, as `f32` bits: what is evicted next is worth at least this.
     pub(crate) floor: AtomicU32,
+    /// Random draws so far.
+    pub(crate) draws: AtomicU64,
     /// One at a time makes room.
     pub(crate) room: Mutex<()>,
     pub(crate) is_closing: AtomicBool,
@@ -154,6 +156,7 @@ impl Inner {
             committer: Committer::default(),
             counters: Counters::default(),
             floor: AtomicU32::new(0),
+            draws: AtomicU64::new(0),
             room: Mutex::default(),
             is_closing: AtomicBool::new(false),
             _lock: lock,
