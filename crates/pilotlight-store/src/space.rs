@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 pub(crate) const BLOCK: u64 = 4096;
 /// What the empty store takes: its directories (257 of them when full), FORMAT, LOCK.
 const BASE_BYTES: u64 = 300 * BLOCK;
+/// Most that is kept free for the sake of whoever counts while files come and go.
+const SLACK_MAX: u64 = 256 << 20;
 /// What the name of a file takes in its directory, rounded up generously.
 const NAME_BYTES: u64 = 128;
 
@@ -25,7 +27,8 @@ pub(crate) fn file_bytes(len: u64) -> u64 {
 #[derive(Debug)]
 pub(crate) struct Space {
     bound: u64,
-    /// Kept free for the cleaner, which writes a segment's survivors before it may remove the segment.
+    /// Kept free. For the cleaner, which writes a segment's survivors before it may remove the segment; and because `du`
+    /// takes its time: what it counted may be gone, and its successor counted too, before it is through.
     headroom: u64,
     /// Segments.
     pub(crate) log: AtomicU64,
@@ -52,7 +55,7 @@ impl Space {
     pub(crate) fn new(bound: u64, segment_bytes: u64) -> Self {
         Self {
             bound,
-            headroom: segment_bytes + segment_bytes / 4,
+            headroom: segment_bytes + segment_bytes / 4 + (bound / 16).min(SLACK_MAX),
             log: AtomicU64::new(0),
             blobs: AtomicU64::new(0),
             pending: AtomicU64::new(0),
@@ -80,7 +83,7 @@ impl Space {
 
     /// The largest single entry that could fit an otherwise empty store.
     pub(crate) fn entry_max(&self) -> u64 {
-        self.limit().saturating_sub(BASE_BYTES + self.headroom)
+        self.limit().saturating_sub(BASE_BYTES + self.headroom / 2)
     }
 
     /// Promises `bytes`, if they fit under the limit now.
