@@ -4,10 +4,14 @@
 //! [`run`] takes a configuration, listeners that are already bound, and a future that ends it.
 
 mod config;
+mod http;
+mod pool;
+pub mod report;
 mod run;
 mod state;
 
 pub use crate::config::Config;
+pub use crate::pool::ThreadPool;
 pub use crate::run::{Listeners, run};
 pub use crate::state::{Server, ServerStats};
 pub use pilotlight_cache::Cache;

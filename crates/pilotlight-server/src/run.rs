@@ -24,9 +24,19 @@ pub struct Listeners {
 /// # Errors
 /// When a thread or a runtime cannot be started.
 pub fn run(
-    _server: Arc<Server>,
-    _listeners: Listeners,
-    _shutdown: impl Future<Output = ()> + Send,
+    server: Arc<Server>,
+    listeners: Listeners,
+    shutdown: impl Future<Output = ()> + Send,
 ) -> std::io::Result<()> {
-    Ok(())
+    let (down, is_down) = tokio::sync::watch::channel(false);
+    let front = Arc::clone(&server);
+    let http = std::thread::Builder::new()
+        .name("pilotlight-http".to_owned())
+        .spawn(move || crate::http::serve(front, listeners.http, is_down))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(shutdown);
+    let _ = down.send(true);
+    let served = http.join().unwrap_or_else(|_| Err(std::io::Error::other("the HTTP thread panicked")));
+    let _ = runtime.block_on(server.cache.backend().sync());
+    served
 }

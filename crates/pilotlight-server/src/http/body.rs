@@ -1,0 +1,89 @@
+//! Reads a request's body: bounded in size, and in how slowly it may come.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes, HttpBody};
+use axum::http::{HeaderMap, StatusCode, header};
+use bytes::BytesMut;
+use pilotlight_cache::Error;
+use tokio::time::Instant;
+
+use super::problem::Refusal;
+
+/// A client may take this long, and on top of it what its bytes take at [`BYTES_PER_SECOND_MIN`]: 512 MiB may take two
+/// and a half hours over a bad link, while a trickle of single bytes ends after this.
+const GRACE: Duration = Duration::from_secs(30);
+const BYTES_PER_SECOND_MIN: u64 = 64 << 10;
+/// The most that a client's mere announcement of a length makes us reserve.
+const RESERVED_BYTES_MAX: usize = 4 << 20;
+
+/// Why a body was not read to its end.
+#[derive(Debug)]
+pub(super) enum Unread {
+    /// It is larger than the limit.
+    TooLarge(Error),
+    /// It came too slowly, broke off, or made no sense.
+    Refused(Refusal),
+}
+
+/// All of `body`, at most `bytes_max` of it. What it announces is checked before a byte is read.
+pub(super) async fn read(headers: &HeaderMap, body: Body, bytes_max: u64) -> Result<Bytes, Unread> {
+    let announced = announced(headers, &body);
+    check(announced, bytes_max)?;
+    let began = Instant::now();
+    let mut body = body;
+    let mut first = Bytes::new();
+    let mut rest = BytesMut::new();
+    loop {
+        let received = (first.len() + rest.len()) as u64;
+        let deadline = began + GRACE + Duration::from_secs(received / BYTES_PER_SECOND_MIN);
+        let next = poll_fn(|context| Pin::new(&mut body).poll_frame(context));
+        let frame = match tokio::time::timeout_at(deadline, next).await {
+            Ok(Some(Ok(frame))) => frame,
+            Ok(Some(Err(error))) => {
+                return Err(Unread::Refused(Refusal::bad_request(format!("the body broke off: {error}"))));
+            }
+            Ok(None) => return Ok(if rest.is_empty() { first } else { rest.freeze() }),
+            Err(_) => return Err(Unread::Refused(too_slow(received))),
+        };
+        // Trailers carry nothing we use.
+        let Ok(data) = frame.into_data() else { continue };
+        check(received + data.len() as u64, bytes_max)?;
+        // A body of one frame is kept as it came; more are gathered.
+        if received == 0 {
+            first = data;
+            continue;
+        }
+        if rest.is_empty() {
+            let announced = usize::try_from(announced).unwrap_or(usize::MAX);
+            rest.reserve(announced.min(RESERVED_BYTES_MAX).max(first.len() + data.len()));
+            rest.extend_from_slice(&std::mem::take(&mut first));
+        }
+        rest.extend_from_slice(&data);
+    }
+}
+
+/// What the client says it will send; 0 when it does not say.
+fn announced(headers: &HeaderMap, body: &Body) -> u64 {
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    length.unwrap_or_else(|| body.size_hint().lower())
+}
+
+fn check(size_bytes: u64, max_bytes: u64) -> Result<(), Unread> {
+    if size_bytes > max_bytes {
+        return Err(Unread::TooLarge(Error::TooLarge { what: "entry", size_bytes, max_bytes }));
+    }
+    Ok(())
+}
+
+fn too_slow(received: u64) -> Refusal {
+    Refusal::new(
+        StatusCode::REQUEST_TIMEOUT,
+        format!(
+            "the body came too slowly: {received} bytes, expected {} KiB a second",
+            BYTES_PER_SECOND_MIN >> 10
+        ),
+    )
+}
