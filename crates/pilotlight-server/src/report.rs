@@ -163,15 +163,14 @@ impl StatsReport {
     pub async fn of(cache: &Cache) -> Result<Self, Error> {
         let usage = cache.usage(None).await?;
         let counted = cache.stats().snapshot();
-        let by_kind = Kind::ALL.map(|kind| (kind, KindReport::of(&counted, kind)));
-        let total = KindReport::sum(by_kind.iter().map(|(_, report)| report));
+        let by_kind = Kind::ALL.map(|kind| (kind.name().to_owned(), KindReport::of(&counted, kind)));
         Ok(Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_seconds: 0,
             stack: cache.backend().to_string(),
             usage: usage.into(),
-            kinds: by_kind.into_iter().map(|(kind, report)| (kind.name().to_owned(), report)).collect(),
-            total,
+            kinds: by_kind.into(),
+            total: KindReport::total(&counted),
             refused_puts: by_reason(&counted.refused_puts),
             absorbed_gets: by_reason(&counted.absorbed_gets),
             connections: ConnectionsReport::default(),
@@ -205,9 +204,11 @@ impl KindReport {
         .rated()
     }
 
-    fn sum<'a>(parts: impl Iterator<Item = &'a Self>) -> Self {
+    /// The sum over all kinds.
+    #[must_use]
+    pub fn total(counted: &Snapshot) -> Self {
         let mut sum = Self::default();
-        for part in parts {
+        for part in Kind::ALL.map(|kind| Self::of(counted, kind)) {
             sum.hits += part.hits;
             sum.misses += part.misses;
             sum.puts += part.puts;
