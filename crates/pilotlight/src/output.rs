@@ -82,7 +82,9 @@ pub(crate) fn bytes(count: u64) -> String {
         value /= 1024.0;
         unit = next;
     }
-    if unit == "B" { format!("{count} B") } else { format!("{value:.1} {unit}") }
+    // One decimal, and none where it says nothing: `10 GiB`.
+    let rounded = (value * 10.0).round() / 10.0;
+    format!("{rounded} {unit}")
 }
 
 /// A duration for a person: `3d 4h`, `12m 5s`, `1.5s`.
@@ -110,8 +112,17 @@ pub(crate) fn count(count: u64, noun: &str) -> String {
     format!("{count} {plural}")
 }
 
-/// Rows in columns, the first one to the left, the others to the right; no colour, no frame.
-pub(crate) fn table(rows: &[Vec<String>]) -> String {
+/// How the last column of a table stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Last {
+    /// To the left: text.
+    Text,
+    /// To the right: numbers.
+    Number,
+}
+
+/// Rows in columns, the first one to the left, those between to the right; no colour, no frame.
+pub(crate) fn table(rows: &[Vec<String>], last: Last) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
         rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
@@ -121,8 +132,9 @@ pub(crate) fn table(rows: &[Vec<String>]) -> String {
     for row in rows {
         let mut line = String::new();
         for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
-            let cell = if column == 0 { format!("{cell:<width$}") } else { format!("  {cell:>width$}") };
-            line.push_str(&cell);
+            let gap = if column == 0 { "" } else { "  " };
+            let is_left = column == 0 || (column + 1 == columns && last == Last::Text);
+            line += &if is_left { format!("{gap}{cell:<width$}") } else { format!("{gap}{cell:>width$}") };
         }
         text.push_str(line.trim_end());
         text.push('\n');
@@ -139,7 +151,7 @@ mod tests {
         assert_eq!(bytes(0), "0 B");
         assert_eq!(bytes(1023), "1023 B");
         assert_eq!(bytes(1536), "1.5 KiB");
-        assert_eq!(bytes(10 << 30), "10.0 GiB");
+        assert_eq!(bytes(10 << 30), "10 GiB");
         assert_eq!(seconds(0.0), "0s");
         assert_eq!(seconds(1.54), "1.5s");
         assert_eq!(seconds(125.0), "2m 5s");
@@ -152,6 +164,7 @@ mod tests {
     #[test]
     fn columns_line_up() {
         let rows = [vec!["kind".to_owned(), "hits".to_owned()], vec!["fx-graph".to_owned(), "7".to_owned()]];
-        assert_eq!(table(&rows), "kind      hits\nfx-graph     7\n");
+        assert_eq!(table(&rows, Last::Number), "kind      hits\nfx-graph     7\n");
+        assert_eq!(table(&rows, Last::Text), "kind      hits\nfx-graph  7\n");
     }
 }

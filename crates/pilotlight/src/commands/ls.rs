@@ -9,7 +9,7 @@ use super::namespace;
 use crate::access;
 use crate::cli::{Ls, Order};
 use crate::failure::Failure;
-use crate::output::{self, Answer};
+use crate::output::{self, Answer, Last};
 
 /// Entries asked for at a time.
 const PAGE: usize = 1000;
@@ -73,5 +73,5 @@ fn page(entries: &[EntryReport], now_ms: u64) -> String {
             entry.key.escape_debug().to_string(),
         ]);
     }
-    output::table(&rows)
+    output::table(&rows, Last::Text)
 }

@@ -7,7 +7,7 @@ use pilotlight_server::report::{KindReport, StatsReport, UsageReport};
 use crate::access;
 use crate::cli::Stats;
 use crate::failure::Failure;
-use crate::output::{self, Answer};
+use crate::output::{self, Answer, Last};
 
 pub(super) fn run(arguments: &Stats) -> Result<Answer, Failure> {
     let report = access::open(&arguments.target)?.stats()?;
@@ -25,9 +25,9 @@ fn page(report: &StatsReport) -> String {
         text += &format!(", up {}", output::seconds(report.uptime_seconds as f64));
     }
     text += "\n\n";
-    text += &output::table(&kinds(report));
+    text += &output::table(&kinds(report), Last::Number);
     text += "\n";
-    text += &output::table(&usage(&report.usage));
+    text += &output::table(&usage(&report.usage), Last::Text);
     for (what, reasons) in [
         ("puts refused", &report.refused_puts),
         ("gets answered as a miss after a failure", &report.absorbed_gets),
@@ -67,10 +67,9 @@ fn row(name: &str, kind: &KindReport) -> Vec<String> {
 }
 
 fn usage(usage: &UsageReport) -> Vec<Vec<String>> {
-    let ratio = if usage.stored_bytes == 0 || usage.logical_bytes == 0 {
-        String::new()
-    } else {
-        format!(" ({:.1} times smaller)", usage.logical_bytes as f64 / usage.stored_bytes as f64)
+    let ratio = match (usage.logical_bytes, usage.stored_bytes) {
+        (_, 0) | (0, _) => String::new(),
+        (logical, stored) => format!(" (ratio {:.1})", logical as f64 / stored as f64),
     };
     let bound = usage.bound_bytes.map_or_else(|| "none".to_owned(), output::bytes);
     let row = |name: &str, value: String| vec![name.to_owned(), value];

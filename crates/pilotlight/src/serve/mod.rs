@@ -20,7 +20,9 @@ use crate::settings::{self, Settings};
 
 pub(crate) fn run(arguments: &Serve) -> Result<Answer, Failure> {
     let file = configuration_file(arguments);
-    let resolved = settings::resolve(&arguments.flags, environment::variable, file.as_deref())?;
+    let mut resolved = settings::resolve(&arguments.flags, environment::variable, file.as_deref())?;
+    let data_dir = environment::data_directory().map(|path| path.display().to_string());
+    resolved.or_default(settings::table::DATA_DIR, data_dir);
     if arguments.validate_config {
         // What is in effect is shown also when it is wrong: that is when one looks.
         output::data(settings::effective(&resolved).as_bytes())?;

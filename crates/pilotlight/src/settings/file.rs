@@ -26,7 +26,10 @@ pub(super) fn read(path: &Path) -> Result<BTreeMap<&'static str, Vec<String>>, F
         let texts = texts(value).ok_or_else(|| {
             Failure::new(format!("`{key}` in `{}` is neither a value nor a list of values", path.display()))
         })?;
-        values.insert(setting.name, texts);
+        // As with variables: the example file shows settings without a default as "".
+        if texts != [""] {
+            values.insert(setting.name, texts);
+        }
     }
     Ok(values)
 }
@@ -48,7 +51,7 @@ fn unknown_hint(key: &str) -> String {
     let key = key.to_lowercase().replace('-', "_");
     let nearest = ALL.iter().map(|setting| setting.toml_key()).min_by_key(|known| distance(&key, known));
     match nearest {
-        Some(known) if distance(&key, &known) <= known.len().div_ceil(2) => {
+        Some(known) if distance(&key, &known) <= key.len().max(known.len()) / 2 => {
             format!("did you mean `{known}`?")
         }
         _ => "`pilotlight config --example` lists the keys".to_owned(),

@@ -9,7 +9,6 @@ use pilotlight_server::Config;
 use super::resolve::{Resolved, Row};
 use super::table::{self, Form, Setting};
 use super::values;
-use crate::environment;
 use crate::failure::Failure;
 use crate::open::Durability;
 
@@ -172,8 +171,7 @@ fn http(found: &Resolved) -> Result<Http, Failure> {
 }
 
 fn data_dir(found: &Resolved) -> Result<PathBuf, Failure> {
-    let chosen = found.maybe(table::DATA_DIR).map(PathBuf::from);
-    chosen.or_else(environment::data_directory).ok_or_else(|| {
+    found.maybe(table::DATA_DIR).map(PathBuf::from).ok_or_else(|| {
         Failure::new("there is no directory to keep entries in: neither XDG_DATA_HOME nor HOME is set")
             .with_hint("choose one with `--data-dir DIR`")
     })

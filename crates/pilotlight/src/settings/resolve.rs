@@ -67,6 +67,16 @@ fn split(setting: &Setting, text: &str) -> Vec<String> {
     }
 }
 
+impl Resolved {
+    /// Gives `setting` a default that only the machine knows.
+    pub(crate) fn or_default(&mut self, setting: &Setting, value: Option<String>) {
+        let row = self.rows.iter_mut().find(|row| row.setting.name == setting.name);
+        if let (Some(row), Some(value)) = (row.filter(|row| row.values.is_empty()), value) {
+            row.values.push(value);
+        }
+    }
+}
+
 impl Row {
     /// The value's name where it came from: `--max-size`, `PILOTLIGHT_MAX_SIZE`, ...
     pub(crate) fn source(&self) -> String {
