@@ -22,13 +22,13 @@ impl Failure {
         Self { chain: Vec::new(), hint: None, is_broken_pipe: true }
     }
 
-    /// Adds `cause` and its own causes. A text that repeats the one above it is left out.
+    /// Adds `cause` and its own causes. One whose text ends the text above it says nothing new and is left out.
     #[must_use]
     pub(crate) fn because(mut self, cause: &dyn Error) -> Self {
         let mut next = Some(cause);
         while let Some(error) = next {
             let text = error.to_string();
-            if self.chain.last() != Some(&text) {
+            if !self.chain.last().is_some_and(|above| above.ends_with(&text)) {
                 self.chain.push(text);
             }
             next = error.source();

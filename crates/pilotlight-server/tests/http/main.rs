@@ -1,5 +1,12 @@
 //! The HTTP front-end, in process, over real sockets.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a test fails by panicking and says what it skips"
+)]
+
 mod entries;
 mod harness;
 mod hostile;

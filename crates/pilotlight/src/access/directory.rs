@@ -10,13 +10,13 @@ use std::thread::Thread;
 use std::time::Duration;
 
 use pilotlight_cache::{
-    BackendExt, Cache, Clock, Cursor, Entry, Inline, Key, Namespace, Put, SystemClock, When,
+    BackendExt, Cache, Clock, Cursor, Durability, Entry, Inline, Key, Namespace, Put, SystemClock, When,
 };
 use pilotlight_server::report::{CheckedReport, EntriesReport, EntryReport, StatsReport};
 
 use super::Access;
 use crate::failure::Failure;
-use crate::open::{Durability, Opened, Store, open};
+use crate::open::{Opened, Store, open};
 
 /// More than any disk: looking at a directory must not evict from it because some other bound was said here.
 const NO_BOUND_BYTES: u64 = 1 << 60;

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
+use pilotlight_cache::Durability;
 use pilotlight_server::Server;
 use pilotlight_server::report::KindReport;
 use serde::Serialize;
@@ -31,10 +32,18 @@ pub(super) fn started(settings: &Settings, bound: &Bound, server: &Server) {
         output::bytes(settings.server.entry_bytes_max),
     );
     fact("limits", &limits);
-    fact("durability", &settings.durability.to_string());
+    fact("durability", durability(settings.durability));
     fact("password", if settings.server.password.is_some() { "needed" } else { "none" });
     if let Some(address) = bound.resp.first() {
         output::note(exports(address, settings.server.password.is_some()));
+    }
+}
+
+fn durability(durability: Durability) -> &'static str {
+    match durability {
+        Durability::Relaxed => "relaxed (kill -9 loses nothing; synced every second)",
+        Durability::Batch => "batch (synced before the answer, together with other puts)",
+        Durability::Always => "always (synced before the answer)",
     }
 }
 

@@ -37,7 +37,7 @@ pub(super) fn read(path: &Path) -> Result<BTreeMap<&'static str, Vec<String>>, F
 fn texts(value: Value) -> Option<Vec<String>> {
     match value {
         Value::Array(values) => {
-            values.into_iter().map(|value| Some(texts(value)?.pop()?)).collect::<Option<Vec<_>>>()
+            values.into_iter().map(|value| texts(value)?.pop()).collect::<Option<Vec<_>>>()
         }
         Value::String(text) => Some(vec![text]),
         Value::Integer(number) => Some(vec![number.to_string()]),

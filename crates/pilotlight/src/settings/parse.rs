@@ -4,13 +4,13 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use pilotlight_cache::Durability;
 use pilotlight_server::Config;
 
 use super::resolve::{Resolved, Row};
 use super::table::{self, Form, Setting};
 use super::values;
 use crate::failure::Failure;
-use crate::open::Durability;
 
 /// What `serve` runs with.
 #[derive(Debug)]

@@ -147,3 +147,101 @@ fn the_server_is_found_through_the_environment() {
     let home = Home::new().with("PILOTLIGHT_HTTP_URL", &server.url());
     assert!(home.run_with(&["put", "k"], b"x").starts_with("exit 0"));
 }
+
+#[test]
+fn a_stopped_directory_answers_as_its_server_did() {
+    let home = Home::new();
+    let server = home.serve(&[]);
+    let url = server.url();
+    home.run_with(&["put", "pt2:fx-graph-v1::f:c1", "--server", &url], &[7; 100_000]);
+    home.run_with(&["put", "small", "--namespace", "team", "--server", &url], b"text\n");
+    let listed = home.output(&["ls", "--json", "--server", &url], b"").stdout;
+    let data = home.path(".local/share/pilotlight");
+    let data = data.to_str().unwrap();
+    let locked = home.run(&["stats", "--data-dir", data]);
+    expect(
+        &locked,
+        "
+exit 2
+err: error: could not open the store in `[HOME]/.local/share/pilotlight`
+err:   caused by: `[HOME]/.local/share/pilotlight` is in use by another process
+err:
+err: hint: stop the other server, give this one its own `--data-dir`, or talk to the running one with `--server`",
+    );
+    server.signal("TERM");
+    assert_eq!(server.end().0, 0);
+
+    assert!(home.output(&["get", "pt2:fx-graph-v1::f:c1", "--data-dir", data], b"").stdout == [7; 100_000]);
+    expect(&home.run(&["get", "small", "--namespace", "team", "--data-dir", data]), "exit 0\nout: text");
+    let keys = |json: &[u8]| -> Vec<serde_json::Value> {
+        let entries: Vec<serde_json::Value> = serde_json::from_slice(json).unwrap();
+        entries.iter().map(|entry| entry["key"].clone()).collect()
+    };
+    assert_eq!(keys(&home.output(&["ls", "--json", "--data-dir", data], b"").stdout), keys(&listed));
+    let stats = home.run(&["stats", "--data-dir", data]);
+    assert!(stats.contains("out: entries       2"), "{stats}");
+    let verified = home.run(&["verify", "--data-dir", data]);
+    assert!(verified.starts_with("exit 0\nout: checked 2 entries, "), "{verified}");
+    expect(&home.run(&["rm", "pt2:fx-graph-v1::f:c1", "--data-dir", data]), "exit 0\nerr: deleted 1 entry");
+
+    // What was done to the directory is what the next server serves.
+    expect(&home.run_with(&["put", "late", "--data-dir", data], b"late\n"), "exit 0\nerr: stored 5 B");
+    let server = home.serve(&[]);
+    expect(&home.run(&["get", "late", "--server", &server.url()]), "exit 0\nout: late");
+    assert!(home.run(&["get", "pt2:fx-graph-v1::f:c1", "--server", &server.url()]).starts_with("exit 1"));
+}
+
+#[test]
+fn verify_against_a_server_checks_every_entry() {
+    let home = Home::new();
+    let server = home.serve(&[]);
+    let url = server.url();
+    for key in ["a", "b", "c"] {
+        home.run_with(&["put", key, "--server", &url], key.repeat(40_000).as_bytes());
+    }
+    let text = home.run(&["verify", "--server", &url]);
+    assert!(text.starts_with("exit 0\nout: checked 3 entries, ") && text.contains("all whole"), "{text}");
+    let json = home.output(&["verify", "--json", "--server", &url], b"").stdout;
+    let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
+    assert_eq!((&json["entries_checked"], &json["damaged_count"]), (&3.into(), &0.into()));
+}
+
+#[test]
+fn damage_on_the_disk_is_found_and_is_exit_code_1() {
+    let home = Home::new();
+    let server = home.serve(&[]);
+    // Bytes that do not compress, so that they can be found in the file.
+    let mut state = 1_u64;
+    let artifact: Vec<u8> = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 56) as u8
+    })
+    .take(200_000)
+    .collect();
+    home.run_with(&["put", "victim", "--server", &server.url()], &artifact);
+    server.signal("TERM");
+    assert_eq!(server.end().0, 0);
+    let data = home.path(".local/share/pilotlight");
+    flip(&data, &artifact[100_000..100_032]);
+    let data = data.to_str().unwrap();
+    let text = home.run(&["verify", "--data-dir", data]);
+    assert!(text.starts_with("exit 1\nout: checked 1 entry, "), "{text}");
+    assert!(text.contains("1 damaged\nout:   victim: "), "{text}");
+    assert!(home.run(&["get", "victim", "--data-dir", data]).starts_with("exit 1\nerr: miss"));
+}
+
+/// Flips one bit of the file below `directory` that holds `needle`.
+fn flip(directory: &std::path::Path, needle: &[u8]) {
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            flip(&path, needle);
+            continue;
+        }
+        let mut bytes = std::fs::read(&path).unwrap();
+        if let Some(place) = bytes.windows(needle.len()).position(|window| window == needle) {
+            bytes[place] ^= 1;
+            std::fs::write(&path, bytes).unwrap();
+        }
+    }
+}

@@ -92,15 +92,31 @@ err: hint: set one with PILOTLIGHT_PASSWORD or `--password-file FILE`, or accept
 fn a_data_directory_that_cannot_be_is_named() {
     let home = Home::new();
     let file = home.write("file", "x");
-    let text = home.run(&[
-        "serve",
-        "--listen",
-        "127.0.0.1:0",
-        "--http",
-        "off",
-        "--data-dir",
-        &format!("{file}/below"),
-    ]);
+    let below = format!("{file}/below");
+    let text = home.run(&["serve", "--listen", "127.0.0.1:0", "--http", "off", "--data-dir", &below]);
+    assert!(
+        text.starts_with("exit 2\nerr: error: could not open the store in `[HOME]/file/below`"),
+        "{text}"
+    );
+    assert!(text.contains("\nerr: hint: "), "{text}");
+}
+
+#[test]
+fn a_bound_that_cannot_be_kept_is_refused_with_the_least_that_can() {
+    let home = Home::new();
+    let text = home.run(&["serve", "--listen", "127.0.0.1:0", "--http", "off", "--max-size", "1MiB"]);
     assert!(text.starts_with("exit 2\n"), "{text}");
-    assert!(text.contains("[HOME]/file/below"), "{text}");
+    assert!(text.contains("caused by: a bound of 1048576 bytes, expected at least "), "{text}");
+    assert!(text.contains("hint: use `--max-size "), "{text}");
+}
+
+#[test]
+fn what_was_put_survives_kill_9() {
+    let home = Home::new();
+    let server = home.serve(&[]);
+    home.run_with(&["put", "k", "--server", &server.url()], b"survivor\n");
+    server.signal("KILL");
+    drop(server);
+    let server = home.serve(&[]);
+    expect(&home.run(&["get", "k", "--server", &server.url()]), "exit 0\nout: survivor");
 }
