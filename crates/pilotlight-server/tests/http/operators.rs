@@ -36,6 +36,9 @@ impl Backend for Hung {
     async fn head(&self, _key: &Key) -> Result<Option<Head>> {
         Ok(None)
     }
+    async fn touch(&self, _key: &Key) -> Result<Option<Head>> {
+        Ok(None)
+    }
     async fn put(&self, _key: &Key, _entry: Entry, _when: When) -> Result<Put> {
         std::future::pending().await
     }
