@@ -69,12 +69,11 @@ pub(super) async fn put(State(front): State<Arc<Front>>, request: Request) -> An
     // Before the body: an upload that cannot be kept is refused before it is sent (`Expect: 100-continue`).
     let current = front.head(&key).await?;
     let when = precondition(&conditions, current.as_ref())?;
-    let artifact = match body::read(&parts.headers, body, front.server.config.entry_bytes_max).await {
+    let bytes_max = front.server.config.entry_bytes_max;
+    let artifact = match body::read(&parts.headers, body, bytes_max, &front.uploads).await {
         Ok(artifact) => artifact,
         // Counted like any other put that was not kept, then told.
-        Err(Unread::TooLarge(error)) => {
-            return Err(refused(front.server.cache.refuse_put(&key, error)));
-        }
+        Err(Unread::NotKept(error)) => return Err(refused(front.server.cache.refuse_put(&key, error))),
         Err(Unread::Refused(refusal)) => return Err(refusal),
     };
     let mut entry = Entry::new(artifact).expiring_at(expires_ms);

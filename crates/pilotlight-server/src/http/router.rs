@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use tokio::sync::watch;
 
+use super::body::Uploads;
 use super::problem::Refusal;
 use super::{api, auth, entries, metrics, verify};
 use crate::Server;
@@ -24,11 +25,17 @@ pub(super) struct Front {
     shutdown: watch::Receiver<bool>,
     /// Held by the one verification that may run.
     pub(super) is_verifying: Arc<AtomicBool>,
+    /// What uploads hold in memory.
+    pub(super) uploads: Uploads,
 }
+
+/// What all uploads together may hold in memory, unless two of the largest entries are more.
+const UPLOADS_BYTES: u64 = 1 << 30;
 
 impl Front {
     pub(super) fn new(server: Arc<Server>, shutdown: watch::Receiver<bool>) -> Self {
-        Self { server, shutdown, is_verifying: Arc::default() }
+        let uploads = Uploads::new(UPLOADS_BYTES.max(server.config.entry_bytes_max.saturating_mul(2)));
+        Self { server, shutdown, is_verifying: Arc::default(), uploads }
     }
 }
 
