@@ -4,6 +4,9 @@
 //! [`run`] takes a configuration, listeners that are already bound, and a future that ends it.
 
 mod config;
+mod cores;
+mod http;
+mod resp;
 mod run;
 mod state;
 
