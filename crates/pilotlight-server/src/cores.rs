@@ -5,16 +5,14 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::net::TcpListener;
-use std::os::unix::net::UnixListener;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::io::unix::AsyncFd;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::{JoinSet, LocalSet};
 
@@ -156,44 +154,32 @@ impl Drop for OpenGuard {
     }
 }
 
-/// A bound socket on the accepting thread's runtime. Accepted sockets are not tied to that runtime: another serves them.
+/// A bound socket on the accepting thread's runtime.
 #[derive(Debug)]
 pub(crate) enum Listener {
-    Tcp(AsyncFd<TcpListener>),
-    Unix(AsyncFd<UnixListener>),
+    Tcp(TcpListener),
+    Unix(UnixListener),
 }
 
 impl Listener {
     /// Ties a listener to the current runtime.
-    pub(crate) fn tcp(listener: TcpListener) -> io::Result<Self> {
+    pub(crate) fn tcp(listener: std::net::TcpListener) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
-        AsyncFd::new(listener).map(Self::Tcp)
+        TcpListener::from_std(listener).map(Self::Tcp)
     }
 
     /// Ties a listener to the current runtime.
-    pub(crate) fn unix(listener: UnixListener) -> io::Result<Self> {
+    pub(crate) fn unix(listener: std::os::unix::net::UnixListener) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
-        AsyncFd::new(listener).map(Self::Unix)
+        UnixListener::from_std(listener).map(Self::Unix)
     }
 
-    fn poll_accept(&self, cx: &mut std::task::Context<'_>) -> Poll<io::Result<Accepted>> {
-        match self {
-            Self::Tcp(fd) => poll_fd(fd, cx, |listener| Ok(Accepted::Tcp(listener.accept()?.0))),
-            Self::Unix(fd) => poll_fd(fd, cx, |listener| Ok(Accepted::Unix(listener.accept()?.0))),
-        }
-    }
-}
-
-fn poll_fd<T: std::os::fd::AsRawFd>(
-    fd: &AsyncFd<T>,
-    cx: &mut std::task::Context<'_>,
-    accept: impl Fn(&T) -> io::Result<Accepted>,
-) -> Poll<io::Result<Accepted>> {
-    loop {
-        let mut ready = std::task::ready!(fd.poll_read_ready(cx))?;
-        if let Ok(accepted) = ready.try_io(|fd| accept(fd.get_ref())) {
-            return Poll::Ready(accepted);
-        }
+    /// The accepted socket is freed from this runtime again: another serves it.
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<Accepted>> {
+        Poll::Ready(match self {
+            Self::Tcp(listener) => ready!(listener.poll_accept(cx)?).0.into_std().map(Accepted::Tcp),
+            Self::Unix(listener) => ready!(listener.poll_accept(cx)?).0.into_std().map(Accepted::Unix),
+        })
     }
 }
 

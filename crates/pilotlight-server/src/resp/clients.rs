@@ -64,10 +64,6 @@ impl Clients {
         self.open.lock().remove(&id);
     }
 
-    pub(crate) fn get(&self, id: u64) -> Option<Arc<Client>> {
-        self.open.lock().get(&id).cloned()
-    }
-
     /// All of them, oldest first.
     pub(crate) fn all(&self) -> Vec<Arc<Client>> {
         self.open.lock().values().cloned().collect()

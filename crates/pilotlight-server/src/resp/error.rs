@@ -88,6 +88,13 @@ impl Fault {
         Self::quoting(format!("invalid expire time in '{command}' command"))
     }
 
+    /// The same as the reason why an `EXEC` ran nothing.
+    pub(crate) fn aborting_exec(self) -> Self {
+        let mut text = b"Transaction discarded because of: ".to_vec();
+        text.extend_from_slice(&self.text);
+        Self { prefix: Prefix::ExecAbort, text: Cow::Owned(text) }
+    }
+
     pub(crate) fn prefix(&self) -> &'static str {
         self.prefix.name()
     }

@@ -12,7 +12,7 @@ use pilotlight_cache::{
 use tokio::time::{Instant, timeout_at};
 
 use super::clients::Client;
-use super::command::{Args, Command, Flag, Handler, Outcome, Refusal};
+use super::command::{Args, Command, Flag, Handler, Outcome, Refusal, is};
 use super::commands::transaction;
 use super::decode::Request;
 use super::error::Fault;
@@ -120,12 +120,7 @@ impl Session {
                 let deadline = Instant::now() + self.server().config.request_timeout;
                 self.run(command, request, deadline).await
             }
-            Err(fault) => {
-                if let Some(transaction) = &mut self.transaction {
-                    transaction.is_aborted = true;
-                }
-                Reply::Error(fault)
-            }
+            Err(fault) => Reply::Error(self.reject(&request, fault)),
         };
         match self.replies {
             Replies::On => reply,
@@ -139,6 +134,19 @@ impl Session {
                 Reply::Silence
             }
         }
+    }
+
+    /// What a command that was not admitted does to a transaction.
+    fn reject(&mut self, request: &Request, fault: Fault) -> Fault {
+        if request.args.first().is_some_and(|name| is(name, "exec")) {
+            self.transaction = None;
+            self.watched.clear();
+            return fault.aborting_exec();
+        }
+        if let Some(transaction) = &mut self.transaction {
+            transaction.is_aborted = true;
+        }
+        fault
     }
 
     /// Finds the command and checks what can be checked without running it.

@@ -128,6 +128,11 @@ impl<S: Read + Write> Client<S> {
         bytes
     }
 
+    /// Gives back what the client itself keeps, for tests that weigh the server.
+    pub(crate) fn shrink(&mut self) {
+        self.ahead.shrink_to_fit();
+    }
+
     pub(crate) fn stream(&self) -> &S {
         &self.stream
     }

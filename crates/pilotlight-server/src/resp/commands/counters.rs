@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::update::{Change, expiry_of, update};
 use crate::resp::command::{Args, Outcome};
 use crate::resp::error::Fault;
-use crate::resp::number::{Decimal, ParsedDecimal, parse_i64};
+use crate::resp::number::{LongDouble, ParsedFloat, parse_i64};
 use crate::resp::reply::Reply;
 use crate::resp::session::Session;
 
@@ -45,14 +45,14 @@ pub(crate) async fn incrbyfloat(session: &mut Session, args: &Args) -> Outcome {
     let key = session.short_key(args.at(1)?)?;
     let by = args.at(2)?;
     update(session, &key, |found| {
-        let parse = |bytes: &[u8]| match Decimal::parse(bytes) {
-            ParsedDecimal::NotANumber => Err(Fault::NOT_A_FLOAT),
-            ParsedDecimal::Infinite => Ok(None),
-            ParsedDecimal::Finite(decimal) => Ok(Some(decimal)),
+        let parse = |bytes: &[u8]| match LongDouble::parse(bytes) {
+            ParsedFloat::NotANumber => Err(Fault::NOT_A_FLOAT),
+            ParsedFloat::Infinite => Ok(None),
+            ParsedFloat::Finite(number) => Ok(Some(number)),
         };
         let old = match found {
             Some(found) => parse(&found.entry.artifact)?,
-            None => Some(Decimal::default()),
+            None => Some(LongDouble::default()),
         };
         let new = match (old, parse(by)?) {
             (Some(old), Some(by)) => old.checked_add(by).ok_or(INFINITE)?,

@@ -20,9 +20,9 @@ pub(crate) fn count(_session: &mut Session, _args: &Args) -> Outcome {
 pub(crate) fn info(session: &mut Session, args: &Args) -> Outcome {
     match args.from(2) {
         [] => all(session, args),
-        names => Ok(Reply::Array(
-            names.iter().map(|name| by_full_name(name).map_or(Reply::NilArray, shape)).collect(),
-        )),
+        names => {
+            Ok(Reply::Array(names.iter().map(|name| by_full_name(name).map_or(Reply::Nil, shape)).collect()))
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! `SET` and its older forms.
 
 use bytes::Bytes;
-use pilotlight_cache::{BackendExt, Found, Key, PutOutcome, When};
+use pilotlight_cache::{BackendExt, Found, Key, Put, PutOutcome, When};
 
 use super::strings::artifact_or_nil;
 use super::update::expiry_of;
@@ -13,10 +13,10 @@ use crate::resp::session::Session;
 
 /// The options of `SET` and `GETEX`.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-struct Options {
+struct Options<'a> {
     condition: Option<Condition>,
     answers_old: bool,
-    expiry: Expiry,
+    expiry: Expiry<'a>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,13 +27,14 @@ enum Condition {
 
 /// What becomes of the expiry.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum Expiry {
+enum Expiry<'a> {
     /// `SET` takes it off, `GETEX` leaves it.
     #[default]
     Unsaid,
     Keep,
     Remove,
-    At(u64),
+    /// As the client wrote it: the options' syntax is checked before any time is, and `GETEX` looks for the key before.
+    Time(Unit, &'a [u8]),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +44,7 @@ enum OptionsOf {
 }
 
 /// How a time is given.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Unit {
     pub(super) is_seconds: bool,
     pub(super) is_absolute: bool,
@@ -75,68 +76,77 @@ impl Unit {
     }
 }
 
-impl Options {
-    fn parse(args: &[Bytes], of: OptionsOf, now_ms: u64) -> Result<Self, Fault> {
+impl<'a> Options<'a> {
+    fn parse(args: &'a [Bytes], of: OptionsOf) -> Result<Self, Fault> {
         let mut options = Self::default();
-        let mut time = None;
         let mut args = args.iter();
-        // The syntax of all options is checked before any value, as in Redis.
         while let Some(arg) = args.next() {
-            let is_expiry_unsaid = options.expiry == Expiry::Unsaid && time.is_none();
             let is_set = of == OptionsOf::Set;
+            // An option may be repeated, but not contradicted.
+            let may_be = |expiry: Expiry<'_>| match options.expiry {
+                Expiry::Unsaid => true,
+                Expiry::Time(unit, _) => matches!(expiry, Expiry::Time(other, _) if unit == other),
+                said => said == expiry,
+            };
             if is_set && is(arg, "nx") && options.condition != Some(Condition::Present) {
                 options.condition = Some(Condition::Absent);
             } else if is_set && is(arg, "xx") && options.condition != Some(Condition::Absent) {
                 options.condition = Some(Condition::Present);
             } else if is_set && is(arg, "get") {
                 options.answers_old = true;
-            } else if is_set && is(arg, "keepttl") && (is_expiry_unsaid || options.expiry == Expiry::Keep) {
+            } else if is_set && is(arg, "keepttl") && may_be(Expiry::Keep) {
                 options.expiry = Expiry::Keep;
-            } else if !is_set && is(arg, "persist") && (is_expiry_unsaid || options.expiry == Expiry::Remove)
-            {
+            } else if !is_set && is(arg, "persist") && may_be(Expiry::Remove) {
                 options.expiry = Expiry::Remove;
-            } else if let Some(unit) = Unit::of(arg).filter(|_| is_expiry_unsaid) {
-                time = Some((unit, args.next().ok_or(Fault::SYNTAX)?));
+            } else if let Some(unit) = Unit::of(arg).filter(|unit| may_be(Expiry::Time(*unit, &[]))) {
+                options.expiry = Expiry::Time(unit, args.next().ok_or(Fault::SYNTAX)?);
             } else {
                 return Err(Fault::SYNTAX);
             }
-        }
-        if let Some((unit, time)) = time {
-            let command = if of == OptionsOf::Set { "set" } else { "getex" };
-            options.expiry = Expiry::At(unit.expires_ms(time, now_ms, command)?);
         }
         Ok(options)
     }
 }
 
 pub(crate) async fn set(session: &mut Session, args: &Args) -> Outcome {
-    let options = Options::parse(args.from(3), OptionsOf::Set, session.now_ms())?;
-    let (key, value) = (session.key(args.at(1)?), args.at(2)?);
-    set_with(session, &key, value, options).await
+    let options = Options::parse(args.from(3), OptionsOf::Set)?;
+    set_with(session, args.at(1)?, args.at(2)?, options, "set").await
 }
 
-async fn set_with(session: &Session, key: &Key, value: &Bytes, options: Options) -> Outcome {
+async fn set_with(
+    session: &Session,
+    name: &Bytes,
+    value: &Bytes,
+    options: Options<'_>,
+    command: &str,
+) -> Outcome {
+    let key = session.key(name);
+    let expires_ms = match options.expiry {
+        Expiry::Time(unit, time) => Some(unit.expires_ms(time, session.now_ms(), command)?),
+        Expiry::Unsaid | Expiry::Keep | Expiry::Remove => None,
+    };
+    if options.answers_old || options.expiry == Expiry::Keep {
+        return set_after_get(session, &key, value, expires_ms, options).await;
+    }
     let when = match options.condition {
         None => When::Always,
         Some(Condition::Absent) => When::Absent,
         Some(Condition::Present) => When::Present,
     };
-    let expires_ms = match options.expiry {
-        Expiry::At(at_ms) => Some(at_ms),
-        Expiry::Unsaid | Expiry::Remove => None,
-        Expiry::Keep => return set_after_get(session, key, value, options).await,
-    };
-    if options.answers_old {
-        return set_after_get(session, key, value, options).await;
-    }
-    Ok(match session.put(key, value.clone(), expires_ms, when).await? {
+    Ok(match session.put(&key, value.clone(), expires_ms, when).await? {
         PutOutcome::Stored(_) => Reply::Ok,
         PutOutcome::Unmet | PutOutcome::Refused(_) => Reply::Nil,
     })
 }
 
 /// For options that depend on what is there. Done again when another client's write comes between.
-async fn set_after_get(session: &Session, key: &Key, value: &Bytes, options: Options) -> Outcome {
+async fn set_after_get(
+    session: &Session,
+    key: &Key,
+    value: &Bytes,
+    expires_ms: Option<u64>,
+    options: Options<'_>,
+) -> Outcome {
     let cache = &session.server().cache;
     loop {
         let found = match cache.backend().get(key).await {
@@ -152,11 +162,8 @@ async fn set_after_get(session: &Session, key: &Key, value: &Bytes, options: Opt
             Some(Condition::Present) => found.is_some(),
         };
         if is_met {
-            let expires_ms = match options.expiry {
-                Expiry::Keep => expiry_of(found.as_ref()),
-                Expiry::At(at_ms) => Some(at_ms),
-                Expiry::Unsaid | Expiry::Remove => None,
-            };
+            let keeps = options.expiry == Expiry::Keep;
+            let expires_ms = if keeps { expiry_of(found.as_ref()) } else { expires_ms };
             let when = found.as_ref().map_or(When::Absent, |found| When::Version(found.version));
             match session.put(key, value.clone(), expires_ms, when).await? {
                 PutOutcome::Stored(_) => {}
@@ -190,23 +197,21 @@ pub(crate) async fn psetex(session: &mut Session, args: &Args) -> Outcome {
 }
 
 async fn set_expiring(session: &Session, args: &Args, unit: Unit, command: &str) -> Outcome {
-    let at_ms = unit.expires_ms(args.at(2)?, session.now_ms(), command)?;
-    let options = Options { expiry: Expiry::At(at_ms), ..Options::default() };
-    set_with(session, &session.key(args.at(1)?), args.at(3)?, options).await
+    let options = Options { expiry: Expiry::Time(unit, args.at(2)?), ..Options::default() };
+    set_with(session, args.at(1)?, args.at(3)?, options, command).await
 }
 
 pub(crate) async fn getset(session: &mut Session, args: &Args) -> Outcome {
     let options = Options { answers_old: true, ..Options::default() };
-    set_with(session, &session.key(args.at(1)?), args.at(2)?, options).await
+    set_with(session, args.at(1)?, args.at(2)?, options, "getset").await
 }
 
 pub(crate) async fn getex(session: &mut Session, args: &Args) -> Outcome {
-    let now_ms = session.now_ms();
-    let options = Options::parse(args.from(2), OptionsOf::GetEx, now_ms)?;
+    let options = Options::parse(args.from(2), OptionsOf::GetEx)?;
     let key = session.key(args.at(1)?);
     loop {
         let Some(found) = session.get(&key).await? else { return Ok(Reply::Nil) };
-        if is_expiry_changed(session, &key, &found, options.expiry, now_ms).await? {
+        if is_expiry_changed(session, &key, &found, options.expiry).await? {
             return Ok(artifact_or_nil(Some(found)));
         }
         tokio::task::yield_now().await;
@@ -218,16 +223,21 @@ async fn is_expiry_changed(
     session: &Session,
     key: &Key,
     found: &Found,
-    expiry: Expiry,
-    now_ms: u64,
+    expiry: Expiry<'_>,
 ) -> Result<bool, Fault> {
     let cache = &session.server().cache;
     let when = When::Version(found.version);
     let expires_ms = match expiry {
         Expiry::Unsaid | Expiry::Keep => return Ok(true),
-        Expiry::At(at_ms) if at_ms <= now_ms => return Ok(cache.delete(key, when).await?),
-        Expiry::At(at_ms) => Some(at_ms),
+        Expiry::Time(unit, time) => {
+            let now_ms = session.now_ms();
+            let at_ms = unit.expires_ms(time, now_ms, "getex")?;
+            if at_ms <= now_ms {
+                return Ok(cache.delete(key, when).await?);
+            }
+            Some(at_ms)
+        }
         Expiry::Remove => None,
     };
-    Ok(matches!(cache.set_expiry(key, expires_ms, when).await?, pilotlight_cache::Put::Stored(_)))
+    Ok(matches!(cache.set_expiry(key, expires_ms, when).await?, Put::Stored(_)))
 }
