@@ -4,9 +4,11 @@
 //! [`run`] takes a configuration, listeners that are already bound, and a future that ends it.
 
 mod config;
+mod cores;
 mod http;
 mod pool;
 pub mod report;
+mod resp;
 mod run;
 mod state;
 
