@@ -67,9 +67,11 @@ fn row(name: &str, kind: &KindReport) -> Vec<String> {
 }
 
 fn usage(usage: &UsageReport) -> Vec<Vec<String>> {
-    let ratio = match (usage.logical_bytes, usage.stored_bytes) {
-        (_, 0) | (0, _) => String::new(),
-        (logical, stored) => format!(" (ratio {:.1})", logical as f64 / stored as f64),
+    // Of a nearly empty store the overhead is most of it, and a ratio would say nothing.
+    let ratio = if usage.stored_bytes == 0 || usage.logical_bytes < usage.stored_bytes {
+        String::new()
+    } else {
+        format!(" (ratio {:.1})", usage.logical_bytes as f64 / usage.stored_bytes as f64)
     };
     let bound = usage.bound_bytes.map_or_else(|| "none".to_owned(), output::bytes);
     let row = |name: &str, value: String| vec![name.to_owned(), value];

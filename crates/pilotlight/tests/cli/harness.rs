@@ -118,6 +118,13 @@ impl Serving {
         assert!(sent.success());
     }
 
+    /// The next line that is said.
+    pub(crate) fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.stderr.read_line(&mut line).unwrap();
+        line.trim_end().to_owned()
+    }
+
     /// Waits for the end: exit code, and what was said since the announcement.
     pub(crate) fn end(mut self) -> (i32, String) {
         let mut text = String::new();

@@ -1,6 +1,7 @@
 //! The life of a server: start, trouble, end.
 
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 
 use crate::harness::{Home, expect};
 
@@ -39,6 +40,23 @@ fn the_first_signal_ends_it_with_a_summary() {
         assert_eq!(code, 0, "{said}");
         assert!(said.contains("served 1 hit, 0 misses and 1 put in "), "{said}");
     }
+}
+
+#[test]
+fn the_second_signal_ends_it_at_once() {
+    let home = Home::new();
+    let mut server = home.serve(&["--drain-timeout", "1h"]);
+    // An upload that never ends holds the shutdown up.
+    let mut upload = TcpStream::connect(server.addresses["http"][0].as_str().unwrap()).unwrap();
+    upload
+        .write_all(b"PUT /cache/k HTTP/1.1\r\nhost: t\r\ncontent-length: 5\r\nexpect: 100-continue\r\n\r\n")
+        .unwrap();
+    // The server asks for the body: the request is running.
+    upload.read_exact(&mut [0; 12]).unwrap();
+    server.signal("TERM");
+    assert_eq!(server.line(), "shutting down; once more to end at once");
+    server.signal("TERM");
+    assert_eq!(server.end().0, 130);
 }
 
 #[test]
