@@ -92,11 +92,14 @@ impl Connection {
                 None => pending().await,
             }
         };
+        // Made once: to line up for these anew with every request would cost more than reading it.
+        let mut over = pin!(shutdown.wait_for(|is_over| *is_over));
+        let mut killed = pin!(client.killed());
         loop {
             let read = tokio::select! {
                 biased;
-                _ = shutdown.wait_for(|is_over| *is_over) => break,
-                () = client.killed() => break,
+                _ = &mut over => break,
+                () = &mut killed => break,
                 read = self.read() => read,
                 () = idle() => break,
             };
