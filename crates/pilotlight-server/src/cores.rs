@@ -57,6 +57,8 @@ impl Cores {
             let Ok(permit) = Arc::clone(&self.permits).acquire_owned().await else { return };
             match accept_any(listeners).await {
                 Ok(socket) => self.hand_off(socket, permit),
+                // The client left before its turn: nothing is wrong here.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
                     tokio::time::sleep(ACCEPT_RETRY_DELAY).await;

@@ -1,7 +1,7 @@
 //! Pilotlight's front-ends: RESP and HTTP over one [`Cache`].
 //!
 //! It is not the cache (see `pilotlight-cache`) and not a program: it never prints, exits or reads the environment.
-//! [`run`] takes a configuration, listeners that are already bound, and a future that ends it.
+//! [`run()`] takes a configuration, listeners that are already bound, and a future that ends it.
 
 mod config;
 mod cores;

@@ -92,11 +92,14 @@ impl Connection {
                 None => pending().await,
             }
         };
+        // Made once: to line up for these anew with every request would cost more than reading it.
+        let mut over = pin!(shutdown.wait_for(|is_over| *is_over));
+        let mut killed = pin!(client.killed());
         loop {
             let read = tokio::select! {
                 biased;
-                _ = shutdown.wait_for(|is_over| *is_over) => break,
-                () = client.killed() => break,
+                _ = &mut over => break,
+                () = &mut killed => break,
                 read = self.read() => read,
                 () = idle() => break,
             };
@@ -141,11 +144,12 @@ impl Connection {
 
     /// Runs everything that was read, and sends the replies.
     async fn run_batch(&mut self) -> io::Result<Next> {
-        let stats = &Rc::clone(&self.session.core);
-        let stats = &stats.server.stats;
+        let core = Rc::clone(&self.session.core);
+        let stats = &core.server.stats;
         loop {
+            // Once for all of them: every core counts here.
+            stats.commands_total.fetch_add(self.batch.requests.len() as u64, Relaxed);
             while let Some(request) = self.batch.requests.pop_front() {
-                stats.commands_total.fetch_add(1, Relaxed);
                 let reply = self.session.execute(request).await;
                 reply.write(self.session.protocol, &mut self.output);
                 if self.session.is_closing {
@@ -176,6 +180,7 @@ impl Connection {
         if !self.decoder.is_inside_request() {
             let now_ms = self.session.now_ms();
             self.session.client.active_ms.store(now_ms, Relaxed);
+            self.session.client.names.lock().last_command = self.session.last_command;
             self.output.shrink();
             self.batch.shrink();
         }

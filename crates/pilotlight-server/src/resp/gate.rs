@@ -23,6 +23,12 @@ impl Gate {
         Self { shards: std::iter::repeat_with(RwLock::default).take(cores.max(1)).collect() }
     }
 
+    /// For a command that may run beside others, if it need not wait.
+    pub(crate) fn try_shared(&self, core: usize) -> Option<Pass<'_>> {
+        let guard = self.shards.get(core)?.try_read().ok()?;
+        Some(Pass::Shared { _guard: Some(guard) })
+    }
+
     /// For a command that may run beside others.
     pub(crate) async fn shared(&self, core: usize) -> Pass<'_> {
         let guard = match self.shards.get(core) {

@@ -1,7 +1,7 @@
 //! The RESP front-end: RESP2 and RESP3 for clients of Redis.
 //!
-//! A command's way: [`cores`](crate::cores) accepts -> [`connection`] reads -> [`decode`] -> [`session`] looks it up in the
-//! [`table`], checks it, passes the [`gate`] -> [`commands`] ask the cache -> [`reply`] -> [`output`] writes.
+//! A command's way: [`cores`](crate::cores) accepts -> [`connection`] reads -> [`decode`] -> [`session`] looks it up in
+//! the [`table`], checks it, passes the [`gate`] -> [`commands`] ask the cache -> [`reply`] -> [`output`] writes.
 
 mod clients;
 mod command;

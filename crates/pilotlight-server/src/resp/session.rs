@@ -1,9 +1,11 @@
 //! One connection's state, and the way every command takes through it.
 
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::task::Poll;
 
 use bytes::Bytes;
 use pilotlight_cache::{
@@ -12,7 +14,7 @@ use pilotlight_cache::{
 use tokio::time::{Instant, timeout_at};
 
 use super::clients::Client;
-use super::command::{Args, Command, Flag, Handler, Outcome, Refusal, is};
+use super::command::{Args, Command, Flag, Handler, Outcome, Refusal, Running, is};
 use super::commands::transaction;
 use super::decode::Request;
 use super::error::Fault;
@@ -45,6 +47,8 @@ pub(crate) struct Session {
     /// What was under each watched key; `None` was nothing.
     pub(crate) watched: Vec<(Key, Option<Version>)>,
     pub(crate) replies: Replies,
+    /// Shown in `CLIENT LIST`.
+    pub(crate) last_command: &'static str,
     /// Set by a command after which the connection closes.
     pub(crate) is_closing: bool,
 }
@@ -80,6 +84,7 @@ impl Session {
             transaction: None,
             watched: Vec::new(),
             replies: Replies::On,
+            last_command: "",
             is_closing: false,
         }
     }
@@ -117,6 +122,7 @@ impl Session {
                 Reply::Simple("QUEUED")
             }
             Ok(command) => {
+                self.last_command = command.name;
                 let deadline = Instant::now() + self.server().config.request_timeout;
                 self.run(command, request, deadline).await
             }
@@ -169,13 +175,16 @@ impl Session {
             Handler::Now(_) | Handler::Container(_) => {
                 return self.run_inside(command, request, deadline).await;
             }
-            Handler::Shared(_) => timeout_at(deadline, gate.shared(core.index)).await,
-            Handler::Alone(_) | Handler::Exec => timeout_at(deadline, gate.alone()).await,
+            Handler::Shared(_) => match gate.try_shared(core.index) {
+                Some(pass) => Some(pass),
+                None => timeout_at(deadline, gate.shared(core.index)).await.ok(),
+            },
+            Handler::Alone(_) | Handler::Exec => timeout_at(deadline, gate.alone()).await.ok(),
         };
         match (pass, &command.handler) {
-            (Err(_), _) => self.late(command, &Args(request.args)),
-            (Ok(_pass), Handler::Exec) => transaction::exec(self, deadline).await,
-            (Ok(_pass), _) => self.run_inside(command, request, deadline).await,
+            (None, _) => self.late(command, &Args(request.args)),
+            (Some(_pass), Handler::Exec) => transaction::exec(self, deadline).await,
+            (Some(_pass), _) => self.run_inside(command, request, deadline).await,
         }
     }
 
@@ -193,9 +202,9 @@ impl Session {
         let outcome = match command.handler {
             Handler::Now(handler) => handler(self, &args),
             Handler::Shared(handler) | Handler::Alone(handler) => {
-                match timeout_at(deadline, handler(self, &args)).await {
-                    Ok(outcome) => outcome,
-                    Err(_) => return self.late(command, &args),
+                match by(deadline, handler(self, &args)).await {
+                    Some(outcome) => outcome,
+                    None => return self.late(command, &args),
                 }
             }
             // The table has neither inside the other, and `find` looks into containers.
@@ -296,6 +305,15 @@ impl Session {
             Some(error) => Ok(server.cache.refuse_put(key, error)?),
             None => Ok(server.cache.put(key, entry, when).await?),
         }
+    }
+}
+
+/// What the command answers, if it does so in time. Most are done when they are first polled: only one that waits gets a
+/// timer.
+async fn by(deadline: Instant, mut running: Running<'_>) -> Option<Outcome> {
+    match poll_fn(|cx| Poll::Ready(running.as_mut().poll(cx))).await {
+        Poll::Ready(outcome) => Some(outcome),
+        Poll::Pending => timeout_at(deadline, running).await.ok(),
     }
 }
 

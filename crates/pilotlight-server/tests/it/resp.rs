@@ -237,3 +237,42 @@ fn command_describes_every_command_from_the_table() {
     assert_eq!(client.ask("CONFIG GET maxclients"), "*2\r\n$10\r\nmaxclients\r\n$5\r\n20000\r\n");
     assert_eq!(client.ask("EVAL x 0"), "-ERR unknown command 'EVAL', with args beginning with: 'x' '0' \r\n");
 }
+
+#[test]
+fn no_arguments_make_a_command_panic() {
+    const WEIRD: [&str; 12] = [
+        "",
+        "k",
+        "0",
+        "-1",
+        "9223372036854775807",
+        "-9223372036854775808",
+        "1e400",
+        "*",
+        "[",
+        "\0\r\n\u{e9}",
+        "EX",
+        "ID",
+    ];
+    const SUBCOMMANDS: [&str; 12] = [
+        "get", "set", "usage", "encoding", "freq", "kill", "list", "docs", "getkeys", "info", "unblock",
+        "setinfo",
+    ];
+    let running = Running::start();
+    let mut client = running.connect();
+    let names = client.ask("COMMAND LIST");
+    let names = names.split("\r\n").filter(|line| !line.is_empty() && !line.starts_with(['*', '$']));
+    for name in names.filter(|name| *name != "quit") {
+        for len in 0..6 {
+            for shift in 0..WEIRD.len() {
+                let first = if len > 0 && shift % 2 == 0 { SUBCOMMANDS[shift] } else { WEIRD[shift] };
+                let mut args = vec![name, first];
+                args.extend((0..len).map(|i| WEIRD[(shift + i * 5) % WEIRD.len()]));
+                args.truncate(len + 1);
+                // A panic would close the connection instead of answering.
+                client.call(&args);
+            }
+        }
+        client.ask("RESET");
+    }
+}

@@ -153,3 +153,19 @@ fn unix_sockets_are_served_as_tcp_is() {
         assert_eq!(client.until_closed(), b"");
     });
 }
+
+#[test]
+fn transactions_on_all_cores_do_not_wait_for_each_other_for_ever() {
+    let running = Running::start();
+    let mut clients: Vec<_> = (0..8).map(|_| running.connect()).collect();
+    for round in 0..50 {
+        for client in &mut clients {
+            client.send(b"MULTI\r\nINCR n\r\nEXEC\r\nINCR n\r\nMSET a 1 b 2\r\n");
+        }
+        for client in &mut clients {
+            let replies: Vec<_> = (0..5).map(|_| client.reply()).collect();
+            assert!(replies[3].starts_with(b":"), "round {round}");
+        }
+    }
+    assert_eq!(running.connect().ask("GET n"), "$3\r\n800\r\n");
+}
