@@ -83,6 +83,10 @@ impl Backend for Faulty {
         self.trip().await?;
         self.inner.head(key).await
     }
+    async fn touch(&self, key: &Key) -> Result<Option<Head>> {
+        self.trip().await?;
+        self.inner.touch(key).await
+    }
     async fn put(&self, key: &Key, entry: Entry, when: When) -> Result<Put> {
         self.trip().await?;
         self.inner.put(key, entry, when).await
