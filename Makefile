@@ -1,0 +1,94 @@
+# Everything a person types in this repository. Needs a Rust toolchain, Python 3.10 or later, g++ and package registries;
+# what else is needed goes into .venv* and target/, and nothing needs root.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+PY := .venv/bin/python
+LINT := .venv-lint/bin
+INSTALL := $(PYTHON) -m devtools.install
+# pytest workers. Two of them keep two cores busy; more would only make the timed tests wait for the compiling ones.
+WORKERS ?= 2
+# Extra arguments, for example: make demo ARGS=--json, make bench ARGS=--quick, make test-clients ARGS='-k redis_py'
+ARGS ?=
+
+.PHONY: help
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: server venv ## Compile real models cold, then warm in fresh processes, and print what that gained
+	@$(PY) -m demo.run $(ARGS)
+
+.PHONY: test
+test: test-rust test-clients ## Run all tests: the Rust side, then real clients against the real server
+
+.PHONY: test-rust
+test-rust: ## Run the Rust tests and documentation examples
+	@if cargo nextest --version >/dev/null 2>&1; then \
+		cargo nextest run --workspace --locked; \
+		cargo test --doc --workspace --locked --quiet; \
+	else \
+		cargo test --workspace --locked; \
+	fi; \
+	echo "test-rust: $$SECONDS s, building included"
+
+.PHONY: test-clients
+test-clients: server tools venv-test clients ## Run redis-py 5 to 8, redis-cli, ioredis, ccache, stock torch, crash and bound tests
+	@$(PY) -m pytest tests/clients -n $(WORKERS) --dist worksteal $(ARGS)
+
+.PHONY: bench
+bench: server loadgen tools venv-test ## Measure the server beside redis-server, alternating; ARGS=--quick takes two minutes
+	@$(PY) -m bench.run $(ARGS)
+
+.PHONY: lint
+lint: venv-lint cargo-deny ## Check formatting, lints, dependencies and types
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
+	@$(PYTHON) -m devtools.dependencies
+	$(LINT)/ruff format --check .
+	$(LINT)/ruff check --quiet .
+	$(LINT)/mypy
+
+.PHONY: doc
+doc: ## Build the Rust documentation, warnings being errors
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+
+.PHONY: fmt
+fmt: venv-lint ## Format everything
+	cargo fmt --all
+	$(LINT)/ruff format .
+	$(LINT)/ruff check --fix --quiet .
+
+.PHONY: clean-venv
+clean-venv: ## Remove the Python environments and fetched tools, but not the Rust build
+	rm -rf .venv .venv-lint target/tools target/redis-py target/node
+
+.PHONY: server loadgen tools venv venv-test venv-lint clients cargo-deny
+# Set PILOTLIGHT_BIN or LOADGEN_BIN to test another build.
+server:
+	@[ -n "$${PILOTLIGHT_BIN:-}" ] || cargo build --release --locked --quiet -p pilotlight
+
+loadgen:
+	@[ -n "$${LOADGEN_BIN:-}" ] || cargo build --release --locked --quiet -p loadgen
+
+tools:
+	@$(INSTALL) tools
+
+venv:
+	@$(INSTALL) venv .venv demo/requirements.txt
+
+venv-test: venv
+	@$(INSTALL) venv .venv tests/clients/requirements.txt
+
+venv-lint:
+	@$(INSTALL) venv .venv-lint devtools/requirements-lint.txt
+
+clients: venv
+	@$(PY) -m devtools.install redis-py ioredis
+
+cargo-deny:
+	@$(INSTALL) cargo-deny

@@ -1,0 +1,1 @@
+"""`make demo`: stock torch.compile, cold and warm, against a Pilotlight server."""

@@ -1,0 +1,78 @@
+"""Fixtures: servers on ports the system chose, with data in a temporary directory, and a seed that can be set again."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from devtools import paths
+from devtools.servers import Pilotlight
+
+SEED_VARIABLE = "PILOTLIGHT_TEST_SEED"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Workers inherit the environment, so that all of them use the seed that the header shows.
+    os.environ.setdefault(SEED_VARIABLE, str(random.SystemRandom().randrange(10**9)))
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    seed = os.environ[SEED_VARIABLE]
+    return f"server: {paths.pilotlight()}\nseed: {seed} ({SEED_VARIABLE}={seed} draws the same again)"
+
+
+@pytest.fixture
+def rng(request: pytest.FixtureRequest) -> random.Random:
+    """Randomness of this test, the same for the same seed whatever else runs."""
+    seed = f"{os.environ[SEED_VARIABLE]}:{request.node.nodeid}"
+    print(f"seed {seed}")
+    return random.Random(seed)
+
+
+Launch = Callable[..., Pilotlight]
+
+
+@pytest.fixture
+def launch(tmp_path: Path) -> Iterator[Launch]:
+    """Starts servers, each with its own data directory unless given one; all are ended after the test."""
+    servers: list[Pilotlight] = []
+
+    def start(data_dir: Path | None = None, **settings: Any) -> Pilotlight:
+        server = Pilotlight(data_dir or tmp_path / f"data-{len(servers)}", **settings)
+        servers.append(server)
+        server.start()
+        return server
+
+    yield start
+    for server in servers:
+        server.kill()
+    for server in servers:
+        shutil.rmtree(server.data_dir, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pilotlight]:
+    """One server for all tests that mind neither its settings nor others' keys."""
+    with Pilotlight(tmp_path_factory.mktemp("server") / "data") as running:
+        yield running
+        assert "panicked" not in running.log()
+
+
+@pytest.fixture
+def prefix(request: pytest.FixtureRequest) -> str:
+    """Begins every key of this test, so that tests can share a server."""
+    return f"{request.node.name}:{os.getpid()}:"
+
+
+def need_tool(name: str) -> str:
+    """Path of an outside program, or skip the test and say why."""
+    path = paths.tool(name)
+    if path is None:
+        pytest.skip(f"{name} is not installed and could not be fetched (make tools)")
+    return path
