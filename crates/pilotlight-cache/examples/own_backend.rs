@@ -43,6 +43,9 @@ impl Backend for MapBackend {
     async fn head(&self, _key: &Key) -> Result<Option<Head>> {
         Err(Error::Unsupported { what: "head".to_owned() })
     }
+    async fn touch(&self, _key: &Key) -> Result<Option<Head>> {
+        Err(Error::Unsupported { what: "touch".to_owned() })
+    }
     async fn set_expiry(&self, _key: &Key, _expires_ms: Option<u64>, _when: When) -> Result<Put> {
         Err(Error::Unsupported { what: "expiry".to_owned() })
     }

@@ -25,7 +25,8 @@ use crate::{Entry, Found, Head, Key, Namespace, Put, Result, When};
 /// 11. `scan_visits_every_entry_once`: an entry there from first page to last is seen exactly once.
 /// 12. `namespaces_are_isolated`: no method sees or touches another namespace.
 /// 13. `clear_leaves_other_namespaces`: and everything of its own is gone.
-/// 14. `a_stack_prints_itself`: `Display` names the backend and its limits, without secrets.
+/// 14. `touch_notes_a_use`: as a get does, and changes nothing else.
+/// 15. `a_stack_prints_itself`: `Display` names the backend and its limits, without secrets.
 ///
 /// # Cancellation
 /// Dropping a future leaves the old entry or the new one, whole, and nothing locked.
@@ -40,6 +41,9 @@ pub trait Backend: Send + Sync + Debug + Display {
 
     /// What is known of the entry under `key`, without reading its artifact.
     async fn head(&self, key: &Key) -> Result<Option<Head>>;
+
+    /// The same, noting a use: for a hit that a faster tier serves, so that eviction knows of it.
+    async fn touch(&self, key: &Key) -> Result<Option<Head>>;
 
     /// Stores `entry` under `key` if `when` holds. `created_ms` 0 is replaced by now.
     async fn put(&self, key: &Key, entry: Entry, when: When) -> Result<Put>;

@@ -32,6 +32,7 @@ mod backend;
 mod backends;
 mod cache;
 mod entry;
+pub mod envelope;
 mod error;
 mod key;
 mod kind;
@@ -43,10 +44,10 @@ mod stats;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
-pub use pilotlight_store::{Clock, ManualClock, SystemClock};
+pub use pilotlight_store::{Clock, Durability, ManualClock, OpenError, SystemClock};
 
 pub use crate::backend::{Backend, BackendExt, Cursor, Page, Usage};
-pub use crate::backends::disk::{Blocking, Inline};
+pub use crate::backends::disk::{Blocking, DiskBackend, DiskOptions, Inline};
 pub use crate::backends::memory::MemoryBackend;
 pub use crate::cache::{Cache, FailurePolicy, PutOutcome, RemoteCache};
 pub use crate::entry::{Details, Digest, Entry, Found, Head, Metadata, Put, Verified, Version, When};

@@ -1,13 +1,19 @@
 //! Pilotlight's front-ends: RESP and HTTP over one [`Cache`].
 //!
 //! It is not the cache (see `pilotlight-cache`) and not a program: it never prints, exits or reads the environment.
-//! [`run`] takes a configuration, listeners that are already bound, and a future that ends it.
+//! [`run()`] takes a configuration, listeners that are already bound, and a future that ends it.
 
 mod config;
+mod cores;
+mod http;
+mod pool;
+pub mod report;
+mod resp;
 mod run;
 mod state;
 
 pub use crate::config::Config;
+pub use crate::pool::ThreadPool;
 pub use crate::run::{Listeners, run};
 pub use crate::state::{Server, ServerStats};
 pub use pilotlight_cache::Cache;

@@ -1,11 +1,16 @@
 //! Starts the front-ends and ends them.
 
 use std::future::Future;
+use std::io;
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 
+use tokio::sync::watch;
+
 use crate::Server;
+use crate::cores::{Cores, Listener};
+use crate::http;
 
 /// Sockets to serve on, already bound, so that a test can bind port 0 and a supervisor can pass its own.
 #[derive(Debug, Default)]
@@ -21,12 +26,40 @@ pub struct Listeners {
 /// Serves until `shutdown` is ready, then stops accepting, lets running requests finish for as long as
 /// [`crate::Config::drain_timeout`], syncs the cache and returns. Blocks the calling thread.
 ///
+/// RESP is served by [`crate::Config::cores`] threads, HTTP by one of its own, so that neither delays the other; the
+/// calling thread accepts.
+///
 /// # Errors
-/// When a thread or a runtime cannot be started.
+/// When a thread or a runtime cannot be started, or when the sync fails: what was acknowledged last may then not
+/// survive a power cut.
 pub fn run(
-    _server: Arc<Server>,
-    _listeners: Listeners,
-    _shutdown: impl Future<Output = ()> + Send,
-) -> std::io::Result<()> {
-    Ok(())
+    server: Arc<Server>,
+    listeners: Listeners,
+    shutdown: impl Future<Output = ()> + Send,
+) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // Dropping the sender is as good as sending: an early return ends the threads too.
+    let (over, is_over) = watch::channel(false);
+    let cores = Cores::start(&server, &is_over)?;
+    let http = {
+        let (server, listeners) = (Arc::clone(&server), listeners.http);
+        let spawned = std::thread::Builder::new()
+            .name("http".to_owned())
+            .spawn(move || http::serve(server, listeners, is_over));
+        spawned?
+    };
+    runtime.block_on(async {
+        let tcp = listeners.resp.into_iter().map(Listener::tcp);
+        let unix = listeners.resp_unix.into_iter().map(Listener::unix);
+        let listeners: Vec<Listener> = tcp.chain(unix).collect::<io::Result<_>>()?;
+        tokio::select! {
+            () = shutdown => {}
+            () = cores.accept(&listeners) => {}
+        }
+        Ok::<_, io::Error>(())
+    })?;
+    over.send_replace(true);
+    cores.join()?;
+    http.join().map_err(|_| io::Error::other("the HTTP thread panicked"))??;
+    runtime.block_on(server.cache.backend().sync()).map_err(io::Error::other)
 }

@@ -7,6 +7,7 @@ use std::time::Instant;
 use pilotlight_cache::{Cache, Clock, Maintenance};
 
 use crate::Config;
+use crate::resp::Shared;
 
 /// One server: a cache, its settings and its counters. Shared by every front-end.
 #[derive(Debug)]
@@ -23,6 +24,8 @@ pub struct Server {
     pub clock: Arc<dyn Clock>,
     /// When the server started.
     pub started: Instant,
+    /// What RESP connections share.
+    pub(crate) resp: Shared,
 }
 
 /// Counters of the front-ends.
@@ -45,6 +48,7 @@ pub struct ServerStats {
 impl Server {
     /// A server over `cache`.
     pub fn new(cache: Arc<Cache>, config: Config, clock: Arc<dyn Clock>) -> Self {
+        let resp = Shared::new(config.cores, clock.now_ms());
         Self {
             cache,
             maintenance: None,
@@ -52,6 +56,7 @@ impl Server {
             stats: ServerStats::default(),
             clock,
             started: Instant::now(),
+            resp,
         }
     }
 }

@@ -1,5 +1,46 @@
-//! Pilotlight's embedded store.
+//! Pilotlight's embedded store: a bounded, crash-safe map from keys to entries in one directory.
+//!
+//! It is not a cache policy (see `pilotlight-cache`), knows no network and no async runtime, and does not look into what
+//! it stores.
+//!
+//! # The model
+//! A [`Store`] appends records to a log of segments and keeps one slot an entry in memory. Payloads over [`INLINE_MAX`]
+//! lie in files of their own, shared by entries with equal payloads. When the bound is near, the entries least worth
+//! keeping are evicted, and segments with much dead in them are cleaned. FORMAT.md draws every byte.
+//!
+//! # Invariants
+//! 1. An acknowledged put survives `kill -9`; what else it survives is [`Durability`].
+//! 2. A get gives the whole entry, its check passed, or nothing.
+//! 3. The directory never takes more than the bound, as `du` counts: every writer reserves before it writes.
+//! 4. A file's name is never used twice, and bytes below a segment's end never change.
+//! 5. One process a directory: a second open is refused.
+//!
+//! # Limits
+//! Entries: what an empty store could hold of its bound, at most 4 GiB. Heads: 256 KiB. Keys with their space: 32 KiB.
+//! Spaces: 65,535. File systems that allocate ahead of need (XFS) can show more in `du` than the store counts, for a
+//! moment.
+//!
+//! Where to look next: `ops.rs` for the life of a put and a get, `recovery.rs` for what survives a crash.
 
+mod background;
+mod blobs;
 mod clock;
+mod commit;
+mod error;
+mod evict;
+mod format;
+mod index;
+mod log;
+pub mod media;
+mod ops;
+mod options;
+mod records;
+mod recovery;
+mod space;
+mod store;
 
 pub use crate::clock::{Clock, ManualClock, SystemClock};
+pub use crate::error::{OpenError, Result, StoreError};
+pub use crate::ops::{Condition, INLINE_MAX, PutRequest, ScanPage, Stat, StoreUsage, Stored, TryGet};
+pub use crate::options::{Durability, Options};
+pub use crate::store::Store;

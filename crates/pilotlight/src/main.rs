@@ -1,3 +1,34 @@
-//! The `pilotlight` command.
+//! The `pilotlight` command: parse, resolve, run, report. The only crate that reads the environment, prints or exits.
 
-fn main() {}
+mod access;
+mod cli;
+mod commands;
+mod environment;
+mod failure;
+mod open;
+mod output;
+mod serve;
+mod settings;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+// Artifacts are large, short-lived and freed on other threads than they were made on, which this allocator is good at.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let cli = match cli::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(usage) => {
+            // Help and version go to stdout and are no failure; clap knows which is which.
+            let _ = usage.print();
+            return ExitCode::from(if usage.use_stderr() { 2 } else { 0 });
+        }
+    };
+    match commands::run(cli.command) {
+        Ok(answer) => answer.into(),
+        Err(failure) => output::failure(&failure),
+    }
+}

@@ -1,11 +1,27 @@
-//! The embedded store as a backend.
+//! The embedded store as a backend: entries in their envelopes.
 
-use std::fmt::Debug;
+use std::fmt::{self, Debug};
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_channel::oneshot;
+use pilotlight_store::{
+    Clock, Condition, Durability, OpenError, Options, PutRequest, Stat, Store, StoreError, Stored, TryGet,
+};
+
+use crate::envelope::{self, Sealed};
+use crate::{
+    Backend, Cursor, Entry, Error, Found, Head, Key, Maintenance, Namespace, Page, Put, Result, Usage,
+    VerifyReport, Version, When,
+};
 
 /// Runs a job that may block, somewhere it may: the server gives its thread pool, a client without a runtime runs it on
 /// the spot.
 pub trait Blocking: Send + Sync + Debug {
-    /// Runs `job`, now or soon, exactly once.
+    /// Runs `job`, now or soon, exactly once; or drops it, when it is closing.
     fn run(&self, job: Box<dyn FnOnce() + Send>);
 }
 
@@ -16,5 +32,277 @@ pub struct Inline;
 impl Blocking for Inline {
     fn run(&self, job: Box<dyn FnOnce() + Send>) {
         job();
+    }
+}
+
+/// How a [`DiskBackend`] is opened.
+#[derive(Debug, Clone)]
+pub struct DiskOptions {
+    /// The directory; made if it is not there.
+    pub dir: PathBuf,
+    /// The bound on everything in it, in bytes, as `du` counts.
+    pub max_bytes: u64,
+    /// When a put counts as done.
+    pub durability: Durability,
+    /// The time of day.
+    pub clock: Arc<dyn Clock>,
+    /// Where work that may block is done.
+    pub blocking: Arc<dyn Blocking>,
+}
+
+/// Entries in the embedded store. Small ones are read and put on the calling thread, which costs less than handing them
+/// over; anything that would wait for the disk, or take long to compress, goes to [`DiskOptions::blocking`].
+#[derive(Debug)]
+pub struct DiskBackend {
+    store: Arc<Store>,
+    clock: Arc<dyn Clock>,
+    blocking: Arc<dyn Blocking>,
+    is_relaxed: bool,
+    max_bytes: u64,
+}
+
+/// Artifacts up to this length are put on the calling thread: compressing and appending them takes some 100 us.
+const PUT_INLINE_MAX: usize = 64 << 10;
+/// Artifacts up to this length are read on the calling thread if the page cache holds them.
+const GET_INLINE_MAX: u64 = 256 << 10;
+
+impl DiskBackend {
+    /// Opens the store.
+    ///
+    /// # Errors
+    /// [`OpenError`], each with a hint.
+    pub fn open(options: DiskOptions) -> Result<Arc<Self>, OpenError> {
+        let DiskOptions { dir, max_bytes, durability, clock, blocking } = options;
+        let store =
+            Store::open(Options { durability, clock: clock.clone(), ..Options::new(dir, max_bytes) })?;
+        let is_relaxed = durability == Durability::Relaxed;
+        Ok(Arc::new(Self { store: Arc::new(store), clock, blocking, is_relaxed, max_bytes }))
+    }
+
+    /// Runs `work` where blocking is allowed, and waits for it without blocking.
+    async fn offload<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Store) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (sender, receiver) = oneshot::channel();
+        let store = self.store.clone();
+        self.blocking.run(Box::new(move || {
+            // Whoever asked may have given up meanwhile.
+            let _ = sender.send(work(&store));
+        }));
+        let closing = |_| Error::Unavailable { what: "the store".to_owned(), source: None };
+        receiver.await.map_err(closing)?
+    }
+
+    async fn get(&self, key: &Key) -> Result<Option<Found>> {
+        let space = key.namespace().as_str().as_bytes();
+        let Some(stat) = self.store.stat(space, key.bytes()) else { return Ok(None) };
+        if u64::from(stat.logical_len) <= GET_INLINE_MAX
+            && let TryGet::Ready(found) = self.store.try_get(space, key.bytes()).map_err(from_store)?
+        {
+            return found.map(open_stored).transpose();
+        }
+        let key = key.clone();
+        self.offload(move |store| {
+            let space = key.namespace().as_str().as_bytes();
+            store.get(space, key.bytes()).map_err(from_store)?.map(open_stored).transpose()
+        })
+        .await
+    }
+}
+
+fn open_stored(stored: Stored) -> Result<Found> {
+    let Stored { head, payload, stat } = stored;
+    let entry = envelope::open(&Sealed { head, payload }, stat.expires_ms)?;
+    Ok(Found { entry, version: Version(stat.version), tier: 0 })
+}
+
+fn put_stored(store: &Store, key: &Key, entry: &Entry, when: When) -> Result<Put> {
+    let Sealed { head, payload } = envelope::seal(entry)?;
+    let request = PutRequest {
+        space: key.namespace().as_str().as_bytes(),
+        key: key.bytes(),
+        head: &head,
+        payload: &payload,
+        logical_len: entry.artifact.len() as u32,
+        cost_ms: entry.metadata.compile_ms,
+        created_ms: entry.metadata.created_ms,
+        expires_ms: entry.metadata.expires_ms,
+    };
+    store.put(&request, condition(when)).map(put).map_err(from_store)
+}
+
+#[async_trait]
+impl Backend for DiskBackend {
+    fn name(&self) -> &'static str {
+        "DiskBackend"
+    }
+
+    async fn get_many(&self, keys: &[Key]) -> Vec<Result<Option<Found>>> {
+        let mut answers = Vec::with_capacity(keys.len());
+        for key in keys {
+            answers.push(self.get(key).await);
+        }
+        answers
+    }
+
+    async fn head(&self, key: &Key) -> Result<Option<Head>> {
+        Ok(self.store.stat(key.namespace().as_str().as_bytes(), key.bytes()).as_ref().map(head))
+    }
+
+    async fn touch(&self, key: &Key) -> Result<Option<Head>> {
+        Ok(self.store.touch(key.namespace().as_str().as_bytes(), key.bytes()).as_ref().map(head))
+    }
+
+    async fn put(&self, key: &Key, mut entry: Entry, when: When) -> Result<Put> {
+        if entry.metadata.created_ms == 0 {
+            entry.metadata.created_ms = self.clock.now_ms();
+        }
+        if self.is_relaxed && entry.artifact.len() <= PUT_INLINE_MAX {
+            return put_stored(&self.store, key, &entry, when);
+        }
+        let key = key.clone();
+        self.offload(move |store| put_stored(store, &key, &entry, when)).await
+    }
+
+    async fn set_expiry(&self, key: &Key, expires_ms: Option<u64>, when: When) -> Result<Put> {
+        let key = key.clone();
+        self.offload(move |store| {
+            let space = key.namespace().as_str().as_bytes();
+            store.set_expiry(space, key.bytes(), expires_ms, condition(when)).map(put).map_err(from_store)
+        })
+        .await
+    }
+
+    async fn delete(&self, key: &Key, when: When) -> Result<bool> {
+        let delete = move |store: &Store, key: &Key| {
+            let space = key.namespace().as_str().as_bytes();
+            store.delete(space, key.bytes(), condition(when)).map_err(from_store)
+        };
+        if self.is_relaxed {
+            return delete(&self.store, key);
+        }
+        let key = key.clone();
+        self.offload(move |store| delete(store, &key)).await
+    }
+
+    async fn scan(&self, namespace: &Namespace, cursor: Cursor, limit: usize) -> Result<Page> {
+        let namespace = namespace.clone();
+        self.offload(move |store| {
+            let page = store.scan(namespace.as_str().as_bytes(), cursor.0, limit).map_err(from_store)?;
+            let named = |(key, stat): (Bytes, Stat)| (Key::in_namespace(namespace.clone(), key), head(&stat));
+            Ok(Page { keys: page.keys.into_iter().map(named).collect(), next: Cursor(page.next) })
+        })
+        .await
+    }
+
+    async fn clear(&self, namespace: &Namespace) -> Result<u64> {
+        let namespace = namespace.clone();
+        self.offload(move |store| store.clear(namespace.as_str().as_bytes()).map_err(from_store)).await
+    }
+
+    async fn usage(&self, namespace: Option<&Namespace>) -> Result<Usage> {
+        let usage = self.store.usage(namespace.map(|namespace| namespace.as_str().as_bytes()));
+        Ok(Usage {
+            entries: usage.entries,
+            logical_bytes: usage.logical_bytes,
+            stored_bytes: usage.stored_bytes,
+            bound_bytes: Some(usage.bound_bytes),
+            evicted: usage.evicted,
+            expired: usage.expired,
+            quarantined: usage.quarantined,
+            deduplicated: usage.deduplicated,
+        })
+    }
+
+    async fn sync(&self) -> Result<()> {
+        self.offload(|store| store.sync().map_err(from_store)).await
+    }
+}
+
+impl Maintenance for DiskBackend {
+    fn verify(&self, progress: &mut dyn FnMut(&VerifyReport) -> ControlFlow<()>) -> Result<VerifyReport> {
+        let mut report =
+            VerifyReport { entries_total: self.store.usage(None).entries, ..VerifyReport::default() };
+        for space in self.store.spaces() {
+            let namespace = Namespace::new(&String::from_utf8_lossy(&space))?;
+            let mut cursor = 0;
+            loop {
+                let page = self.store.scan(&space, cursor, 256).map_err(from_store)?;
+                for (key, stat) in page.keys {
+                    let key = Key::in_namespace(namespace.clone(), key);
+                    if let Err(error) = self.verify_entry(&space, &key, &stat, &mut report) {
+                        report.damaged.push((key, error.to_string()));
+                    }
+                    if progress(&report).is_break() {
+                        return Ok(report);
+                    }
+                }
+                cursor = page.next;
+                if cursor == 0 {
+                    break;
+                }
+            }
+        }
+        Ok(report)
+    }
+}
+
+impl DiskBackend {
+    fn verify_entry(&self, space: &[u8], key: &Key, stat: &Stat, report: &mut VerifyReport) -> Result<()> {
+        report.entries_checked += 1;
+        report.bytes_checked += stat.stored_bytes;
+        let Some(stored) = self.store.get(space, key.bytes()).map_err(from_store)? else { return Ok(()) };
+        let version = stored.stat.version;
+        open_stored(stored).map(|_| ()).inspect_err(|_| {
+            // The store's own check passed, the envelope's did not: it is set aside by hand.
+            let _ = self.store.delete(space, key.bytes(), Condition::Version(version));
+        })
+    }
+}
+
+impl fmt::Display for DiskBackend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "disk({} MiB)", self.max_bytes >> 20)
+    }
+}
+
+fn condition(when: When) -> Condition {
+    match when {
+        When::Always => Condition::Always,
+        When::Absent => Condition::Absent,
+        When::Present => Condition::Present,
+        When::Version(version) => Condition::Version(version.0),
+    }
+}
+
+fn put(version: Option<u64>) -> Put {
+    version.map_or(Put::Unmet, |version| Put::Stored(Version(version)))
+}
+
+fn head(stat: &Stat) -> Head {
+    Head {
+        version: Version(stat.version),
+        artifact_len: u64::from(stat.logical_len),
+        stored_bytes: stat.stored_bytes,
+        created_ms: stat.created_ms,
+        expires_ms: stat.expires_ms,
+        accessed_ms: stat.accessed_ms,
+        hits: stat.hits,
+        compile_ms: stat.cost_ms,
+    }
+}
+
+fn from_store(error: StoreError) -> Error {
+    match error {
+        StoreError::Full { needed_bytes, bound_bytes } => Error::Full { needed_bytes, bound_bytes },
+        StoreError::TooLarge { what, size_bytes, max_bytes } => {
+            Error::TooLarge { what, size_bytes, max_bytes }
+        }
+        StoreError::Corrupt { what } => Error::Corrupt { what },
+        StoreError::ReadOnly => Error::ReadOnly { what: "the store".to_owned() },
+        StoreError::Io { action, source } => {
+            Error::Unavailable { what: format!("the disk (cannot {action})"), source: Some(source) }
+        }
     }
 }

@@ -136,6 +136,15 @@ impl Backend for MemoryBackend {
         Ok(self.state.lock().live(key, now_ms).map(|kept| kept.head(key.bytes().len())))
     }
 
+    async fn touch(&self, key: &Key) -> Result<Option<Head>> {
+        let now_ms = self.clock.now_ms();
+        Ok(self.state.lock().live(key, now_ms).map(|kept| {
+            kept.accessed_ms = now_ms;
+            kept.hits = kept.hits.saturating_add(1);
+            kept.head(key.bytes().len())
+        }))
+    }
+
     async fn put(&self, key: &Key, mut entry: Entry, when: When) -> Result<Put> {
         let now_ms = self.clock.now_ms();
         let mut state = self.state.lock();

@@ -10,7 +10,7 @@ use crate::{
     Backend, BackendExt, Cursor, Entry, Found, Head, Key, Namespace, Page, Put, Result, Usage, Version, When,
 };
 
-/// A bounded memory tier over a backend whose [`Backend::head`] is cheap.
+/// A bounded memory tier over a backend whose [`Backend::touch`] is cheap.
 ///
 /// Every hit is checked against the inner backend's version of the entry, which is a look into memory for the disk
 /// store. So the tier can never answer with an entry that was overwritten, deleted, expired or evicted below, whatever
@@ -55,7 +55,7 @@ impl Hot {
         let Some((version, entry)) = self.entries.get(key) else {
             return self.get_inner(key).await;
         };
-        match self.inner.head(key).await? {
+        match self.inner.touch(key).await? {
             Some(head) if head.version == version => {
                 let mut found = Found { entry, version, tier: 0 };
                 // The producer's copy does not know yet when the backend put it.
@@ -97,6 +97,10 @@ impl Backend for Hot {
 
     async fn head(&self, key: &Key) -> Result<Option<Head>> {
         self.inner.head(key).await
+    }
+
+    async fn touch(&self, key: &Key) -> Result<Option<Head>> {
+        self.inner.touch(key).await
     }
 
     async fn put(&self, key: &Key, entry: Entry, when: When) -> Result<Put> {

@@ -40,6 +40,7 @@ where
         scan_visits_every_entry_once,
         namespaces_are_isolated,
         clear_leaves_other_namespaces,
+        touch_notes_a_use,
         a_stack_prints_itself,
     );
 }
@@ -243,6 +244,19 @@ pub async fn clear_leaves_other_namespaces(backend: &dyn Backend, _clock: &Manua
 }
 
 /// Contract 14.
+pub async fn touch_notes_a_use(backend: &dyn Backend, clock: &ManualClock) {
+    let key = Key::new("key");
+    assert_eq!(backend.touch(&key).await.expect("touch"), None);
+    put(backend, &key, b"x").await;
+    let before = backend.head(&key).await.expect("head").expect("present");
+    clock.advance_ms(2000);
+    let touched = backend.touch(&key).await.expect("touch").expect("present");
+    assert_eq!((touched.hits, touched.accessed_ms), (before.hits + 1, before.accessed_ms + 2000));
+    assert_eq!(touched.version, before.version);
+    assert_eq!(backend.head(&key).await.expect("head"), Some(touched));
+}
+
+/// Contract 15.
 pub async fn a_stack_prints_itself(backend: &dyn Backend, _clock: &ManualClock) {
     assert!(!backend.to_string().is_empty());
     assert!(!backend.name().is_empty());

@@ -30,6 +30,9 @@ impl Backend for FailingBackend {
     async fn head(&self, _key: &Key) -> Result<Option<Head>> {
         failure("testhead")
     }
+    async fn touch(&self, _key: &Key) -> Result<Option<Head>> {
+        failure("testtouch")
+    }
     async fn set_expiry(&self, _key: &Key, _expires_ms: Option<u64>, _when: When) -> Result<Put> {
         failure("testexpiry")
     }

@@ -1,4 +1,10 @@
 //! What the crate promises, by subject.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "tests say what they expect by panicking, helpers of tests too"
+)]
 
 /// The backend contract, on every backend and every layer.
 mod contract;

@@ -1,0 +1,207 @@
+//! The head's bytes. Nothing else knows an offset.
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::Codec;
+use super::recast::Frame;
+use crate::{Details, Digest, Error, Result};
+
+const MAGIC: [u8; 4] = *b"PLEv";
+const VERSION: u8 = 1;
+const FIXED_LEN: usize = 80;
+const CHECK_AT: usize = 72;
+const SHAPE_PLAIN: u8 = 0;
+const SHAPE_TORCH_JSON: u8 = 1;
+const FLAG_SIGNED: u8 = 1;
+const SIGNATURE_LEN: usize = 96;
+
+mod tag {
+    pub(super) const PRODUCER: u16 = 1;
+    pub(super) const FINGERPRINT: u16 = 2;
+    pub(super) const COMPONENTS: u16 = 3;
+    pub(super) const VARIANT: u16 = 4;
+    pub(super) const BEFORE: u16 = 5;
+    pub(super) const AFTER: u16 = 6;
+}
+
+/// A head's contents.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Head {
+    pub(super) codec: Codec,
+    pub(super) artifact_len: u64,
+    pub(super) payload_len: u64,
+    pub(super) digest: Digest,
+    pub(super) created_ms: u64,
+    pub(super) compile_ms: u32,
+    pub(super) details: Details,
+    /// Present in the shape of PyTorch's JSON.
+    pub(super) frame: Option<Frame>,
+}
+
+impl Head {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let fields = self.encode_fields();
+        let mut bytes = Vec::with_capacity(FIXED_LEN + fields.len());
+        bytes.extend_from_slice(&MAGIC);
+        bytes.push(VERSION);
+        bytes.push(self.codec as u8);
+        bytes.push(if self.frame.is_some() { SHAPE_TORCH_JSON } else { SHAPE_PLAIN });
+        bytes.push(0);
+        bytes.extend_from_slice(&(fields.len() as u32).to_le_bytes());
+        bytes.extend_from_slice(&self.compile_ms.to_le_bytes());
+        bytes.extend_from_slice(&self.payload_len.to_le_bytes());
+        bytes.extend_from_slice(&self.artifact_len.to_le_bytes());
+        bytes.extend_from_slice(self.digest.as_bytes());
+        bytes.extend_from_slice(&self.created_ms.to_le_bytes());
+        bytes.extend_from_slice(&[0; 8]);
+        bytes.extend_from_slice(&fields);
+        let check = xxh3_64(&bytes).to_le_bytes();
+        if let Some(place) = bytes.get_mut(CHECK_AT..CHECK_AT + check.len()) {
+            place.copy_from_slice(&check);
+        }
+        bytes
+    }
+
+    fn encode_fields(&self) -> Vec<u8> {
+        let mut fields = Vec::new();
+        let mut put = |tag: u16, value: &[u8]| {
+            fields.extend_from_slice(&tag.to_le_bytes());
+            fields.extend_from_slice(&(value.len() as u32).to_le_bytes());
+            fields.extend_from_slice(value);
+        };
+        if let Some(producer) = &self.details.producer {
+            put(tag::PRODUCER, producer.as_bytes());
+        }
+        if let Some(fingerprint) = &self.details.fingerprint {
+            put(tag::FINGERPRINT, fingerprint);
+        }
+        if !self.details.components.is_empty() {
+            let pairs = &self.details.components;
+            let bytes: Vec<u8> = pairs
+                .iter()
+                .flat_map(|(name, value)| [name.to_le_bytes(), value.to_le_bytes()])
+                .flatten()
+                .collect();
+            put(tag::COMPONENTS, &bytes);
+        }
+        if let Some(variant) = self.details.variant {
+            put(tag::VARIANT, &variant.to_le_bytes());
+        }
+        if let Some(frame) = &self.frame {
+            put(tag::BEFORE, &frame.before);
+            put(tag::AFTER, &frame.after);
+        }
+        fields
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self> {
+        let corrupt = |what: &str| Error::Corrupt { what: format!("envelope: {what}") };
+        let (fixed, rest) =
+            bytes.split_at_checked(FIXED_LEN).ok_or_else(|| corrupt("shorter than a head"))?;
+        let mut reader = Reader(fixed);
+        let is_ours = reader.array() == Some(MAGIC);
+        let version = reader.u8().filter(|_| is_ours).ok_or_else(|| corrupt("no magic"))?;
+        if version != VERSION {
+            return Err(Error::Unsupported {
+                what: format!("envelope version {version}, expected {VERSION}"),
+            });
+        }
+        let mut parse = || -> Option<(Self, u8, u8, usize, u64)> {
+            let codec = Codec::from_number(reader.u8()?)?;
+            let (shape, flags) = (reader.u8()?, reader.u8()?);
+            let fields_len = reader.u32()? as usize;
+            let compile_ms = reader.u32()?;
+            let (payload_len, artifact_len) = (reader.u64()?, reader.u64()?);
+            let digest = Digest::from_bytes(reader.array()?);
+            let created_ms = reader.u64()?;
+            let details = Details::default();
+            let head = Self {
+                codec,
+                artifact_len,
+                payload_len,
+                digest,
+                created_ms,
+                compile_ms,
+                details,
+                frame: None,
+            };
+            Some((head, shape, flags, fields_len, reader.u64()?))
+        };
+        let (mut head, shape, flags, fields_len, expected) =
+            parse().ok_or_else(|| corrupt("unknown codec"))?;
+        if check(bytes) != expected {
+            return Err(corrupt("its head fails the check"));
+        }
+        let signature_len = if flags & FLAG_SIGNED == 0 { 0 } else { SIGNATURE_LEN };
+        if rest.len() != fields_len + signature_len || shape > SHAPE_TORCH_JSON {
+            return Err(corrupt("lengths do not add up"));
+        }
+        let frame = head
+            .decode_fields(rest.get(..fields_len).unwrap_or_default())
+            .ok_or_else(|| corrupt("a field is cut off"))?;
+        head.frame = (shape == SHAPE_TORCH_JSON).then_some(frame);
+        Ok(head)
+    }
+
+    fn decode_fields(&mut self, fields: &[u8]) -> Option<Frame> {
+        let mut frame = Frame::default();
+        let mut reader = Reader(fields);
+        while !reader.0.is_empty() {
+            let (number, len) = (reader.u16()?, reader.u32()?);
+            let value = reader.take(len as usize)?;
+            match number {
+                tag::PRODUCER => self.details.producer = Some(String::from_utf8_lossy(value).into_owned()),
+                tag::FINGERPRINT => self.details.fingerprint = Some(value.try_into().ok()?),
+                tag::COMPONENTS => {
+                    let mut pairs = Reader(value);
+                    while !pairs.0.is_empty() {
+                        self.details.components.push((pairs.u64()?, pairs.u64()?));
+                    }
+                }
+                tag::VARIANT => self.details.variant = Some(u64::from_le_bytes(value.try_into().ok()?)),
+                tag::BEFORE => frame.before = value.to_vec(),
+                tag::AFTER => frame.after = value.to_vec(),
+                _ => {}
+            }
+        }
+        Some(frame)
+    }
+}
+
+fn check(head: &[u8]) -> u64 {
+    let mut zeroed = head.to_vec();
+    if let Some(place) = zeroed.get_mut(CHECK_AT..CHECK_AT + 8) {
+        place.fill(0);
+    }
+    xxh3_64(&zeroed)
+}
+
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, len: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(len)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        self.take(N)?.try_into().ok()
+    }
+
+    fn u8(&mut self) -> Option<u8> {
+        self.array().map(u8::from_le_bytes)
+    }
+
+    fn u16(&mut self) -> Option<u16> {
+        self.array().map(u16::from_le_bytes)
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        self.array().map(u64::from_le_bytes)
+    }
+}

@@ -1,0 +1,104 @@
+//! The framing around an artifact: version, codec, digest, metadata, and room for a signature.
+//!
+//! The same bytes stand in every tier and go over the wire to the plug-in. An envelope is a *head* and a *payload*; a
+//! backend may keep the two apart. All numbers are little-endian.
+//!
+//! # Head, version 1
+//! | offset | bytes | field |
+//! |---:|---:|---|
+//! | 0 | 4 | magic `PLEv` |
+//! | 4 | 1 | version, 1 |
+//! | 5 | 1 | codec of the payload: 0 raw, 1 zstd |
+//! | 6 | 1 | shape: 0 the artifact is what the client put; 1 it was the base64 `data` of PyTorch's JSON, see [`recast`] |
+//! | 7 | 1 | flags: bit 0, a signature follows the fields; others zero |
+//! | 8 | 4 | length of the fields, in bytes |
+//! | 12 | 4 | compile time, in milliseconds; 0 when unknown |
+//! | 16 | 8 | length of the payload, in bytes |
+//! | 24 | 8 | length of the artifact, the payload decoded, in bytes |
+//! | 32 | 32 | BLAKE3-256 of the artifact |
+//! | 64 | 8 | created, in milliseconds since the Unix epoch |
+//! | 72 | 8 | XXH3-64 of the whole head with this field zero |
+//! | 80 | | fields: tag (2 bytes), length (4 bytes), value; unknown tags are skipped |
+//! | | 96 | signature, if flagged: algorithm (1 byte, 1 = Ed25519), 23 bytes reserved, key id (8 bytes), 64 bytes |
+//!
+//! A signature is over the head up to it with codec, payload length and head check zero (recompression must not break
+//! it), preceded by namespace and key, so that an entry cannot pass for another's. This version carries signatures and
+//! does not make them.
+//!
+//! Fields: 1 producer (UTF-8); 2 fingerprint (32 bytes); 3 component hashes (pairs of 8 bytes: hash of name, hash of
+//! value); 4 variant (8 bytes); 5 what stands before `data`'s text in shape 1; 6 what stands after it.
+
+mod codec;
+mod head;
+pub mod recast;
+
+use bytes::Bytes;
+
+pub use self::codec::Codec;
+use self::head::Head;
+use crate::{Details, Digest, Entry, Error, Metadata, Result, Verified};
+
+/// Longest artifact, in bytes: lengths are kept in 32 bits in places.
+pub const ARTIFACT_LEN_MAX: u64 = u32::MAX as u64;
+
+/// An entry in its envelope. The expiry is not part of it: backends keep that beside, where it can change.
+#[derive(Debug, Clone)]
+pub struct Sealed {
+    /// The head.
+    pub head: Bytes,
+    /// The payload.
+    pub payload: Bytes,
+}
+
+/// Puts an entry into its envelope: PyTorch's JSON becomes the artifact inside it, and what compresses is compressed.
+///
+/// # Errors
+/// `TooLarge` above [`ARTIFACT_LEN_MAX`].
+pub fn seal(entry: &Entry) -> Result<Sealed> {
+    let value = entry.artifact.bytes();
+    if value.len() as u64 > ARTIFACT_LEN_MAX {
+        return Err(Error::TooLarge {
+            what: "artifact",
+            size_bytes: value.len() as u64,
+            max_bytes: ARTIFACT_LEN_MAX,
+        });
+    }
+    let (artifact, frame) = match recast::split(value) {
+        Some((artifact, frame)) => (Bytes::from(artifact), Some(frame)),
+        None => (value.clone(), None),
+    };
+    let (codec, payload) = codec::encode(&artifact);
+    let head = Head {
+        codec,
+        artifact_len: artifact.len() as u64,
+        payload_len: payload.len() as u64,
+        digest: Digest::of(&artifact),
+        created_ms: entry.metadata.created_ms,
+        compile_ms: entry.metadata.compile_ms,
+        details: entry.metadata.details.as_deref().cloned().unwrap_or_default(),
+        frame,
+    };
+    Ok(Sealed { head: head.encode().into(), payload })
+}
+
+/// Takes an entry out of its envelope, checking the head, every length and the artifact's digest.
+///
+/// # Errors
+/// `Corrupt` for bytes that are no whole envelope, `Unsupported` for one of a later version.
+pub fn open(sealed: &Sealed, expires_ms: Option<u64>) -> Result<Entry> {
+    let head = Head::decode(&sealed.head)?;
+    if head.payload_len != sealed.payload.len() as u64 {
+        return Err(Error::Corrupt {
+            what: format!("payload of {} bytes, expected {}", sealed.payload.len(), head.payload_len),
+        });
+    }
+    let decoded = codec::decode(head.codec, &sealed.payload, head.artifact_len)?;
+    let verified = Verified::by_digest(decoded, &head.digest)?;
+    let artifact = match &head.frame {
+        None => verified,
+        Some(frame) => Verified::rebuilt(recast::join(&verified, frame)),
+    };
+    let details = (head.details != Details::default()).then(|| head.details.into());
+    let metadata = Metadata { created_ms: head.created_ms, expires_ms, compile_ms: head.compile_ms, details };
+    Ok(Entry { artifact, metadata })
+}

@@ -1,0 +1,124 @@
+//! PyTorch's JSON around an artifact, taken off for storage and put back byte for byte.
+//!
+//! Stock PyTorch puts `{"data": "<base64 of a pickle>", "time_taken_ms": 1234}` (`_save_graph` in
+//! `torch/_inductor/codecache.py`, `save` in `torch/_functorch/_aot_autograd/autograd_cache.py`, torch 2.6 to 2.15).
+//! Base64 hides what compresses: without it entries shrink to two thirds more.
+
+use base64_simd::STANDARD;
+use bytes::Bytes;
+
+/// What stands around the base64 text.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Frame {
+    /// Up to the first character of the text.
+    pub before: Vec<u8>,
+    /// From behind its last character.
+    pub after: Vec<u8>,
+}
+
+const BEFORE: &[u8] = b"{\"data\": \"";
+/// What stands behind the text is a quote, and at most a number: longer means that it is something else.
+const AFTER_LEN_MAX: usize = 128;
+/// Below this the frame costs more than it saves.
+const LEN_MIN: usize = 128;
+
+/// The artifact in PyTorch's JSON, and the frame around it; `None` for anything that [`join`] would not rebuild exactly.
+#[must_use]
+pub fn split(value: &[u8]) -> Option<(Vec<u8>, Frame)> {
+    if value.len() < LEN_MIN {
+        return None;
+    }
+    let text_and_after = value.strip_prefix(BEFORE)?;
+    // The last quote before the tail: searched from behind, since the text is long and the tail is short.
+    let tail_at = text_and_after.len().saturating_sub(AFTER_LEN_MAX);
+    let tail = text_and_after.get(tail_at..)?;
+    let text_len = tail_at + memchr::memchr(b'"', tail)?;
+    let (text, after) = text_and_after.split_at_checked(text_len)?;
+    let artifact = STANDARD.decode_to_vec(text).ok()?;
+    let frame = Frame { before: BEFORE.to_vec(), after: after.to_vec() };
+    // The decoder is strict, and still: what is served is what was put, or it is stored as it came.
+    (join(&artifact, &frame) == value).then_some((artifact, frame))
+}
+
+/// The value that [`split`] took apart.
+#[must_use]
+pub fn join(artifact: &[u8], frame: &Frame) -> Bytes {
+    let mut value =
+        Vec::with_capacity(frame.before.len() + STANDARD.encoded_length(artifact.len()) + frame.after.len());
+    value.extend_from_slice(&frame.before);
+    STANDARD.encode_append(artifact, &mut value);
+    value.extend_from_slice(&frame.after);
+    value.into()
+}
+
+/// What the compile took, as PyTorch's JSON tells it in its last field; 0 when it does not.
+#[must_use]
+pub fn time_taken_ms(value: &[u8]) -> u32 {
+    const FIELD: &[u8] = b"\"time_taken_ms\": ";
+    let tail = value.get(value.len().saturating_sub(64)..).unwrap_or_default();
+    let Some(at) = memchr::memmem::rfind(tail, FIELD) else { return 0 };
+    let number = tail.get(at + FIELD.len()..).unwrap_or_default();
+    let digits = number.iter().take_while(|byte| byte.is_ascii_digit());
+    digits
+        .fold(0u64, |sum, digit| sum.saturating_mul(10).saturating_add(u64::from(digit - b'0')))
+        .min(u32::MAX.into()) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn torch_json(artifact: &[u8], tail: &str) -> Vec<u8> {
+        format!("{{\"data\": \"{}\"{tail}", STANDARD.encode_to_string(artifact)).into_bytes()
+    }
+
+    #[test]
+    fn torch_json_is_recognised() {
+        let artifact: Vec<u8> = (0..100_000u32).map(|i| (i * 7 % 256) as u8).collect();
+        for tail in [", \"time_taken_ms\": 1234}", "}"] {
+            let value = torch_json(&artifact, tail);
+            let (decoded, frame) = split(&value).expect("recognised");
+            assert_eq!(decoded, artifact);
+            assert_eq!(join(&decoded, &frame), value);
+        }
+    }
+
+    #[test]
+    fn what_does_not_rebuild_exactly_is_left_alone() {
+        let artifact = vec![1; 1000];
+        let good = torch_json(&artifact, "}");
+        let as_text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        for bad in [
+            as_text(&good).replace("\"data\": ", "\"data\":"),
+            as_text(&good).replacen("AQEB", "AQ\nB", 1),
+            // Non-canonical padding bits decode leniently elsewhere and would rebuild differently.
+            format!("{{\"data\": \"{}B==\"}}", "AQEB".repeat(100)),
+            "{}".to_owned(),
+            String::new(),
+        ] {
+            assert_eq!(split(bad.as_bytes()), None, "{}", bad.get(..40).unwrap_or(&bad));
+        }
+    }
+
+    #[test]
+    fn time_taken_is_read_from_the_tail() {
+        assert_eq!(time_taken_ms(&torch_json(&[0; 200], ", \"time_taken_ms\": 5321}")), 5321);
+        assert_eq!(time_taken_ms(b"{\"data\": \"\", \"time_taken_ms\": 99999999999999999999}"), u32::MAX);
+        assert_eq!(time_taken_ms(b"{\"time_taken_ms\": x}"), 0);
+        assert_eq!(time_taken_ms(b""), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn a_split_value_always_joins_to_itself(artifact: Vec<u8>, cut in 0usize..400, tail in "[ -~]{0,40}") {
+            let mut value = torch_json(&artifact.repeat(8), &tail);
+            prop_assume!(value.len() > cut);
+            value.truncate(value.len() - cut);
+            if let Some((artifact, frame)) = split(&value) {
+                prop_assert_eq!(join(&artifact, &frame), value);
+            }
+        }
+    }
+}

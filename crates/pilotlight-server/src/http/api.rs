@@ -1,0 +1,57 @@
+//! What operators ask, as JSON. The shapes are in [`crate::report`].
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use axum::extract::State;
+use axum::http::{StatusCode, Uri};
+use axum::response::Response;
+use pilotlight_cache::Cursor;
+use serde::Serialize;
+
+use super::problem::{Refusal, json};
+use super::{key, router::Front};
+use crate::report::{ConnectionsReport, EntriesReport, EntryReport, StatsReport};
+
+/// Entries in a page unless told otherwise, and at most.
+const LIMIT_DEFAULT: u64 = 100;
+const LIMIT_MAX: u64 = 10_000;
+
+pub(super) async fn stats(State(front): State<Arc<Front>>) -> Result<Response, Refusal> {
+    let server = &front.server;
+    let report = front.within("stats", StatsReport::of(&server.cache)).await??;
+    let connections = ConnectionsReport {
+        open: server.stats.connections_open.load(Relaxed),
+        total: server.stats.connections_total.load(Relaxed),
+        commands: server.stats.commands_total.load(Relaxed),
+        http_requests: server.stats.http_requests_total.load(Relaxed),
+        protocol_errors: server.stats.protocol_errors_total.load(Relaxed),
+        timeouts: server.stats.timeouts_total.load(Relaxed),
+    };
+    let uptime_seconds = server.started.elapsed().as_secs();
+    Ok(json(StatusCode::OK, &StatsReport { uptime_seconds, connections, ..report }))
+}
+
+pub(super) async fn entries(State(front): State<Arc<Front>>, uri: Uri) -> Result<Response, Refusal> {
+    let namespace = key::namespace(&uri)?;
+    let cursor = Cursor(key::number(&uri, "cursor", 0)?);
+    let limit = key::number(&uri, "limit", LIMIT_DEFAULT)?.clamp(1, LIMIT_MAX);
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let page = front.within("scan", front.server.cache.scan(&namespace, cursor, limit)).await??;
+    let report = EntriesReport {
+        entries: page.keys.iter().map(|(key, head)| EntryReport::of(key, head)).collect(),
+        next_cursor: page.next.0,
+    };
+    Ok(json(StatusCode::OK, &report))
+}
+
+/// Deletes every entry of a namespace. Under no timeout: half a clear would be neither the old state nor the new.
+pub(super) async fn clear(State(front): State<Arc<Front>>, uri: Uri) -> Result<Response, Refusal> {
+    #[derive(Serialize)]
+    struct Cleared {
+        deleted: u64,
+    }
+    let namespace = key::namespace(&uri)?;
+    let deleted = front.server.cache.clear(&namespace).await?;
+    Ok(json(StatusCode::OK, &Cleared { deleted }))
+}

@@ -1,0 +1,161 @@
+//! Reads a request's body: bounded in size, in how slowly it may come, and in what all of them hold together.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use axum::body::{Body, Bytes, HttpBody};
+use axum::http::{HeaderMap, StatusCode, header};
+use bytes::BytesMut;
+use pilotlight_cache::Error;
+use tokio::time::Instant;
+
+use super::problem::Refusal;
+
+/// A client may take this long, and on top of it what its bytes take at [`BYTES_PER_SECOND_MIN`]: 512 MiB may take two
+/// and a half hours over a bad link, while a trickle of single bytes ends after this.
+const GRACE: Duration = Duration::from_secs(30);
+const BYTES_PER_SECOND_MIN: u64 = 64 << 10;
+/// The most that a client's mere announcement of a length makes us reserve.
+const RESERVED_BYTES_MAX: usize = 4 << 20;
+
+/// What all uploads hold together, in bytes.
+///
+/// Counted as bytes arrive, not as they are announced: an announcement costs a client nothing and must not keep others
+/// out. Nobody waits for room, since uploads that wait for each other would wait for ever.
+#[derive(Debug)]
+pub(super) struct Uploads {
+    held_bytes: AtomicU64,
+    max_bytes: u64,
+}
+
+/// One upload's share of [`Uploads`], given back when dropped.
+#[derive(Debug)]
+struct Share<'a> {
+    uploads: &'a Uploads,
+    bytes: u64,
+}
+
+impl Uploads {
+    pub(super) fn new(max_bytes: u64) -> Self {
+        Self { held_bytes: AtomicU64::new(0), max_bytes }
+    }
+}
+
+impl Share<'_> {
+    fn grow(&mut self, bytes: u64) -> Result<(), Unread> {
+        let held = self.uploads.held_bytes.fetch_add(bytes, Relaxed) + bytes;
+        self.bytes += bytes;
+        if held > self.uploads.max_bytes {
+            let what = format!("room for uploads, {} MiB in all,", self.uploads.max_bytes >> 20);
+            return Err(Unread::NotKept(Error::Unavailable { what, source: None }));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Share<'_> {
+    fn drop(&mut self) {
+        self.uploads.held_bytes.fetch_sub(self.bytes, Relaxed);
+    }
+}
+
+/// Why a body was not read to its end.
+#[derive(Debug)]
+pub(super) enum Unread {
+    /// It is larger than the limit, or there is no room for it now.
+    NotKept(Error),
+    /// It came too slowly, broke off, or made no sense.
+    Refused(Refusal),
+}
+
+/// All of `body`, at most `bytes_max` of it. What it announces is checked before a byte is read.
+pub(super) async fn read(
+    headers: &HeaderMap,
+    body: Body,
+    bytes_max: u64,
+    uploads: &Uploads,
+) -> Result<Bytes, Unread> {
+    let announced = announced(headers, &body);
+    check(announced, bytes_max)?;
+    let began = Instant::now();
+    let mut share = Share { uploads, bytes: 0 };
+    let mut body = body;
+    let mut first = Bytes::new();
+    let mut rest = BytesMut::new();
+    loop {
+        let received = (first.len() + rest.len()) as u64;
+        let deadline = began + GRACE + Duration::from_secs(received / BYTES_PER_SECOND_MIN);
+        let next = poll_fn(|context| Pin::new(&mut body).poll_frame(context));
+        let frame = match tokio::time::timeout_at(deadline, next).await {
+            Ok(Some(Ok(frame))) => frame,
+            Ok(Some(Err(error))) => {
+                return Err(Unread::Refused(Refusal::bad_request(format!("the body broke off: {error}"))));
+            }
+            Ok(None) => return Ok(if rest.is_empty() { first } else { rest.freeze() }),
+            Err(_) => return Err(Unread::Refused(too_slow(received))),
+        };
+        // Trailers carry nothing we use.
+        let Ok(data) = frame.into_data() else { continue };
+        check(received + data.len() as u64, bytes_max)?;
+        share.grow(data.len() as u64)?;
+        // A body of one frame is kept as it came; more are gathered.
+        if received == 0 {
+            first = data;
+            continue;
+        }
+        if rest.is_empty() {
+            let announced = usize::try_from(announced).unwrap_or(usize::MAX);
+            rest.reserve(announced.min(RESERVED_BYTES_MAX).max(first.len() + data.len()));
+            rest.extend_from_slice(&std::mem::take(&mut first));
+        }
+        rest.extend_from_slice(&data);
+    }
+}
+
+/// What the client says it will send; 0 when it does not say.
+fn announced(headers: &HeaderMap, body: &Body) -> u64 {
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    length.unwrap_or_else(|| body.size_hint().lower())
+}
+
+fn check(size_bytes: u64, max_bytes: u64) -> Result<(), Unread> {
+    if size_bytes > max_bytes {
+        return Err(Unread::NotKept(Error::TooLarge { what: "entry", size_bytes, max_bytes }));
+    }
+    Ok(())
+}
+
+fn too_slow(received: u64) -> Refusal {
+    Refusal::new(
+        StatusCode::REQUEST_TIMEOUT,
+        format!(
+            "the body came too slowly: {received} bytes, expected {} KiB a second",
+            BYTES_PER_SECOND_MIN >> 10
+        ),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read_now(body: &'static [u8], uploads: &Uploads) -> Result<Bytes, Unread> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(read(&HeaderMap::new(), Body::from(body), 100, uploads))
+    }
+
+    #[test]
+    fn uploads_beyond_what_all_may_hold_are_refused_and_room_is_given_back() {
+        let uploads = Uploads::new(10);
+        assert_eq!(read_now(b"0123456789", &uploads).unwrap(), "0123456789");
+        let mut other = Share { uploads: &uploads, bytes: 0 };
+        other.grow(1).unwrap();
+        let refused = read_now(b"0123456789", &uploads).unwrap_err();
+        assert!(matches!(refused, Unread::NotKept(Error::Unavailable { .. })), "{refused:?}");
+        drop(other);
+        assert!(read_now(b"0123456789", &uploads).is_ok());
+        assert!(matches!(read_now(&[0; 101], &uploads), Err(Unread::NotKept(Error::TooLarge { .. }))));
+    }
+}

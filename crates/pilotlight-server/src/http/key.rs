@@ -1,0 +1,88 @@
+//! From a request's URI to a key. The only place that decodes percent signs.
+
+use axum::http::{StatusCode, Uri};
+use percent_encoding::percent_decode_str;
+use pilotlight_cache::{KEY_LEN_MAX, Key, Namespace};
+
+use super::problem::Refusal;
+
+/// What stands before every key.
+pub(super) const PREFIX: &str = "/cache/";
+
+/// The key that `uri` names: all of the path after the prefix, slashes and dots included, percent-decoded once.
+pub(super) fn of(uri: &Uri) -> Result<Key, Refusal> {
+    let encoded = uri.path().strip_prefix(PREFIX).unwrap_or_default();
+    let bytes: Vec<u8> = percent_decode_str(encoded).collect();
+    if bytes.is_empty() {
+        return Err(Refusal::bad_request("the key is empty").with_hint("name an entry as `/cache/KEY`"));
+    }
+    if bytes.len() > KEY_LEN_MAX {
+        return Err(Refusal::new(
+            StatusCode::URI_TOO_LONG,
+            format!("key of {} bytes, expected at most {KEY_LEN_MAX}", bytes.len()),
+        ));
+    }
+    Ok(Key::in_namespace(namespace(uri)?, bytes))
+}
+
+/// The namespace that `uri` names, or the default one.
+pub(super) fn namespace(uri: &Uri) -> Result<Namespace, Refusal> {
+    let name = parameter(uri, "namespace")?.unwrap_or_default();
+    Ok(Namespace::new(&name)?)
+}
+
+/// The value of the query parameter `name`. Of repeated ones the first counts; unknown ones are ignored.
+pub(super) fn parameter(uri: &Uri, name: &str) -> Result<Option<String>, Refusal> {
+    let pairs = uri.query().unwrap_or_default().split('&');
+    let Some(value) = pairs.filter_map(|pair| pair.split_once('=')).find(|(found, _)| *found == name) else {
+        return Ok(None);
+    };
+    match percent_decode_str(value.1).decode_utf8() {
+        Ok(value) => Ok(Some(value.into_owned())),
+        Err(_) => Err(Refusal::bad_request(format!("`{name}` is not UTF-8"))),
+    }
+}
+
+/// As [`parameter`], a number, with a default.
+pub(super) fn number(uri: &Uri, name: &str, default: u64) -> Result<u64, Refusal> {
+    match parameter(uri, name)? {
+        None => Ok(default),
+        Some(text) => text
+            .parse()
+            .map_err(|_| Refusal::bad_request(format!("`{name}` is `{text}`, expected a whole number"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(uri: &'static str) -> Vec<u8> {
+        of(&Uri::from_static(uri)).unwrap().bytes().to_vec()
+    }
+
+    #[test]
+    fn a_key_is_every_byte_after_the_prefix() {
+        assert_eq!(key("/cache/ac/0123"), b"ac/0123");
+        assert_eq!(key("/cache/../../etc/passwd"), b"../../etc/passwd");
+        assert_eq!(key("/cache/%00%ff%2F%25"), b"\x00\xff/%");
+        assert_eq!(key("/cache//"), b"/");
+        // Not a form: a plus is a plus.
+        assert_eq!(key("/cache/a+b"), b"a+b");
+        // A stray percent sign is kept as it came.
+        assert_eq!(key("/cache/100%"), b"100%");
+    }
+
+    #[test]
+    fn the_namespace_is_a_parameter() {
+        let key = of(&Uri::from_static("/cache/k?other=1&namespace=team%20a")).unwrap();
+        assert_eq!(key.namespace().as_str(), "team a");
+        assert!(of(&Uri::from_static("/cache/k?namespace=%ff")).is_err());
+    }
+
+    #[test]
+    fn a_key_over_the_limit_is_414() {
+        let uri: Uri = format!("/cache/{}", "k".repeat(KEY_LEN_MAX + 1)).parse().unwrap();
+        assert_eq!(of(&uri).unwrap_err().status, StatusCode::URI_TOO_LONG);
+    }
+}

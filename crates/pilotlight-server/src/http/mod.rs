@@ -1,0 +1,32 @@
+//! The HTTP front-end: entries for ccache, Bazel and curl, and what operators and monitors ask.
+//!
+//! Not on the RESP cores: it has a thread and a runtime of its own, so a large upload or a scrape never delays a
+//! compile. One thread is enough, since bodies move as shared [`bytes::Bytes`] and whatever blocks runs elsewhere.
+//!
+//! # Data path
+//! `listen` accepts -> [`stall`] drops connections that stand still -> hyper (HTTP/1.1, or HTTP/2 with prior
+//! knowledge, on one port) -> `router` (authentication, then the path) -> `entries` / `api` / `metrics` / `verify`
+//! -> [`pilotlight_cache::Cache`].
+//!
+//! # Invariants
+//! 1. Everything after the prefix `/cache/` is a key, opaque: no path is ever built from it.
+//! 2. Errors keep their cause: [`status`] is the only place that chooses a status for one.
+//! 3. Every wait on a client and on the cache has a limit.
+//! 4. `/healthz` and `/readyz` touch neither the cache nor a lock.
+
+mod api;
+mod auth;
+mod body;
+mod conditions;
+mod entries;
+mod key;
+mod listen;
+mod metrics;
+mod problem;
+mod range;
+mod router;
+mod stall;
+mod status;
+mod verify;
+
+pub(crate) use listen::serve;

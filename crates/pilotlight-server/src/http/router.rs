@@ -1,0 +1,135 @@
+//! Which path is answered by what.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use tokio::sync::watch;
+
+use super::body::Uploads;
+use super::problem::Refusal;
+use super::{api, auth, entries, metrics, verify};
+use crate::Server;
+
+/// What every request shares.
+#[derive(Debug)]
+pub(super) struct Front {
+    pub(super) server: Arc<Server>,
+    /// True once the server is to end.
+    shutdown: watch::Receiver<bool>,
+    /// Held by the one verification that may run.
+    pub(super) is_verifying: Arc<AtomicBool>,
+    /// What uploads hold in memory.
+    pub(super) uploads: Uploads,
+}
+
+/// What all uploads together may hold in memory, unless two of the largest entries are more.
+const UPLOADS_BYTES: u64 = 1 << 30;
+
+impl Front {
+    pub(super) fn new(server: Arc<Server>, shutdown: watch::Receiver<bool>) -> Self {
+        let uploads = Uploads::new(UPLOADS_BYTES.max(server.config.entry_bytes_max.saturating_mul(2)));
+        Self { server, shutdown, is_verifying: Arc::default(), uploads }
+    }
+}
+
+pub(super) fn router(front: Arc<Front>) -> Router {
+    let entry = get(entries::get).head(entries::head).put(entries::put).delete(entries::delete);
+    let guarded = Router::new()
+        .route("/", get(index))
+        .route("/cache/{*key}", entry)
+        .route("/metrics", get(metrics::show))
+        .route("/api/stats", get(api::stats))
+        .route("/api/entries", get(api::entries).delete(api::clear))
+        .route("/api/verify", post(verify::run))
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(unknown_method)
+        .route_layer(from_fn_with_state(Arc::clone(&front), guard));
+    Router::new()
+        .route("/healthz", get(alive))
+        .route("/readyz", get(ready))
+        .method_not_allowed_fallback(unknown_method)
+        .merge(guarded)
+        .layer(from_fn_with_state(Arc::clone(&front), count))
+        .with_state(front)
+}
+
+async fn count(State(front): State<Arc<Front>>, request: Request, next: Next) -> Response {
+    front.server.stats.http_requests_total.fetch_add(1, Relaxed);
+    next.run(request).await
+}
+
+async fn guard(State(front): State<Arc<Front>>, request: Request, next: Next) -> Response {
+    if let Some(password) = &front.server.config.password
+        && let Err(refusal) = auth::check(request.headers(), password)
+    {
+        return refusal.into_response();
+    }
+    next.run(request).await
+}
+
+/// The process runs and its event loop turns. Nothing is asked of the cache: a full disk is no reason for a restart.
+async fn alive() -> &'static str {
+    "alive\n"
+}
+
+/// Whether to send requests here.
+async fn ready(State(front): State<Arc<Front>>) -> Response {
+    if *front.shutdown.borrow() {
+        return Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "shutting down").into_response();
+    }
+    "ready\n".into_response()
+}
+
+async fn index() -> Response {
+    const TEXT: &str = concat!(
+        "pilotlight ",
+        env!("CARGO_PKG_VERSION"),
+        ", a remote compile cache\n\n",
+        "GET HEAD PUT DELETE  /cache/KEY     one entry (?namespace=NAME for another namespace)\n",
+        "GET                  /api/stats     counters and sizes as JSON\n",
+        "GET                  /api/entries   a page of entries as JSON (?namespace= &cursor= &limit=)\n",
+        "DELETE               /api/entries   delete every entry of a namespace (?namespace=)\n",
+        "POST                 /api/verify    check every entry; one JSON object a line\n",
+        "GET                  /metrics       counters for Prometheus\n",
+        "GET                  /healthz       is it alive\n",
+        "GET                  /readyz        does it take requests\n",
+    );
+    ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], TEXT).into_response()
+}
+
+async fn unknown_path() -> Refusal {
+    Refusal::new(StatusCode::NOT_FOUND, "no such page").with_hint("`GET /` lists what there is")
+}
+
+async fn unknown_method() -> Refusal {
+    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "no such method here")
+        .with_hint("`GET /` lists what there is")
+}
+
+#[cfg(test)]
+mod tests {
+    use pilotlight_cache::{Cache, MemoryBackend, SystemClock};
+
+    use super::*;
+    use crate::Config;
+
+    #[test]
+    fn readyz_says_503_while_draining() {
+        let cache = Arc::new(Cache::new(Arc::new(MemoryBackend::new(1))));
+        let server = Arc::new(Server::new(cache, Config::default(), Arc::new(SystemClock)));
+        let (sender, receiver) = watch::channel(false);
+        let front = Arc::new(Front::new(server, receiver));
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let status = || runtime.block_on(ready(State(Arc::clone(&front)))).status();
+        assert_eq!(status(), StatusCode::OK);
+        sender.send(true).unwrap();
+        assert_eq!(status(), StatusCode::SERVICE_UNAVAILABLE);
+    }
+}

@@ -1,0 +1,116 @@
+//! Who is connected.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering::Relaxed};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+/// Every open RESP connection, by id.
+#[derive(Debug, Default)]
+pub(crate) struct Clients {
+    open: Mutex<BTreeMap<u64, Arc<Client>>>,
+    last_id: AtomicU64,
+}
+
+/// What others may know of a connection, and do to it.
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) id: u64,
+    pub(crate) address: String,
+    pub(crate) local_address: String,
+    pub(crate) connected_ms: u64,
+    pub(crate) active_ms: AtomicU64,
+    pub(crate) database: AtomicU16,
+    /// Whether it speaks RESP3.
+    pub(crate) is_resp3: AtomicBool,
+    /// Set by `CLIENT SETNAME` and `SETINFO`.
+    pub(crate) names: Mutex<Names>,
+    is_killed: AtomicBool,
+    killed: Notify,
+}
+
+/// What a client says of itself.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Names {
+    pub(crate) connection: Bytes,
+    pub(crate) library: Bytes,
+    pub(crate) library_version: Bytes,
+    pub(crate) last_command: &'static str,
+}
+
+impl Clients {
+    pub(crate) fn open(&self, (address, local_address): (String, String), now_ms: u64) -> Arc<Client> {
+        let id = self.last_id.fetch_add(1, Relaxed) + 1;
+        let client = Arc::new(Client {
+            id,
+            address,
+            local_address,
+            connected_ms: now_ms,
+            active_ms: AtomicU64::new(now_ms),
+            database: AtomicU16::new(0),
+            is_resp3: AtomicBool::new(false),
+            names: Mutex::default(),
+            is_killed: AtomicBool::new(false),
+            killed: Notify::new(),
+        });
+        self.open.lock().insert(id, Arc::clone(&client));
+        client
+    }
+
+    pub(crate) fn close(&self, id: u64) {
+        self.open.lock().remove(&id);
+    }
+
+    /// All of them, oldest first.
+    pub(crate) fn all(&self) -> Vec<Arc<Client>> {
+        self.open.lock().values().cloned().collect()
+    }
+}
+
+impl Client {
+    /// Has the connection closed as soon as it is between two commands.
+    pub(crate) fn kill(&self) {
+        self.is_killed.store(true, Relaxed);
+        self.killed.notify_one();
+    }
+
+    pub(crate) fn is_killed(&self) -> bool {
+        self.is_killed.load(Relaxed)
+    }
+
+    /// Ready once the connection is to be closed.
+    pub(crate) async fn killed(&self) {
+        self.killed.notified().await;
+    }
+
+    /// One line of `CLIENT LIST`.
+    pub(crate) fn line(&self, now_ms: u64) -> Vec<u8> {
+        let names = self.names.lock().clone();
+        let seconds = |since_ms: u64| now_ms.saturating_sub(since_ms) / 1000;
+        let mut line =
+            format!("id={} addr={} laddr={} fd=0 name=", self.id, self.address, self.local_address)
+                .into_bytes();
+        line.extend_from_slice(&names.connection);
+        line.extend_from_slice(
+            format!(
+                " age={} idle={} flags=N db={} sub=0 psub=0 ssub=0 multi=-1 qbuf=0 qbuf-free=0 argv-mem=0 \
+                 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 tot-mem=0 events=r cmd={} user=default redir=-1 \
+                 resp={} lib-name=",
+                seconds(self.connected_ms),
+                seconds(self.active_ms.load(Relaxed)),
+                self.database.load(Relaxed),
+                names.last_command,
+                if self.is_resp3.load(Relaxed) { 3 } else { 2 },
+            )
+            .as_bytes(),
+        );
+        line.extend_from_slice(&names.library);
+        line.extend_from_slice(b" lib-ver=");
+        line.extend_from_slice(&names.library_version);
+        line.push(b'\n');
+        line
+    }
+}

@@ -1,0 +1,170 @@
+//! What a command is: its name, its shape and who runs it.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use bytes::Bytes;
+
+use super::error::Fault;
+use super::reply::Reply;
+use super::session::Session;
+
+/// What a command answers, or why it was not done.
+pub(crate) type Outcome = Result<Reply, Fault>;
+/// A command at work. Boxed, so that an idle connection does not carry the room of the largest one.
+pub(crate) type Running<'a> = Pin<Box<dyn Future<Output = Outcome> + 'a>>;
+
+/// A command as the table declares it. `COMMAND`, the arity check and the dispatcher read it.
+#[derive(Debug)]
+pub(crate) struct Command {
+    /// In lower case; of a subcommand: `container|sub`.
+    pub(crate) name: &'static str,
+    /// Number of arguments with the name; of at least that many when negative.
+    pub(crate) arity: i32,
+    /// [`Flag`]s.
+    pub(crate) flags: u32,
+    pub(crate) keys: Keys,
+    pub(crate) group: &'static str,
+    /// The version of Redis that had it first.
+    pub(crate) since: &'static str,
+    pub(crate) summary: &'static str,
+    pub(crate) handler: Handler,
+    pub(crate) refusal: Refusal,
+}
+
+/// Which arguments are keys; `last` counts from the end when negative. No keys when `first` is 0.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Keys {
+    pub(crate) first: usize,
+    pub(crate) last: i32,
+    pub(crate) step: usize,
+}
+
+/// How a command is run.
+pub(crate) enum Handler {
+    /// At once: it needs no cache.
+    Now(fn(&mut Session, &Args) -> Outcome),
+    /// Beside others.
+    Shared(for<'a> fn(&'a mut Session, &'a Args) -> Running<'a>),
+    /// With no other command in between: it writes several keys.
+    Alone(for<'a> fn(&'a mut Session, &'a Args) -> Running<'a>),
+    /// `EXEC`: what was queued, with no other command in between.
+    Exec,
+    /// By its first argument.
+    Container(&'static [Command]),
+}
+
+/// What a command answers for a compile-cache kind that cannot be served: too large, or past its deadline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// Redis' error: no compiler waits behind this command.
+    Fail,
+    /// A miss.
+    Miss,
+    /// A miss for each key.
+    MissEach,
+    /// As a write whose condition did not hold.
+    Unmet,
+}
+
+/// Properties of a command, as bits: the names that `COMMAND INFO` answers with stand in [`FLAG_NAMES`].
+#[derive(Debug)]
+pub(crate) struct Flag;
+
+impl Flag {
+    pub(crate) const WRITE: u32 = 1 << 0;
+    pub(crate) const READ: u32 = 1 << 1;
+    pub(crate) const OOM: u32 = 1 << 2;
+    pub(crate) const ADMIN: u32 = 1 << 3;
+    pub(crate) const FAST: u32 = 1 << 4;
+    /// Allowed before authentication.
+    pub(crate) const ANYONE: u32 = 1 << 5;
+    /// Runs inside `MULTI` instead of being queued.
+    pub(crate) const IN_MULTI: u32 = 1 << 6;
+}
+
+pub(crate) const FLAG_NAMES: [(u32, &str); 6] = [
+    (Flag::WRITE, "write"),
+    (Flag::READ, "readonly"),
+    (Flag::OOM, "denyoom"),
+    (Flag::ADMIN, "admin"),
+    (Flag::FAST, "fast"),
+    (Flag::ANYONE, "no_auth"),
+];
+
+impl Command {
+    /// Whether `len` arguments, the name included, are as many as it takes.
+    pub(crate) fn takes(&self, len: usize) -> bool {
+        let len = i32::try_from(len).unwrap_or(i32::MAX);
+        if self.arity < 0 { len >= -self.arity } else { len == self.arity }
+    }
+
+    pub(crate) fn has(&self, flag: u32) -> bool {
+        self.flags & flag != 0
+    }
+
+    /// Its subcommands; none for most.
+    pub(crate) fn subcommands(&self) -> &'static [Self] {
+        match self.handler {
+            Handler::Container(subcommands) => subcommands,
+            _ => &[],
+        }
+    }
+
+    /// The name without the container's.
+    pub(crate) fn short_name(&self) -> &'static str {
+        self.name.split_once('|').map_or(self.name, |(_, short)| short)
+    }
+
+    /// The keys among `args`, which has the name in front.
+    pub(crate) fn keys_of<'a>(&self, args: &'a Args) -> impl Iterator<Item = &'a Bytes> {
+        let Keys { first, last, step } = self.keys;
+        let end = match usize::try_from(last) {
+            Ok(last) => last + 1,
+            Err(_) => (args.len() + 1).saturating_sub(last.unsigned_abs() as usize),
+        };
+        let count = if first == 0 { 0 } else { end.saturating_sub(first) };
+        args.0.iter().skip(first).take(count).step_by(step.max(1))
+    }
+}
+
+impl std::fmt::Debug for Handler {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Now(_) => "Now",
+            Self::Shared(_) => "Shared",
+            Self::Alone(_) => "Alone",
+            Self::Exec => "Exec",
+            Self::Container(_) => "Container",
+        })
+    }
+}
+
+/// A command's arguments, its name first.
+#[derive(Debug, Default)]
+pub(crate) struct Args(pub(crate) Vec<Bytes>);
+
+impl Args {
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The argument at `index`. The arity check comes first, so that a missing one is an option's value.
+    pub(crate) fn at(&self, index: usize) -> Result<&Bytes, Fault> {
+        self.0.get(index).ok_or(Fault::SYNTAX)
+    }
+
+    /// The arguments from `index` on.
+    pub(crate) fn from(&self, index: usize) -> &[Bytes] {
+        self.0.get(index..).unwrap_or_default()
+    }
+
+    pub(crate) fn integer(&self, index: usize) -> Result<i64, Fault> {
+        super::number::parse_i64(self.at(index)?).ok_or(Fault::NOT_AN_INTEGER)
+    }
+}
+
+/// Whether `arg` is the word `word`, in any case.
+pub(crate) fn is(arg: &[u8], word: &str) -> bool {
+    arg.eq_ignore_ascii_case(word.as_bytes())
+}

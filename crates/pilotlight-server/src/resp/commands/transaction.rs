@@ -1,0 +1,68 @@
+//! Commands that run together: `MULTI`, `EXEC`, `WATCH`.
+
+use tokio::time::{Instant, timeout_at};
+
+use crate::resp::command::{Args, Outcome};
+use crate::resp::error::Fault;
+use crate::resp::reply::Reply;
+use crate::resp::session::{Session, Transaction};
+
+pub(crate) fn multi(session: &mut Session, _args: &Args) -> Outcome {
+    if session.transaction.is_some() {
+        return Err(Fault::err("MULTI calls can not be nested"));
+    }
+    session.transaction = Some(Box::default());
+    Ok(Reply::Ok)
+}
+
+pub(crate) fn discard(session: &mut Session, _args: &Args) -> Outcome {
+    session.transaction.take().ok_or(Fault::err("DISCARD without MULTI"))?;
+    session.watched.clear();
+    Ok(Reply::Ok)
+}
+
+/// Remembers which put each key holds. Versions never repeat, so a key that was changed and changed back is seen.
+pub(crate) async fn watch(session: &mut Session, args: &Args) -> Outcome {
+    if session.transaction.is_some() {
+        return Err(Fault::err("WATCH inside MULTI is not allowed"));
+    }
+    for name in args.from(1) {
+        let key = session.short_key(name)?;
+        if session.watched.iter().any(|(watched, _)| *watched == key) {
+            continue;
+        }
+        let head = session.server().cache.head(&key).await?;
+        session.watched.push((key, head.map(|head| head.version)));
+    }
+    Ok(Reply::Ok)
+}
+
+pub(crate) fn unwatch(session: &mut Session, _args: &Args) -> Outcome {
+    session.watched.clear();
+    Ok(Reply::Ok)
+}
+
+/// Runs what was queued. The caller holds the gate alone; the deadline is one for all commands.
+pub(crate) async fn exec(session: &mut Session, deadline: Instant) -> Reply {
+    let Some(transaction) = session.transaction.take() else {
+        return Reply::Error(Fault::err("EXEC without MULTI"));
+    };
+    let Transaction { queue, is_aborted } = *transaction;
+    let watched = std::mem::take(&mut session.watched);
+    if is_aborted {
+        return Reply::Error(Fault::EXEC_ABORT);
+    }
+    for (key, version) in watched {
+        let head = timeout_at(deadline, session.server().cache.head(&key)).await;
+        // What cannot be told to be unchanged counts as changed: the client tries again.
+        let is_unchanged = matches!(head, Ok(Ok(head)) if head.map(|head| head.version) == version);
+        if !is_unchanged {
+            return Reply::NilArray;
+        }
+    }
+    let mut replies = Vec::with_capacity(queue.len());
+    for (command, request) in queue {
+        replies.push(session.run_inside(command, request, deadline).await);
+    }
+    Reply::Array(replies)
+}

@@ -1,0 +1,27 @@
+//! The RESP front-end: RESP2 and RESP3 for clients of Redis.
+//!
+//! A command's way: [`cores`](crate::cores) accepts -> [`connection`] reads -> [`decode`] -> [`session`] looks it up in
+//! the [`table`], checks it, passes the [`gate`] -> [`commands`] ask the cache -> [`reply`] -> [`output`] writes.
+
+mod clients;
+mod command;
+mod commands;
+mod connection;
+mod decode;
+mod error;
+mod gate;
+mod glob;
+mod inline;
+mod number;
+mod output;
+mod reply;
+mod session;
+mod settings;
+mod shared;
+mod socket;
+mod table;
+
+pub(crate) use connection::{Connection, SCRATCH_LEN};
+pub(crate) use session::Core;
+pub(crate) use shared::Shared;
+pub(crate) use socket::Accepted;

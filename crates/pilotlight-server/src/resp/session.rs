@@ -1,0 +1,361 @@
+//! One connection's state, and the way every command takes through it.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::Poll;
+
+use bytes::Bytes;
+use pilotlight_cache::{
+    Entry, Error, Found, KEY_LEN_MAX, Key, Metadata, Namespace, PutOutcome, Verified, Version, When,
+};
+use tokio::time::{Instant, timeout_at};
+
+use super::clients::Client;
+use super::command::{Args, Command, Flag, Handler, Outcome, Refusal, Running, is};
+use super::commands::transaction;
+use super::decode::Request;
+use super::error::Fault;
+use super::reply::{Protocol, Reply};
+use super::{Shared, table};
+use crate::Server;
+
+/// A thread that serves connections, and what those share. Not shared with other threads.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) server: Arc<Server>,
+    pub(crate) index: usize,
+    /// Read into by whichever connection is reading right now, and decoded before anything else happens: so an idle
+    /// connection needs no buffer.
+    pub(crate) scratch: RefCell<Vec<u8>>,
+}
+
+/// What a connection remembers between commands.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) core: Rc<Core>,
+    pub(crate) client: Arc<Client>,
+    pub(crate) database: u16,
+    /// The database's namespace.
+    pub(crate) namespace: Namespace,
+    pub(crate) protocol: Protocol,
+    pub(crate) is_authenticated: bool,
+    /// Between `MULTI` and `EXEC`.
+    pub(crate) transaction: Option<Box<Transaction>>,
+    /// What was under each watched key; `None` was nothing.
+    pub(crate) watched: Vec<(Key, Option<Version>)>,
+    pub(crate) replies: Replies,
+    /// Shown in `CLIENT LIST`.
+    pub(crate) last_command: &'static str,
+    /// Set by a command after which the connection closes.
+    pub(crate) is_closing: bool,
+}
+
+/// Commands that wait for `EXEC`.
+#[derive(Debug, Default)]
+pub(crate) struct Transaction {
+    pub(crate) queue: Vec<(&'static Command, Request)>,
+    /// Whether a command could not even be queued: `EXEC` will refuse.
+    pub(crate) is_aborted: bool,
+}
+
+/// `CLIENT REPLY`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Replies {
+    On,
+    Off,
+    /// Off for the command that is running, which is `CLIENT REPLY SKIP` itself.
+    SkipThisAndNext,
+    SkipThis,
+}
+
+impl Session {
+    pub(crate) fn new(core: Rc<Core>, client: Arc<Client>) -> Self {
+        let is_authenticated = core.server.config.password.is_none();
+        Self {
+            core,
+            client,
+            database: 0,
+            namespace: Namespace::default(),
+            protocol: Protocol::default(),
+            is_authenticated,
+            transaction: None,
+            watched: Vec::new(),
+            replies: Replies::On,
+            last_command: "",
+            is_closing: false,
+        }
+    }
+
+    pub(crate) fn server(&self) -> &Server {
+        &self.core.server
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.core.server.resp
+    }
+
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.core.server.clock.now_ms()
+    }
+
+    pub(crate) fn select(&mut self, database: u16) {
+        self.database = database;
+        self.namespace = Namespace::database(database);
+        self.client.database.store(database, Relaxed);
+    }
+
+    pub(crate) fn speak(&mut self, protocol: Protocol) {
+        self.protocol = protocol;
+        self.client.is_resp3.store(protocol == Protocol::Resp3, Relaxed);
+    }
+
+    /// Runs or queues one command, and says what to answer.
+    pub(crate) async fn execute(&mut self, request: Request) -> Reply {
+        let reply = match self.admit(&request) {
+            Ok(command) if self.transaction.is_some() && !command.has(Flag::IN_MULTI) => {
+                if let Some(transaction) = &mut self.transaction {
+                    transaction.queue.push((command, request));
+                }
+                Reply::Simple("QUEUED")
+            }
+            Ok(command) => {
+                self.last_command = command.name;
+                let deadline = Instant::now() + self.server().config.request_timeout;
+                self.run(command, request, deadline).await
+            }
+            Err(fault) => Reply::Error(self.reject(&request, fault)),
+        };
+        match self.replies {
+            Replies::On => reply,
+            Replies::Off => Reply::Silence,
+            Replies::SkipThisAndNext => {
+                self.replies = Replies::SkipThis;
+                Reply::Silence
+            }
+            Replies::SkipThis => {
+                self.replies = Replies::On;
+                Reply::Silence
+            }
+        }
+    }
+
+    /// What a command that was not admitted does to a transaction.
+    fn reject(&mut self, request: &Request, fault: Fault) -> Fault {
+        if request.args.first().is_some_and(|name| is(name, "exec")) {
+            self.transaction = None;
+            self.watched.clear();
+            return fault.aborting_exec();
+        }
+        if let Some(transaction) = &mut self.transaction {
+            transaction.is_aborted = true;
+        }
+        fault
+    }
+
+    /// Finds the command and checks what can be checked without running it.
+    fn admit(&self, request: &Request) -> Result<&'static Command, Fault> {
+        let command = table::find(&request.args)?;
+        if !command.takes(request.args.len()) {
+            return Err(Fault::wrong_arity(command.name));
+        }
+        if !self.is_authenticated && !command.has(Flag::ANYONE) {
+            return Err(Fault::NO_AUTH);
+        }
+        Ok(command)
+    }
+
+    async fn run(&mut self, command: &'static Command, request: Request, deadline: Instant) -> Reply {
+        // Cloned so that a pass through the gate does not borrow the session.
+        let core = Rc::clone(&self.core);
+        let gate = &core.server.resp.gate;
+        let pass = match command.handler {
+            Handler::Now(_) | Handler::Container(_) => {
+                return self.run_inside(command, request, deadline).await;
+            }
+            Handler::Shared(_) => match gate.try_shared(core.index) {
+                Some(pass) => Some(pass),
+                None => timeout_at(deadline, gate.shared(core.index)).await.ok(),
+            },
+            Handler::Alone(_) | Handler::Exec => timeout_at(deadline, gate.alone()).await.ok(),
+        };
+        match (pass, &command.handler) {
+            (None, _) => self.late(command, &Args(request.args)),
+            (Some(_pass), Handler::Exec) => transaction::exec(self, deadline).await,
+            (Some(_pass), _) => self.run_inside(command, request, deadline).await,
+        }
+    }
+
+    /// Runs a command for which the gate, if it needs that, is passed.
+    pub(crate) async fn run_inside(
+        &mut self,
+        command: &'static Command,
+        request: Request,
+        deadline: Instant,
+    ) -> Reply {
+        let args = Args(request.args);
+        if let Some(size_bytes) = request.oversize {
+            return self.oversize(command, &args, size_bytes);
+        }
+        let outcome = match command.handler {
+            Handler::Now(handler) => handler(self, &args),
+            Handler::Shared(handler) | Handler::Alone(handler) => {
+                match by(deadline, handler(self, &args)).await {
+                    Some(outcome) => outcome,
+                    None => return self.late(command, &args),
+                }
+            }
+            // The table has neither inside the other, and `find` looks into containers.
+            Handler::Exec | Handler::Container(_) => Err(Fault::SYNTAX),
+        };
+        outcome.unwrap_or_else(Reply::Error)
+    }
+
+    /// Answers a command whose deadline passed.
+    fn late(&mut self, command: &Command, args: &Args) -> Reply {
+        self.server().stats.timeouts_total.fetch_add(1, Relaxed);
+        let after = self.server().config.request_timeout;
+        let refused = self.refuse(command, args, || Error::Timeout { what: command.name, after });
+        refused.unwrap_or_else(|fault| {
+            // Its answer may come at any time, or never: better a new connection than a client that waits again.
+            self.is_closing = true;
+            Reply::Error(fault)
+        })
+    }
+
+    /// Answers a command that had an argument above the size limit.
+    fn oversize(&self, command: &Command, args: &Args, size_bytes: u64) -> Reply {
+        let max_bytes = self.server().config.entry_bytes_max;
+        let refused = self.refuse(command, args, || Error::TooLarge { what: "entry", size_bytes, max_bytes });
+        refused.unwrap_or_else(Reply::Error)
+    }
+
+    /// What a command answers that cannot be served: where a compiler waits, what it takes for a miss.
+    fn refuse(&self, command: &Command, args: &Args, error: impl Fn() -> Error) -> Outcome {
+        let cache = &self.server().cache;
+        let mut reply = Reply::Error(error().into());
+        let mut misses = Vec::new();
+        for key in command.keys_of(args) {
+            let key = self.key(key);
+            match command.refusal {
+                Refusal::Fail => {}
+                Refusal::Miss | Refusal::MissEach => {
+                    cache.refuse_get(&key, error())?;
+                    misses.push(Reply::Nil);
+                    reply = Reply::Nil;
+                }
+                Refusal::Unmet => {
+                    cache.refuse_put(&key, error())?;
+                    reply = Reply::Nil;
+                }
+            }
+        }
+        match reply {
+            Reply::Error(fault) => Err(fault),
+            _ if command.refusal == Refusal::MissEach => Ok(Reply::Array(misses)),
+            reply => Ok(reply),
+        }
+    }
+
+    /// The key that the client calls `name`, in its database.
+    pub(crate) fn key(&self, name: &Bytes) -> Key {
+        Key::in_namespace(self.namespace.clone(), name.clone())
+    }
+
+    /// The same, for commands whose errors no compiler minds.
+    pub(crate) fn short_key(&self, name: &Bytes) -> Result<Key, Fault> {
+        match key_too_long(name) {
+            Some(error) => Err(error.into()),
+            None => Ok(self.key(name)),
+        }
+    }
+
+    /// The entry under `key`: counted, and with failures absorbed as the cache's policy says.
+    pub(crate) async fn get(&self, key: &Key) -> Result<Option<Found>, Fault> {
+        let cache = &self.server().cache;
+        match key_too_long(key.bytes()) {
+            Some(error) => Ok(cache.refuse_get(key, error)?),
+            None => Ok(cache.get(key).await?),
+        }
+    }
+
+    /// Stores `artifact` under `key`: counted, and with failures absorbed as the cache's policy says.
+    pub(crate) async fn put(
+        &self,
+        key: &Key,
+        artifact: Bytes,
+        expires_ms: Option<u64>,
+        when: When,
+    ) -> Result<PutOutcome, Fault> {
+        let compile_ms = if key.kind().is_compile_cache() { compile_ms(&artifact) } else { 0 };
+        let metadata = Metadata { expires_ms, compile_ms, ..Metadata::default() };
+        self.put_entry(key, Entry { artifact: Verified::from_producer(artifact), metadata }, when).await
+    }
+
+    /// The same with metadata of the caller's.
+    pub(crate) async fn put_entry(&self, key: &Key, entry: Entry, when: When) -> Result<PutOutcome, Fault> {
+        let server = self.server();
+        let size_bytes = entry.artifact.len() as u64;
+        let max_bytes = server.config.entry_bytes_max;
+        let too_large =
+            (size_bytes > max_bytes).then_some(Error::TooLarge { what: "entry", size_bytes, max_bytes });
+        match key_too_long(key.bytes()).or(too_large) {
+            Some(error) => Ok(server.cache.refuse_put(key, error)?),
+            None => Ok(server.cache.put(key, entry, when).await?),
+        }
+    }
+}
+
+/// What the command answers, if it does so in time. Most are done when they are first polled: only one that waits gets a
+/// timer.
+async fn by(deadline: Instant, mut running: Running<'_>) -> Option<Outcome> {
+    match poll_fn(|cx| Poll::Ready(running.as_mut().poll(cx))).await {
+        Poll::Ready(outcome) => Some(outcome),
+        Poll::Pending => timeout_at(deadline, running).await.ok(),
+    }
+}
+
+fn key_too_long(name: &Bytes) -> Option<Error> {
+    (name.len() > KEY_LEN_MAX).then_some(Error::TooLarge {
+        what: "key",
+        size_bytes: name.len() as u64,
+        max_bytes: KEY_LEN_MAX as u64,
+    })
+}
+
+/// What the compile of a PyTorch artifact took: its JSON ends in `"time_taken_ms": <n>}`. 0 when it does not say.
+fn compile_ms(artifact: &[u8]) -> u32 {
+    const LABEL: &[u8] = b"\"time_taken_ms\":";
+    // Enough for the label and any number of milliseconds; the rest of the artifact may be megabytes.
+    const TAIL_LEN: usize = 64;
+    let tail = artifact.get(artifact.len().saturating_sub(TAIL_LEN)..).unwrap_or_default();
+    let number = || {
+        let at = memchr::memmem::rfind(tail, LABEL)? + LABEL.len();
+        let text = std::str::from_utf8(tail.get(at..)?).ok()?.trim();
+        text.strip_suffix('}')?.trim().parse().ok()
+    };
+    number().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn compile_time_is_read_from_what_torch_writes() {
+        let long = format!(r#"{{"data": "{}", "time_taken_ms": 1234}}"#, "A".repeat(1000));
+        for (artifact, expected) in [
+            (long.as_str(), 1234),
+            (r#"{"data": "", "time_taken_ms": 0}"#, 0),
+            (r#"{"time_taken_ms": 7, "data": ""}"#, 0),
+            (r#"{"data": "", "time_taken_ms": -1}"#, 0),
+            (r#"{"data": "", "time_taken_ms": 99999999999}"#, 0),
+            (r#""time_taken_ms":"#, 0),
+            ("", 0),
+        ] {
+            assert_eq!(compile_ms(artifact.as_bytes()), expected, "{artifact}");
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! Every command, declared once. Dispatch, arity checks and `COMMAND` derive from this table: what is not here does not
+//! exist. In the order of their names, for the binary search.
+
+use bytes::Bytes;
+
+use super::command::{Command, Flag, Handler, Keys, Refusal};
+use super::commands::{
+    client, config, connection, counters, expiry, info, introspection, keys, object, persistence, scan, set,
+    strings, transaction,
+};
+use super::error::Fault;
+
+/// `name arity [flags] (first last step) group since how(handler) refusal "summary";`
+///
+/// `how` is `now` (no cache needed), `shared` (beside other commands), `alone` (nothing in between), `exec` or
+/// `container`. `refusal` is what a compile-cache kind is answered that cannot be served.
+macro_rules! commands {
+    ($($name:literal $arity:literal [$($flag:ident)*] ($first:literal $last:literal $step:literal)
+        $group:ident $since:literal $how:ident($($handler:tt)*) $refusal:ident $summary:literal;)*) => {
+        &[$(Command {
+            name: $name,
+            arity: $arity,
+            flags: 0 $(| Flag::$flag)*,
+            keys: Keys { first: $first, last: $last, step: $step },
+            group: stringify!($group),
+            since: $since,
+            summary: $summary,
+            handler: commands!(@$how $($handler)*),
+            refusal: Refusal::$refusal,
+        }),*]
+    };
+    (@now $handler:path) => { Handler::Now($handler) };
+    (@shared $handler:path) => { Handler::Shared(|session, args| Box::pin($handler(session, args))) };
+    (@alone $handler:path) => { Handler::Alone(|session, args| Box::pin($handler(session, args))) };
+    (@exec) => { Handler::Exec };
+    (@container $subcommands:ident) => { Handler::Container($subcommands) };
+}
+
+pub(crate) static COMMANDS: &[Command] = commands! {
+    "append" 3 [WRITE OOM FAST] (1 1 1) string "2.0.0" shared(strings::append) Unmet "Appends to the value of a key";
+    "auth" -2 [FAST ANYONE] (0 0 0) connection "1.0.0" now(connection::auth) Fail "Authenticates the connection";
+    "bgsave" -1 [ADMIN] (0 0 0) server "1.0.0" shared(persistence::bgsave) Fail "Syncs to disk";
+    "client" -2 [] (0 0 0) connection "2.4.0" container(CLIENT) Fail "About connections";
+    "command" -1 [] (0 0 0) server "2.8.13" container(COMMAND) Fail "About commands";
+    "config" -2 [ADMIN] (0 0 0) server "2.0.0" container(CONFIG) Fail "About settings";
+    "copy" -3 [WRITE OOM] (1 2 1) generic "6.2.0" alone(keys::copy) Fail "Copies the value of a key to another";
+    "dbsize" 1 [READ FAST] (0 0 0) server "1.0.0" shared(scan::dbsize) Fail "Counts the keys of the database";
+    "debug" -2 [ADMIN] (0 0 0) server "1.0.0" container(DEBUG) Fail "What test suites ask for, where it is harmless";
+    "decr" 2 [WRITE OOM FAST] (1 1 1) string "1.0.0" shared(counters::decr) Unmet "Subtracts one";
+    "decrby" 3 [WRITE OOM FAST] (1 1 1) string "1.0.0" shared(counters::decrby) Unmet "Subtracts a number";
+    "del" -2 [WRITE] (1 -1 1) generic "1.0.0" shared(keys::del) Fail "Deletes keys";
+    "discard" 1 [FAST IN_MULTI] (0 0 0) transactions "2.0.0" now(transaction::discard) Fail "Drops a transaction";
+    "echo" 2 [FAST] (0 0 0) connection "1.0.0" now(connection::echo) Fail "Answers with its argument";
+    "exec" 1 [IN_MULTI] (0 0 0) transactions "1.2.0" exec() Fail "Runs a transaction";
+    "exists" -2 [READ FAST] (1 -1 1) generic "1.0.0" shared(keys::exists) Fail "Counts the keys that exist";
+    "expire" -3 [WRITE FAST] (1 1 1) generic "1.0.0" shared(expiry::expire) Fail "Sets a key to expire in seconds";
+    "expireat" -3 [WRITE FAST] (1 1 1) generic "1.2.0" shared(expiry::expireat) Fail "Sets a key to expire at a time";
+    "expiretime" 2 [READ FAST] (1 1 1) generic "7.0.0" shared(expiry::expiretime) Fail "When a key expires";
+    "flushall" -1 [WRITE] (0 0 0) server "1.0.0" alone(scan::flushall) Fail "Deletes all keys of all databases";
+    "flushdb" -1 [WRITE] (0 0 0) server "1.0.0" alone(scan::flushdb) Fail "Deletes all keys of the database";
+    "get" 2 [READ FAST] (1 1 1) string "1.0.0" shared(strings::get) Miss "The value of a key";
+    "getdel" 2 [WRITE FAST] (1 1 1) string "6.2.0" shared(strings::getdel) Miss "The value of a key, which is deleted";
+    "getex" -2 [WRITE FAST] (1 1 1) string "6.2.0" shared(set::getex) Miss "The value of a key, with a new expiry";
+    "getrange" 4 [READ] (1 1 1) string "2.4.0" shared(strings::getrange) Miss "A part of the value of a key";
+    "getset" 3 [WRITE OOM FAST] (1 1 1) string "1.0.0" shared(set::getset) Unmet "Sets a key, answers with what was there";
+    "hello" -1 [FAST ANYONE] (0 0 0) connection "6.0.0" now(connection::hello) Fail "Agrees on a protocol";
+    "incr" 2 [WRITE OOM FAST] (1 1 1) string "1.0.0" shared(counters::incr) Unmet "Adds one";
+    "incrby" 3 [WRITE OOM FAST] (1 1 1) string "1.0.0" shared(counters::incrby) Unmet "Adds a number";
+    "incrbyfloat" 3 [WRITE OOM FAST] (1 1 1) string "2.6.0" shared(counters::incrbyfloat) Unmet "Adds a decimal";
+    "info" -1 [] (0 0 0) server "1.0.0" shared(info::info) Fail "About the server";
+    "keys" 2 [READ] (0 0 0) generic "1.0.0" shared(scan::keys) Fail "All keys that match a pattern";
+    "lastsave" 1 [FAST] (0 0 0) server "1.0.0" now(persistence::lastsave) Fail "When SAVE last succeeded";
+    "memory" -2 [] (0 0 0) server "4.0.0" container(MEMORY) Fail "About memory";
+    "mget" -2 [READ FAST] (1 -1 1) string "1.0.0" shared(strings::mget) MissEach "The values of several keys";
+    "move" 3 [WRITE FAST] (1 1 1) generic "1.0.0" alone(keys::move_key) Fail "Moves a key to another database";
+    "mset" -3 [WRITE OOM] (1 -1 2) string "1.0.1" alone(strings::mset) Unmet "Sets several keys";
+    "msetnx" -3 [WRITE OOM] (1 -1 2) string "1.0.1" alone(strings::msetnx) Unmet "Sets several keys if none exists";
+    "multi" 1 [FAST IN_MULTI] (0 0 0) transactions "1.2.0" now(transaction::multi) Fail "Starts a transaction";
+    "object" -2 [] (0 0 0) generic "2.2.3" container(OBJECT) Fail "About what a key holds";
+    "persist" 2 [WRITE FAST] (1 1 1) generic "2.2.0" shared(expiry::persist) Fail "Takes the expiry off a key";
+    "pexpire" -3 [WRITE FAST] (1 1 1) generic "2.6.0" shared(expiry::pexpire) Fail "Sets a key to expire in milliseconds";
+    "pexpireat" -3 [WRITE FAST] (1 1 1) generic "2.6.0" shared(expiry::pexpireat) Fail "Sets a key to expire at a time";
+    "pexpiretime" 2 [READ FAST] (1 1 1) generic "7.0.0" shared(expiry::pexpiretime) Fail "When a key expires, in milliseconds";
+    "ping" -1 [FAST] (0 0 0) connection "1.0.0" now(connection::ping) Fail "Answers PONG";
+    "psetex" 4 [WRITE OOM] (1 1 1) string "2.6.0" shared(set::psetex) Unmet "Sets a key that expires in milliseconds";
+    "pttl" 2 [READ FAST] (1 1 1) generic "2.6.0" shared(expiry::pttl) Fail "Milliseconds until a key expires";
+    "quit" -1 [FAST ANYONE IN_MULTI] (0 0 0) connection "1.0.0" now(connection::quit) Fail "Ends the connection";
+    "randomkey" 1 [READ] (0 0 0) generic "1.0.0" shared(scan::randomkey) Fail "Any key of the database";
+    "rename" 3 [WRITE] (1 2 1) generic "1.0.0" alone(keys::rename) Fail "Renames a key";
+    "renamenx" 3 [WRITE FAST] (1 2 1) generic "1.0.0" alone(keys::renamenx) Fail "Renames a key if the new name is free";
+    "reset" 1 [FAST ANYONE IN_MULTI] (0 0 0) connection "6.2.0" now(connection::reset) Fail "Makes the connection as new";
+    "save" 1 [ADMIN] (0 0 0) server "1.0.0" shared(persistence::save) Fail "Syncs to disk";
+    "scan" -2 [READ] (0 0 0) generic "2.8.0" shared(scan::scan) Fail "A part of the keys";
+    "select" 2 [FAST] (0 0 0) connection "1.0.0" now(connection::select) Fail "Changes the database";
+    "set" -3 [WRITE OOM] (1 1 1) string "1.0.0" shared(set::set) Unmet "Sets a key";
+    "setex" 4 [WRITE OOM] (1 1 1) string "2.0.0" shared(set::setex) Unmet "Sets a key that expires in seconds";
+    "setnx" 3 [WRITE OOM FAST] (1 1 1) string "1.0.0" shared(set::setnx) Unmet "Sets a key if it does not exist";
+    "setrange" 4 [WRITE OOM] (1 1 1) string "2.2.0" shared(strings::setrange) Unmet "Overwrites a part of a value";
+    "strlen" 2 [READ FAST] (1 1 1) string "2.2.0" shared(strings::strlen) Fail "The length of the value of a key";
+    "substr" 4 [READ] (1 1 1) string "1.0.0" shared(strings::getrange) Miss "A part of the value of a key";
+    "time" 1 [FAST] (0 0 0) server "2.6.0" now(persistence::time) Fail "The server's time";
+    "touch" -2 [READ FAST] (1 -1 1) generic "3.2.1" shared(keys::exists) Fail "Counts the keys that exist";
+    "ttl" 2 [READ FAST] (1 1 1) generic "1.0.0" shared(expiry::ttl) Fail "Seconds until a key expires";
+    "type" 2 [READ FAST] (1 1 1) generic "1.0.0" shared(keys::type_of) Fail "The type of a key's value";
+    "unlink" -2 [WRITE FAST] (1 -1 1) generic "4.0.0" shared(keys::del) Fail "Deletes keys";
+    "unwatch" 1 [FAST] (0 0 0) transactions "2.2.0" now(transaction::unwatch) Fail "Forgets watched keys";
+    "wait" 3 [] (0 0 0) generic "3.0.0" now(persistence::wait) Fail "Waits for replicas, of which there are none";
+    "watch" -2 [FAST IN_MULTI] (1 -1 1) transactions "2.2.0" shared(transaction::watch) Fail "Makes EXEC depend on keys";
+};
+
+static CLIENT: &[Command] = commands! {
+    "client|getname" 2 [] (0 0 0) connection "2.6.9" now(client::getname) Fail "The connection's name";
+    "client|getredir" 2 [] (0 0 0) connection "6.0.0" now(client::getredir) Fail "Where tracking messages go: nowhere";
+    "client|help" 2 [] (0 0 0) connection "5.0.0" now(introspection::help_client) Fail "Lists the subcommands";
+    "client|id" 2 [] (0 0 0) connection "5.0.0" now(client::id) Fail "The connection's number";
+    "client|info" 2 [] (0 0 0) connection "6.2.0" now(client::info) Fail "About this connection";
+    "client|kill" -3 [ADMIN] (0 0 0) connection "2.4.0" now(client::kill) Fail "Closes connections";
+    "client|list" -2 [ADMIN] (0 0 0) connection "2.4.0" now(client::list) Fail "About all connections";
+    "client|no-evict" 3 [ADMIN] (0 0 0) connection "7.0.0" now(client::on_off) Fail "Accepted: connections are never evicted";
+    "client|no-touch" 3 [] (0 0 0) connection "7.2.0" now(client::on_off) Fail "Accepted";
+    "client|reply" 3 [] (0 0 0) connection "3.2.0" now(client::reply) Fail "Switches replies on and off";
+    "client|setinfo" 4 [] (0 0 0) connection "7.2.0" now(client::setinfo) Fail "Names the client's library";
+    "client|setname" 3 [] (0 0 0) connection "2.6.9" now(client::setname) Fail "Names the connection";
+    "client|tracking" -3 [] (0 0 0) connection "6.0.0" now(client::tracking) Fail "Not available, so only OFF";
+    "client|unblock" -3 [ADMIN] (0 0 0) connection "5.0.0" now(client::unblock) Fail "No command blocks";
+};
+
+static COMMAND: &[Command] = commands! {
+    "command|count" 2 [] (0 0 0) server "2.8.13" now(introspection::count) Fail "How many commands there are";
+    "command|docs" -2 [] (0 0 0) server "7.0.0" now(introspection::docs) Fail "What commands do";
+    "command|getkeys" -3 [] (0 0 0) server "2.8.13" now(introspection::getkeys) Fail "The keys in a command line";
+    "command|help" 2 [] (0 0 0) server "5.0.0" now(introspection::help_command) Fail "Lists the subcommands";
+    "command|info" -2 [] (0 0 0) server "2.8.13" now(introspection::info) Fail "The shape of commands";
+    "command|list" -2 [] (0 0 0) server "7.0.0" now(introspection::list) Fail "The names of all commands";
+};
+
+static CONFIG: &[Command] = commands! {
+    "config|get" -3 [ADMIN] (0 0 0) server "2.0.0" shared(config::get) Fail "Settings that match a pattern";
+    "config|help" 2 [] (0 0 0) server "5.0.0" now(introspection::help_config) Fail "Lists the subcommands";
+    "config|resetstat" 2 [ADMIN] (0 0 0) server "2.0.0" now(config::resetstat) Fail "Accepted: counters never go down";
+    "config|set" -4 [ADMIN] (0 0 0) server "2.0.0" now(config::set) Fail "Changes settings";
+};
+
+static DEBUG: &[Command] = commands! {
+    "debug|jmap" 2 [ADMIN] (0 0 0) server "1.0.0" now(persistence::harmless) Fail "Accepted";
+    "debug|reload" -2 [ADMIN] (0 0 0) server "1.0.0" now(persistence::harmless) Fail "Accepted";
+    "debug|set-active-expire" 3 [ADMIN] (0 0 0) server "1.0.0" now(persistence::harmless) Fail "Accepted";
+    "debug|sleep" 3 [ADMIN] (0 0 0) server "1.0.0" now(persistence::harmless) Fail "Accepted: nothing sleeps";
+};
+
+static MEMORY: &[Command] = commands! {
+    "memory|help" 2 [] (0 0 0) server "4.0.0" now(introspection::help_memory) Fail "Lists the subcommands";
+    "memory|usage" -3 [READ] (2 2 1) server "4.0.0" shared(object::memory_usage) Fail "Bytes that a key takes";
+};
+
+static OBJECT: &[Command] = commands! {
+    "object|encoding" 3 [READ] (2 2 1) generic "2.2.3" shared(object::encoding) Fail "How Redis would keep the value";
+    "object|freq" 3 [READ] (2 2 1) generic "4.0.0" shared(object::freq) Fail "How often the key was got, up to 255";
+    "object|help" 2 [] (0 0 0) generic "6.2.0" now(introspection::help_object) Fail "Lists the subcommands";
+    "object|idletime" 3 [READ] (2 2 1) generic "2.2.3" shared(object::idletime) Fail "Seconds since the key was used";
+    "object|refcount" 3 [READ] (2 2 1) generic "2.2.3" shared(object::refcount) Fail "Always 1";
+};
+
+/// The command that `args` calls, subcommands included.
+pub(crate) fn find(args: &[Bytes]) -> Result<&'static Command, Fault> {
+    let (name, rest) = args.split_first().ok_or(Fault::SYNTAX)?;
+    let command = by_name(COMMANDS, name).ok_or_else(|| unknown(name, rest))?;
+    let Handler::Container(subcommands) = command.handler else { return Ok(command) };
+    let Some(sub) = rest.first() else {
+        // Plain `COMMAND` is a command of its own; the other containers fail their arity check.
+        return Ok(if command.arity == -1 { &PLAIN_COMMAND } else { command });
+    };
+    by_name(subcommands, sub).ok_or_else(|| {
+        let mut text = b"unknown subcommand '".to_vec();
+        text.extend(sub.iter().take(QUOTED_LEN_MAX));
+        text.extend(format!("'. Try {} HELP.", command.name.to_ascii_uppercase()).bytes());
+        Fault::quoting(text)
+    })
+}
+
+/// `COMMAND` without a subcommand.
+static PLAIN_COMMAND: Command = Command {
+    name: "command",
+    arity: -1,
+    flags: 0,
+    keys: Keys { first: 0, last: 0, step: 0 },
+    group: "server",
+    since: "2.8.13",
+    summary: "About commands",
+    handler: Handler::Now(introspection::all),
+    refusal: Refusal::Fail,
+};
+
+/// The command of `commands` with this name, or short name, in any case.
+pub(crate) fn by_name(commands: &'static [Command], name: &[u8]) -> Option<&'static Command> {
+    // Compared as lower case, byte by byte: no copy of the name is needed.
+    let found = commands.binary_search_by(|command| {
+        command.short_name().bytes().cmp(name.iter().map(|byte| byte.to_ascii_lowercase()))
+    });
+    commands.get(found.ok()?)
+}
+
+/// As much of an unknown command as Redis repeats.
+const QUOTED_LEN_MAX: usize = 128;
+
+fn unknown(name: &[u8], args: &[Bytes]) -> Fault {
+    let mut quoted = Vec::new();
+    for arg in args {
+        if quoted.len() >= QUOTED_LEN_MAX {
+            break;
+        }
+        let room = QUOTED_LEN_MAX - quoted.len();
+        quoted.push(b'\'');
+        quoted.extend(arg.iter().take(room));
+        quoted.extend(b"' ");
+    }
+    let mut text = b"unknown command '".to_vec();
+    text.extend(name.iter().take(QUOTED_LEN_MAX));
+    text.extend(b"', with args beginning with: ");
+    text.extend(quoted);
+    Fault::quoting(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_are_sorted_because_they_are_searched() {
+        for table in [COMMANDS, CLIENT, COMMAND, CONFIG, DEBUG, MEMORY, OBJECT] {
+            assert!(table.is_sorted_by_key(|command| command.short_name()));
+        }
+    }
+
+    #[test]
+    fn names_are_found_in_any_case() {
+        for command in COMMANDS {
+            let upper = command.name.to_ascii_uppercase();
+            assert_eq!(by_name(COMMANDS, upper.as_bytes()).unwrap().name, command.name);
+        }
+        assert!(by_name(COMMANDS, b"eval").is_none());
+    }
+}

@@ -1,0 +1,89 @@
+//! Requests that no honest client sends.
+
+use crate::harness::start;
+
+#[test]
+fn a_path_that_climbs_is_a_key_like_any_other() {
+    let server = start();
+    for target in ["/cache/../../etc/passwd", "/cache/%2e%2e/%2e%2e/etc/passwd", "/cache//etc/passwd"] {
+        assert_eq!(server.get(target, &[]).status, 404, "{target}");
+    }
+    assert_eq!(server.put("/cache/../secret", &[], b"x").status, 201);
+    assert_eq!(server.get("/secret", &[]).status, 404);
+    assert_eq!(server.get("/cache/..%2Fsecret", &[]).text(), "x");
+}
+
+#[test]
+fn nonsense_is_refused_and_the_connection_closed() {
+    let server = start();
+    for nonsense in
+        ["\r\n\r\n\r\nGARBAGE\r\n\r\n", "GET\r\n\r\n", "GET / HTTP/9.9\r\n\r\n", "*1\r\n$4\r\nPING\r\n\r\n"]
+    {
+        let mut connection = server.connect();
+        connection.write(nonsense.as_bytes());
+        assert_eq!(connection.answer("GET").status, 400, "{nonsense:?}");
+        assert!(connection.is_closed(), "{nonsense:?}");
+    }
+    assert_eq!(server.get("/healthz", &[]).status, 200);
+}
+
+#[test]
+fn a_request_line_without_end_is_refused() {
+    let server = start();
+    let mut connection = server.connect();
+    connection.write(format!("GET /cache/{} HTTP/1.1\r\n\r\n", "k".repeat(70_000)).as_bytes());
+    assert_eq!(connection.answer("GET").status, 414);
+    // The longest key fits in percent-encoding.
+    assert_eq!(server.get(&format!("/cache/{}", "%00".repeat(16 << 10)), &[]).status, 404);
+    assert_eq!(server.get(&format!("/cache/{}", "k".repeat((16 << 10) + 1)), &[]).status, 414);
+}
+
+#[test]
+fn headers_without_end_are_refused() {
+    let server = start();
+    let mut connection = server.connect();
+    let headers: String = (0..200).map(|number| format!("h{number}: x\r\n")).collect();
+    connection.write(format!("GET / HTTP/1.1\r\n{headers}\r\n").as_bytes());
+    assert_eq!(connection.answer("GET").status, 431);
+}
+
+#[test]
+fn a_body_that_breaks_off_stores_nothing() {
+    let server = start();
+    let mut connection = server.connect();
+    connection.write(b"PUT /cache/k HTTP/1.1\r\nhost: t\r\ncontent-length: 100\r\n\r\nonly this");
+    drop(connection);
+    let mut connection = server.connect();
+    connection.write(b"PUT /cache/k HTTP/1.1\r\nhost: t\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n");
+    assert_eq!(connection.answer("PUT").status, 400);
+    assert_eq!(server.get("/cache/k", &[]).status, 404);
+}
+
+#[test]
+fn unknown_paths_and_methods_say_where_to_look() {
+    let server = start();
+    for (method, target, status) in [
+        ("GET", "/nowhere", 404),
+        ("GET", "/cache", 404),
+        ("GET", "/cache/", 404),
+        ("POST", "/cache/k", 405),
+        ("DELETE", "/metrics", 405),
+        ("GET", "/api/verify", 405),
+        ("TRACE", "/healthz", 405),
+    ] {
+        let answer = server.ask(method, target, &[], b"");
+        assert_eq!(answer.status, status, "{method} {target}");
+        assert_eq!(answer.json()["hint"], "`GET /` lists what there is", "{method} {target}");
+    }
+}
+
+#[test]
+fn pipelined_requests_are_answered_in_order() {
+    let server = start();
+    server.put("/cache/a", &[], b"first");
+    server.put("/cache/b", &[], b"second");
+    let mut connection = server.connect();
+    connection.write(b"GET /cache/a HTTP/1.1\r\nhost: t\r\n\r\nGET /cache/b HTTP/1.1\r\nhost: t\r\n\r\n");
+    assert_eq!(connection.answer("GET").text(), "first");
+    assert_eq!(connection.answer("GET").text(), "second");
+}

@@ -1,0 +1,14 @@
+//! The HTTP front-end, in process, over real sockets.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a test fails by panicking and says what it skips"
+)]
+
+mod entries;
+mod harness;
+mod hostile;
+mod operators;
+mod real_clients;

@@ -1,0 +1,16 @@
+//! One test binary: linking is what tests cost.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "tests say what they expect by panicking, and their helpers stand outside #[test]"
+)]
+
+mod client;
+mod faults;
+mod resp;
+mod resp_connections;
+mod resp_differential;
+mod resp_failures;

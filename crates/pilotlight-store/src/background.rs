@@ -1,0 +1,79 @@
+//! What happens without being asked: expiry, room ahead of need, syncs.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crate::Durability;
+use crate::store::Inner;
+
+/// How long `batch` lets others join a sync; the sync itself takes up the rest of the promised 5 ms on a good disk.
+const GATHER: Duration = Duration::from_millis(1);
+/// How often `relaxed` syncs.
+const SYNC_EVERY: Duration = Duration::from_secs(1);
+/// Expired entries removed at a time.
+const EXPIRE_AT_ONCE: usize = 4096;
+
+pub(crate) fn start(inner: &Arc<Inner>) -> io::Result<Vec<JoinHandle<()>>> {
+    let spawn = |name: &str, run: fn(&Inner)| {
+        let inner = inner.clone();
+        thread::Builder::new().name(format!("store-{name}")).spawn(move || run(&inner))
+    };
+    Ok(vec![spawn("tick", tick)?, spawn("sync", sync)?])
+}
+
+fn tick(inner: &Inner) {
+    while !inner.is_closing.load(Relaxed) {
+        inner.expire();
+        inner.index.trim_expiries(inner.entries());
+        // A twentieth ahead of need, so that a put seldom waits for room.
+        let limit = inner.space.limit();
+        if inner.space.used() > limit - limit / 40 {
+            inner.make_room(limit / 20);
+        }
+        thread::park_timeout(inner.options.tick);
+    }
+}
+
+fn sync(inner: &Inner) {
+    match inner.options.durability {
+        Durability::Batch => inner.committer.run(GATHER, || inner.sync_all()),
+        Durability::Always => inner.committer.run(Duration::ZERO, || inner.sync_all()),
+        Durability::Relaxed => {
+            let mut synced_seq = inner.log.last_seq();
+            while !inner.is_closing.load(Relaxed) {
+                let started = Instant::now();
+                if inner.log.last_seq() != synced_seq {
+                    match inner.sync_all() {
+                        Ok(seq) => synced_seq = seq,
+                        Err(error) => tracing::warn!(%error, "cannot sync the store"),
+                    }
+                }
+                thread::park_timeout(SYNC_EVERY.saturating_sub(started.elapsed()));
+            }
+        }
+    }
+}
+
+impl Inner {
+    /// Removes entries whose time has come.
+    pub(crate) fn expire(&self) {
+        let now_ms = self.options.clock.now_ms();
+        for _ in 0..EXPIRE_AT_ONCE {
+            let Some(hash) = self.index.pop_expired(now_ms) else { return };
+            match self.remove(hash, |slot| slot.is_expired(now_ms)) {
+                Ok(true) => {
+                    self.counters.expired.fetch_add(1, Relaxed);
+                }
+                Ok(false) => {}
+                Err(error) => {
+                    // It stays invisible: every look-up checks the time itself.
+                    tracing::warn!(%error, "cannot remove an expired entry");
+                    return;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,376 @@
+//! Payloads too large for the log: one file each, named by digest and generation, shared by all entries that hold the
+//! same payload.
+//!
+//! A name is never used twice and no file is replaced by a rename (ext4 would flush it). On a disk that evicts, making an
+//! inode costs thirty times what reusing one does, so a released file is emptied and kept for the next payload, unless a
+//! reader is at it. It is renamed while it is empty: whoever counts the directory's bytes meanwhile sees none twice. A
+//! file is a whole record with its payload inline: the log could be rebuilt from them.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use parking_lot::Mutex;
+
+use crate::format::Ref;
+use crate::media::{Media, MediaFile};
+use crate::space::{Space, file_bytes};
+use crate::{Result, StoreError};
+
+/// The directory of payload files, in the store's: 256 directories by the digest's first byte.
+pub(crate) const DIR: &str = "blobs";
+/// The directory of empty files waiting for a payload.
+pub(crate) const RECYCLE_DIR: &str = "recycle";
+/// The directory of payloads that failed their check.
+pub(crate) const QUARANTINE_DIR: &str = "quarantine";
+/// Released files kept for reuse: a few writers' worth.
+const POOL_MAX: usize = 16;
+/// Quarantined files kept for a person to look at; later ones are removed.
+const QUARANTINE_MAX: u64 = 16;
+
+/// All payload files of one store.
+#[derive(Debug)]
+pub(crate) struct Blobs {
+    dir: PathBuf,
+    media: Arc<dyn Media>,
+    space: Arc<Space>,
+    state: Mutex<State>,
+    next_generation: AtomicU64,
+    quarantined: AtomicU64,
+    unsynced: Mutex<Vec<Arc<dyn MediaFile>>>,
+    /// One bit a directory that exists.
+    made_dirs: Mutex<[bool; 256]>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    blobs: HashMap<u128, Blob>,
+    /// Released blobs that a reader was still at, by name.
+    leaving: HashMap<(u128, u64), Blob>,
+    pool: Vec<Pooled>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Blob {
+    generation: u64,
+    payload_offset: u32,
+    len: u64,
+    /// Entries that hold it.
+    refs: u32,
+    /// Readers at it.
+    pins: u32,
+}
+
+/// An empty file waiting for a payload.
+#[derive(Debug)]
+struct Pooled {
+    path: PathBuf,
+    file: Arc<dyn MediaFile>,
+}
+
+/// A reader's hold on a file: while it lives, the file is not emptied.
+#[derive(Debug)]
+pub(crate) struct Pin<'a> {
+    blobs: &'a Blobs,
+    reference: Ref,
+}
+
+impl Drop for Pin<'_> {
+    fn drop(&mut self) {
+        self.blobs.unpin(&self.reference);
+    }
+}
+
+impl Blobs {
+    pub(crate) fn new(dir: PathBuf, media: Arc<dyn Media>, space: Arc<Space>) -> Self {
+        Self {
+            dir,
+            media,
+            space,
+            state: Mutex::default(),
+            next_generation: AtomicU64::new(1),
+            quarantined: AtomicU64::new(0),
+            unsynced: Mutex::default(),
+            made_dirs: Mutex::new([false; 256]),
+        }
+    }
+
+    /// At recovery: counts one more entry that holds the file.
+    pub(crate) fn recover(&self, reference: &Ref, payload_len: u32) {
+        self.next_generation.fetch_max(reference.generation + 1, Relaxed);
+        let len = u64::from(reference.payload_offset) + u64::from(payload_len);
+        let mut state = self.state.lock();
+        let blob = state.blobs.entry(reference.digest).or_insert(Blob {
+            generation: reference.generation,
+            payload_offset: reference.payload_offset,
+            len,
+            refs: 0,
+            pins: 0,
+        });
+        if blob.generation < reference.generation {
+            // The older file was quarantined, and then the payload came again: only the newer one is there.
+            *blob = Blob { generation: reference.generation, refs: 0, ..*blob };
+        } else if blob.generation > reference.generation {
+            return;
+        } else if blob.refs == 0 {
+            self.space.blobs.fetch_add(file_bytes(len), Relaxed);
+        }
+        blob.refs += 1;
+    }
+
+    /// At recovery: removes files that no entry holds, half-written ones among them.
+    pub(crate) fn sweep(&self) -> io::Result<()> {
+        let recycle = self.dir.join(RECYCLE_DIR);
+        for (name, _) in self.media.list(&recycle)? {
+            self.media.remove(&recycle.join(name))?;
+        }
+        for (name, len) in self.media.list(&self.dir.join(QUARANTINE_DIR))? {
+            let number = name.split('.').next().and_then(|number| number.parse().ok()).unwrap_or(0);
+            self.quarantined.fetch_max(number, Relaxed);
+            self.space.blobs.fetch_add(file_bytes(len), Relaxed);
+        }
+        for prefix in 0..=255u8 {
+            let dir = self.dir.join(DIR).join(format!("{prefix:02x}"));
+            let names = match self.media.list(&dir) {
+                Ok(names) => names,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+            };
+            for (name, _) in names {
+                if !self.is_held(&name) {
+                    self.media.remove(&dir.join(name))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn is_held(&self, name: &str) -> bool {
+        let Some((digest, generation)) = name.split_once('.') else { return false };
+        let (Ok(digest), Ok(generation)) =
+            (u128::from_str_radix(digest, 16), u64::from_str_radix(generation, 16))
+        else {
+            return false;
+        };
+        self.state.lock().blobs.get(&digest).is_some_and(|blob| blob.generation == generation)
+    }
+
+    /// Holds the file with this digest once more, if there is one.
+    pub(crate) fn hold(&self, digest: u128) -> Option<Ref> {
+        let mut state = self.state.lock();
+        let blob = state.blobs.get_mut(&digest)?;
+        blob.refs += 1;
+        Some(Ref { digest, generation: blob.generation, payload_offset: blob.payload_offset })
+    }
+
+    /// Writes `prefix` and `payload` into a file and holds it; or holds the file that another writer of the same payload
+    /// finished meanwhile.
+    pub(crate) fn write(&self, digest: u128, prefix: &[u8], payload: &[u8], is_synced: bool) -> Result<Ref> {
+        let len = (prefix.len() + payload.len()) as u64;
+        let generation = self.next_generation.fetch_add(1, Relaxed);
+        let reference = Ref { digest, generation, payload_offset: prefix.len() as u32 };
+        self.space.blobs.fetch_add(file_bytes(len), Relaxed);
+        if let Err(error) = self.fill(&reference, prefix, payload, is_synced) {
+            let _ = self.media.remove(&self.path(&reference));
+            self.space.blobs.fetch_sub(file_bytes(len), Relaxed);
+            return Err(StoreError::io("write a payload file", len)(error));
+        }
+        Ok(self.publish(reference, len))
+    }
+
+    fn publish(&self, reference: Ref, len: u64) -> Ref {
+        let mut state = self.state.lock();
+        if let Some(blob) = state.blobs.get_mut(&reference.digest) {
+            blob.refs += 1;
+            let theirs =
+                Ref { generation: blob.generation, payload_offset: blob.payload_offset, ..reference };
+            drop(state);
+            let ours = Blob { generation: reference.generation, payload_offset: 0, len, refs: 0, pins: 0 };
+            self.discard(reference.digest, ours);
+            return theirs;
+        }
+        let blob = Blob {
+            generation: reference.generation,
+            payload_offset: reference.payload_offset,
+            len,
+            refs: 1,
+            pins: 0,
+        };
+        state.blobs.insert(reference.digest, blob);
+        reference
+    }
+
+    fn fill(&self, reference: &Ref, prefix: &[u8], payload: &[u8], is_synced: bool) -> io::Result<()> {
+        self.make_dir(reference.digest)?;
+        let path = self.path(reference);
+        let pooled = self.state.lock().pool.pop();
+        let file = match pooled {
+            Some(pooled) => {
+                self.space.blobs.fetch_sub(file_bytes(0), Relaxed);
+                self.media.rename(&pooled.path, &path).inspect_err(|_| {
+                    let _ = self.media.remove(&pooled.path);
+                })?;
+                pooled.file
+            }
+            None => self.media.create(&path)?,
+        };
+        file.write_at(prefix, 0)?;
+        file.write_at(payload, prefix.len() as u64)?;
+        if is_synced {
+            file.sync_data()?;
+            if let Some(dir) = path.parent() {
+                self.media.sync_dir(dir)?;
+            }
+        } else {
+            self.unsynced.lock().push(file);
+        }
+        Ok(())
+    }
+
+    fn make_dir(&self, digest: u128) -> io::Result<()> {
+        let prefix = (digest >> 120) as usize;
+        let mut made = self.made_dirs.lock();
+        match made.get_mut(prefix) {
+            Some(is_made) if !*is_made => {
+                self.media.create_dir(&self.dir.join(DIR).join(format!("{prefix:02x}")))?;
+                *is_made = true;
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn path(&self, reference: &Ref) -> PathBuf {
+        let Ref { digest, generation, .. } = reference;
+        self.dir
+            .join(DIR)
+            .join(format!("{:02x}", digest >> 120))
+            .join(format!("{digest:032x}.{generation:x}"))
+    }
+
+    /// Lets go of the file once; the last one to let go frees it.
+    pub(crate) fn release(&self, reference: &Ref) {
+        let mut state = self.state.lock();
+        let Some(blob) = state.blobs.get_mut(&reference.digest) else { return };
+        if blob.generation != reference.generation {
+            return;
+        }
+        blob.refs -= 1;
+        if blob.refs > 0 {
+            return;
+        }
+        let Some(blob) = state.blobs.remove(&reference.digest) else { return };
+        if blob.pins > 0 {
+            state.leaving.insert((reference.digest, blob.generation), blob);
+            return;
+        }
+        drop(state);
+        self.discard(reference.digest, blob);
+    }
+
+    /// Frees a file that nobody holds: into the pool, or off the disk.
+    fn discard(&self, digest: u128, blob: Blob) {
+        let path = self.path(&Ref { digest, generation: blob.generation, payload_offset: 0 });
+        if self.state.lock().pool.len() < POOL_MAX
+            && let Ok(pooled) = self.to_pool(&path, &blob)
+        {
+            self.space.blobs.fetch_add(file_bytes(0), Relaxed);
+            self.space.blobs.fetch_sub(file_bytes(blob.len), Relaxed);
+            self.state.lock().pool.push(pooled);
+            return;
+        }
+        match self.media.remove(&path) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                // Still counted, so the bound holds; the next open sweeps it.
+                tracing::warn!(%error, "cannot remove a payload file");
+                return;
+            }
+        }
+        self.space.blobs.fetch_sub(file_bytes(blob.len), Relaxed);
+    }
+
+    fn to_pool(&self, path: &Path, blob: &Blob) -> io::Result<Pooled> {
+        let file = self.media.open(path, true)?;
+        file.set_len(0)?;
+        let to = self.dir.join(RECYCLE_DIR).join(format!("old.{:x}", blob.generation));
+        self.media.rename(path, &to)?;
+        Ok(Pooled { path: to, file })
+    }
+
+    /// Keeps the file from being emptied while the pin lives; `None` if it is gone already.
+    pub(crate) fn pin(&self, reference: &Ref) -> Option<Pin<'_>> {
+        let mut state = self.state.lock();
+        let blob = state.blobs.get_mut(&reference.digest)?;
+        if blob.generation != reference.generation {
+            return None;
+        }
+        blob.pins += 1;
+        Some(Pin { blobs: self, reference: *reference })
+    }
+
+    fn unpin(&self, reference: &Ref) {
+        let mut state = self.state.lock();
+        let name = (reference.digest, reference.generation);
+        if let Some(blob) = state.leaving.get_mut(&name) {
+            blob.pins -= 1;
+            if blob.pins == 0
+                && let Some(blob) = state.leaving.remove(&name)
+            {
+                drop(state);
+                self.discard(reference.digest, blob);
+            }
+        } else if let Some(blob) = state.blobs.get_mut(&reference.digest)
+            && blob.generation == reference.generation
+        {
+            blob.pins -= 1;
+        }
+    }
+
+    /// Opens the pinned file for reading.
+    pub(crate) fn open(&self, pin: &Pin<'_>) -> io::Result<Arc<dyn MediaFile>> {
+        self.media.open(&self.path(&pin.reference), false)
+    }
+
+    /// Moves a file that failed its check out of the way, and lets go of all who held it: their gets are misses now.
+    pub(crate) fn quarantine(&self, reference: &Ref) {
+        let number = self.quarantined.fetch_add(1, Relaxed) + 1;
+        let mut state = self.state.lock();
+        let is_current =
+            state.blobs.get(&reference.digest).is_some_and(|blob| blob.generation == reference.generation);
+        let Some(blob) = is_current.then(|| state.blobs.remove(&reference.digest)).flatten() else { return };
+        drop(state);
+        let path = self.path(reference);
+        let to = self.dir.join(QUARANTINE_DIR).join(format!("{number}.{:032x}", reference.digest));
+        if number > QUARANTINE_MAX || self.media.rename(&path, &to).is_err() {
+            let _ = self.media.remove(&path);
+            self.space.blobs.fetch_sub(file_bytes(blob.len), Relaxed);
+        }
+    }
+
+    /// Makes every file written so far survive a power cut.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        let unsynced = std::mem::take(&mut *self.unsynced.lock());
+        if unsynced.is_empty() {
+            return Ok(());
+        }
+        for file in &unsynced {
+            file.sync_data()?;
+        }
+        for prefix in 0..=255u8 {
+            let is_made = self.made_dirs.lock().get(usize::from(prefix)).copied().unwrap_or(false);
+            if is_made {
+                self.media.sync_dir(&self.dir.join(DIR).join(format!("{prefix:02x}")))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Files, and their bytes.
+    pub(crate) fn len(&self) -> usize {
+        self.state.lock().blobs.len()
+    }
+}

@@ -1,0 +1,205 @@
+//! Room for new entries: which entries leave, and how their bytes come back.
+//!
+//! Eviction is sampled GreedyDual-Size-Frequency (Cherkasova 1998): an entry is worth `floor + (1 + hits) * cost / size`,
+//! of a few entries drawn at random the one worth least leaves, and its worth becomes the floor, which ages all that are
+//! not used. It saves more compile time than LRU at equal size because compile time is what it counts.
+//!
+//! A payload file is free at once. Bytes in the log come back from its old end: what is alive in the oldest segment, and
+//! worth keeping, is appended again, and the segment is removed. Taking always the oldest keeps the records of a key in
+//! the order of their making, so tombstones live for one turn of the log at most, and an entry that is evicted from there
+//! needs none.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use crate::format::{RecordType, SEGMENT_HEADER_LEN, key_hash};
+use crate::index::{Place, Slot};
+use crate::log::{Append, Segment};
+use crate::records::{Records, split_key};
+use crate::space::Reservation;
+use crate::store::Inner;
+use crate::{Result, StoreError};
+
+/// Entries looked at to find one that leaves: 16 come within two points of looking at all.
+const SAMPLE: usize = 16;
+/// Below the worth of any entry.
+const KEEP_ALL: f32 = -1.0;
+/// What an entry of unknown cost is taken to cost, in milliseconds: a small compile.
+const COST_MS_UNKNOWN: u32 = 500;
+
+/// What a step towards more room did.
+enum Step {
+    /// It took something away.
+    Freed,
+    /// It moved what is alive along the log, and found nothing to take away.
+    Turned,
+    /// There is nothing left.
+    Nothing,
+}
+
+impl Inner {
+    /// How much keeping the entry is worth now.
+    pub(crate) fn worth(&self, slot: &Slot) -> f32 {
+        let cost_ms = if slot.cost_ms == 0 { COST_MS_UNKNOWN } else { slot.cost_ms };
+        // A block on top: no entry takes less, and a tiny one is not worth infinitely much.
+        let size = slot.stored_bytes() + 4096;
+        f32::from_bits(self.floor.load(Relaxed)) + (1.0 + f32::from(slot.hits)) * cost_ms as f32 / size as f32
+    }
+
+    /// Promises `bytes` to a writer, making room as needed.
+    pub(crate) fn reserve(&self, bytes: u64) -> Result<Reservation<'_>> {
+        // Others may take what was made free, but not for ever.
+        for _ in 0..64 {
+            if let Some(reservation) = self.space.try_reserve(bytes) {
+                return Ok(reservation);
+            }
+            if !self.make_room(bytes) {
+                break;
+            }
+        }
+        self.space
+            .try_reserve(bytes)
+            .ok_or(StoreError::Full { needed_bytes: bytes, bound_bytes: self.space.bound() })
+    }
+
+    /// Frees space until `bytes` fit under the limit; says whether they do.
+    pub(crate) fn make_room(&self, bytes: u64) -> bool {
+        let _room = self.room.lock();
+        // Twice around the log without a byte gained is enough: all of it is alive, and more than the bound.
+        let mut turns_left = 2 * self.log.all().len();
+        while self.space.excess(bytes) > 0 && turns_left > 0 {
+            match self.free_some() {
+                Ok(Step::Freed) => {}
+                Ok(Step::Turned) => turns_left -= 1,
+                Ok(Step::Nothing) => return false,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot make room");
+                    return false;
+                }
+            }
+        }
+        turns_left > 0
+    }
+
+    fn free_some(&self) -> Result<Step> {
+        let sealed = self.log.sealed();
+        let live: u64 = sealed.iter().map(|segment| segment.live.load(Relaxed)).sum();
+        let total: u64 = sealed.iter().map(|segment| segment.end.load(Relaxed)).sum();
+        let victim = self.sample().into_iter().min_by(|a, b| a.worth.total_cmp(&b.worth));
+        let log_bytes = self.space.log.load(Relaxed);
+        match (sealed.first(), victim) {
+            // Much is dead already: that goes first.
+            (Some(oldest), _) if total.saturating_sub(live) > total / 4 => self.clean(oldest, KEEP_ALL)?,
+            (_, Some(victim)) if victim.is_external => {
+                self.evict(&victim)?;
+                return Ok(Step::Freed);
+            }
+            (Some(oldest), Some(_)) => self.clean(oldest, self.cut())?,
+            (Some(oldest), None) => self.clean(oldest, KEEP_ALL)?,
+            (None, Some(victim)) => {
+                self.evict(&victim)?;
+                return Ok(Step::Freed);
+            }
+            (None, None) => return Ok(Step::Nothing),
+        }
+        Ok(if self.space.log.load(Relaxed) < log_bytes { Step::Freed } else { Step::Turned })
+    }
+
+    /// A few entries drawn at random.
+    fn sample(&self) -> Vec<Slot> {
+        let from = self.random();
+        let mut sample = Vec::with_capacity(SAMPLE);
+        for shard in self.index.shards_from(from as usize) {
+            let skip = if shard.len() > SAMPLE { (from >> 32) as usize % (shard.len() - SAMPLE) } else { 0 };
+            sample.extend(shard.iter().skip(skip).take(SAMPLE - sample.len()));
+            if sample.len() >= SAMPLE {
+                break;
+            }
+        }
+        sample
+    }
+
+    /// The worth under which about a third of all entries in the log lie.
+    fn cut(&self) -> f32 {
+        let mut worths: Vec<f32> = (0..4)
+            .flat_map(|_| self.sample())
+            .filter(|slot| !slot.is_external)
+            .map(|slot| slot.worth)
+            .collect();
+        worths.sort_unstable_by(f32::total_cmp);
+        worths.get(worths.len() / 3).copied().unwrap_or(f32::MAX)
+    }
+
+    fn evict(&self, victim: &Slot) -> Result<()> {
+        if self.remove(victim.hash, |slot| slot.seq == victim.seq)? {
+            self.note_evicted(victim.worth);
+        }
+        Ok(())
+    }
+
+    fn note_evicted(&self, worth: f32) {
+        // Positive floats compare as their bits do.
+        self.floor.fetch_max(worth.max(0.0).to_bits(), Relaxed);
+        self.counters.evicted.fetch_add(1, Relaxed);
+    }
+
+    /// The next of a sequence that is different for every store; quality does not matter here.
+    fn random(&self) -> u64 {
+        let count = self.draws.fetch_add(1, Relaxed);
+        let mixed = (self.seed ^ count).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        mixed ^ mixed >> 29
+    }
+
+    /// Removes the oldest segment, appending again what is alive in it and worth more than `cut`.
+    ///
+    /// Only ever the oldest. So an entry that is dropped here needs no tombstone, and no tombstone is needed any longer:
+    /// older records of the same keys could only lie in front, and nothing is.
+    fn clean(&self, oldest: &Arc<Segment>, cut: f32) -> Result<()> {
+        let end = oldest.end.load(Relaxed);
+        let mut bytes = vec![0; end as usize];
+        oldest.file.read_at(&mut bytes, 0).map_err(StoreError::io("read a segment", end))?;
+        for (offset, record, payload) in Records::from(&bytes, SEGMENT_HEADER_LEN as u64, self.seed) {
+            if record.header.record_type == RecordType::Put
+                && let Some((space, key)) = split_key(record.key)
+            {
+                let append = Append {
+                    header: record.header,
+                    key: record.key,
+                    head: record.head,
+                    payload,
+                    reference: record.reference,
+                    hash: key_hash(space, key, self.seed),
+                    space: 0,
+                    is_move: true,
+                };
+                self.move_or_drop(oldest.id, offset, append, cut)?;
+            }
+        }
+        if !self.is_relaxed() {
+            // The copies must be down before the originals go.
+            self.log.sync().map_err(StoreError::io("sync", 0))?;
+        }
+        self.log.remove(oldest.id)
+    }
+
+    fn move_or_drop(&self, segment: u32, offset: u64, mut append: Append<'_>, cut: f32) -> Result<()> {
+        let mut shard = self.index.shard(append.hash);
+        let Some(slot) = shard.get_mut(append.hash) else { return Ok(()) };
+        let from = Place { segment, offset, record_len: slot.place.record_len };
+        if slot.place != from || slot.seq != append.header.seq {
+            return Ok(());
+        }
+        if !slot.is_external && slot.worth <= cut {
+            let worth = slot.worth;
+            if let Some(slot) = shard.remove(append.hash) {
+                self.forget(&slot);
+            }
+            self.note_evicted(worth);
+            return Ok(());
+        }
+        append.space = slot.space;
+        let (_, place) = self.log.append(&append)?;
+        slot.place = place;
+        Ok(())
+    }
+}

@@ -1,0 +1,498 @@
+//! The bytes on disk, as FORMAT.md draws them. Nothing else in this crate knows an offset.
+//!
+//! All numbers are little-endian. Checks are XXH3-64 seeded with the store's secret, so that bytes which a client put
+//! can never pass for a record of the store's own.
+
+use xxhash_rust::xxh3::{Xxh3, xxh3_64_with_seed, xxh3_128_with_seed};
+
+/// The format this build writes, and the newest it reads.
+pub(crate) const FORMAT_VERSION: u32 = 1;
+/// Records start at multiples of this, so that a 32-bit number reaches 32 GiB into a segment.
+pub(crate) const ALIGN: u64 = 8;
+/// Length of the header of a record, in bytes.
+pub(crate) const HEADER_LEN: usize = 64;
+/// Length of the header of a segment, in bytes.
+pub(crate) const SEGMENT_HEADER_LEN: usize = 32;
+/// Length of a reference to a payload that lives in a file of its own, in bytes.
+pub(crate) const REF_LEN: usize = 32;
+/// Length of one row of a segment's footer, in bytes.
+pub(crate) const ROW_LEN: usize = 96;
+/// Length of the trailer that ends a sealed segment, in bytes.
+pub(crate) const TRAILER_LEN: usize = 32;
+/// Longest head (the envelope before its payload), in bytes.
+pub(crate) const HEAD_LEN_MAX: usize = 256 << 10;
+/// Longest key with its space, in bytes.
+pub(crate) const KEY_LEN_MAX: usize = 32 << 10;
+
+const RECORD_MAGIC: [u8; 4] = *b"PLrc";
+const SEGMENT_MAGIC: [u8; 8] = *b"PLsegmnt";
+const TRAILER_MAGIC: [u8; 4] = *b"PLft";
+
+/// What a record says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RecordType {
+    /// An entry was put. The key field holds space and key.
+    Put,
+    /// The entry with this key hash is gone. The key field holds the 16-byte hash.
+    Tombstone,
+    /// Every entry of this space is gone. The key field holds the space.
+    Clear,
+}
+
+impl RecordType {
+    fn number(self) -> u8 {
+        match self {
+            Self::Put => 1,
+            Self::Tombstone => 2,
+            Self::Clear => 3,
+        }
+    }
+
+    fn from_number(number: u8) -> Option<Self> {
+        match number {
+            1 => Some(Self::Put),
+            2 => Some(Self::Tombstone),
+            3 => Some(Self::Clear),
+            _ => None,
+        }
+    }
+}
+
+/// The fixed part of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Header {
+    pub(crate) record_type: RecordType,
+    /// The payload lives in a file, and a [`Ref`] stands in its place.
+    pub(crate) is_external: bool,
+    pub(crate) key_len: u16,
+    pub(crate) head_len: u32,
+    pub(crate) payload_len: u32,
+    pub(crate) seq: u64,
+    /// 0 when it never expires.
+    pub(crate) expires_ms: u64,
+    pub(crate) logical_len: u32,
+    pub(crate) cost_ms: u32,
+    pub(crate) created_ms: u64,
+    /// Of the payload.
+    pub(crate) payload_check: u64,
+}
+
+impl Header {
+    /// Bytes of the whole record in a segment, alignment included.
+    pub(crate) fn record_len(&self) -> u64 {
+        let body = if self.is_external { REF_LEN } else { self.payload_len as usize };
+        ((HEADER_LEN + usize::from(self.key_len) + self.head_len as usize + body) as u64)
+            .next_multiple_of(ALIGN)
+    }
+
+    /// Offset of the payload, or of the reference to it, in the record.
+    pub(crate) fn body_offset(&self) -> usize {
+        HEADER_LEN + usize::from(self.key_len) + self.head_len as usize
+    }
+}
+
+/// Where an external payload lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ref {
+    /// The first half of the payload's BLAKE3.
+    pub(crate) digest: u128,
+    /// Tells this file from earlier ones of the same digest: a name is never used twice.
+    pub(crate) generation: u64,
+    /// Where in the file the payload starts.
+    pub(crate) payload_offset: u32,
+}
+
+impl Ref {
+    pub(crate) fn encode(&self) -> [u8; REF_LEN] {
+        let mut bytes = [0; REF_LEN];
+        let mut writer = Writer(&mut bytes);
+        writer.put(&self.digest.to_le_bytes());
+        writer.put(&self.generation.to_le_bytes());
+        writer.put(&self.payload_offset.to_le_bytes());
+        bytes
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut reader = Reader(bytes);
+        Some(Self { digest: reader.u128()?, generation: reader.u64()?, payload_offset: reader.u32()? })
+    }
+}
+
+/// The record's bytes before its body: header, key and head, checked.
+pub(crate) fn encode_prefix(
+    header: &Header,
+    key: &[u8],
+    head: &[u8],
+    body_ref: Option<&Ref>,
+    seed: u64,
+) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(header.body_offset() + REF_LEN);
+    bytes.extend_from_slice(&RECORD_MAGIC);
+    bytes.push(header.record_type.number());
+    bytes.push(u8::from(header.is_external));
+    bytes.extend_from_slice(&header.key_len.to_le_bytes());
+    bytes.extend_from_slice(&header.head_len.to_le_bytes());
+    bytes.extend_from_slice(&header.payload_len.to_le_bytes());
+    bytes.extend_from_slice(&header.seq.to_le_bytes());
+    bytes.extend_from_slice(&header.expires_ms.to_le_bytes());
+    bytes.extend_from_slice(&header.logical_len.to_le_bytes());
+    bytes.extend_from_slice(&header.cost_ms.to_le_bytes());
+    bytes.extend_from_slice(&header.created_ms.to_le_bytes());
+    bytes.extend_from_slice(&header.payload_check.to_le_bytes());
+    let reference = body_ref.map(Ref::encode);
+    let check = record_check(&bytes, key, head, reference.as_ref().map(|r| &r[..]), seed);
+    bytes.extend_from_slice(&check.to_le_bytes());
+    bytes.extend_from_slice(key);
+    bytes.extend_from_slice(head);
+    if let Some(reference) = reference {
+        bytes.extend_from_slice(&reference);
+    }
+    bytes
+}
+
+fn record_check(fixed: &[u8], key: &[u8], head: &[u8], reference: Option<&[u8]>, seed: u64) -> u64 {
+    let mut hasher = Xxh3::with_seed(seed);
+    hasher.update(fixed);
+    hasher.update(key);
+    hasher.update(head);
+    hasher.update(reference.unwrap_or_default());
+    hasher.digest()
+}
+
+/// A record found in bytes: the parts before the payload, checked. The payload is the caller's to check.
+#[derive(Debug)]
+pub(crate) struct Record<'a> {
+    pub(crate) header: Header,
+    pub(crate) key: &'a [u8],
+    pub(crate) head: &'a [u8],
+    pub(crate) reference: Option<Ref>,
+}
+
+/// The fixed part alone, unchecked but for its magic: enough to know how much to read.
+pub(crate) fn decode_header(bytes: &[u8]) -> Option<Header> {
+    let mut reader = Reader(bytes);
+    if reader.take(4)? != RECORD_MAGIC {
+        return None;
+    }
+    Some(Header {
+        record_type: RecordType::from_number(reader.u8()?)?,
+        is_external: reader.u8()? & 1 != 0,
+        key_len: reader.u16()?,
+        head_len: reader.u32()?,
+        payload_len: reader.u32()?,
+        seq: reader.u64()?,
+        expires_ms: reader.u64()?,
+        logical_len: reader.u32()?,
+        cost_ms: reader.u32()?,
+        created_ms: reader.u64()?,
+        payload_check: reader.u64()?,
+    })
+}
+
+/// The record at the start of `bytes`, if there is a whole prefix that passes its check.
+pub(crate) fn decode_record(bytes: &[u8], seed: u64) -> Option<Record<'_>> {
+    let header = decode_header(bytes)?;
+    let (fixed, rest) = bytes.split_at_checked(HEADER_LEN - 8)?;
+    let mut reader = Reader(rest);
+    let expected = reader.u64()?;
+    let key = reader.take(usize::from(header.key_len))?;
+    let head = reader.take(header.head_len as usize)?;
+    let reference = if header.is_external { Some(reader.take(REF_LEN)?) } else { None };
+    if record_check(fixed, key, head, reference, seed) != expected {
+        return None;
+    }
+    Some(Record { header, key, head, reference: reference.and_then(Ref::decode) })
+}
+
+/// The check over a payload.
+pub(crate) fn payload_check(payload: &[u8], seed: u64) -> u64 {
+    xxh3_64_with_seed(payload, seed)
+}
+
+/// What the index knows a key by. Seeded, so that a client cannot choose two keys that collide.
+pub(crate) fn key_hash(space: &[u8], key: &[u8], seed: u64) -> u128 {
+    if space.is_empty() {
+        return xxh3_128_with_seed(key, seed);
+    }
+    let mut hasher = Xxh3::with_seed(seed);
+    hasher.update(space);
+    // A byte no UTF-8 text holds, so that ("a", "bc") and ("ab", "c") differ.
+    hasher.update(&[0xff]);
+    hasher.update(key);
+    hasher.digest128()
+}
+
+/// The first bytes of a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SegmentHeader {
+    /// The store's next sequence number when the segment was begun: numbers go on from there if all records are lost.
+    pub(crate) created_seq: u64,
+}
+
+impl SegmentHeader {
+    pub(crate) fn encode(&self, seed: u64) -> [u8; SEGMENT_HEADER_LEN] {
+        let mut bytes = [0; SEGMENT_HEADER_LEN];
+        let mut writer = Writer(&mut bytes);
+        writer.put(&SEGMENT_MAGIC);
+        writer.put(&FORMAT_VERSION.to_le_bytes());
+        writer.put(&[0; 4]);
+        writer.put(&self.created_seq.to_le_bytes());
+        let check = xxh3_64_with_seed(&bytes[..24], seed);
+        bytes[24..].copy_from_slice(&check.to_le_bytes());
+        bytes
+    }
+
+    pub(crate) fn decode(bytes: &[u8], seed: u64) -> Option<Self> {
+        let mut reader = Reader(bytes);
+        if reader.take(8)? != SEGMENT_MAGIC || reader.u32()? > FORMAT_VERSION {
+            return None;
+        }
+        reader.take(4)?;
+        let created_seq = reader.u64()?;
+        (reader.u64()? == xxh3_64_with_seed(bytes.get(..24)?, seed)).then_some(Self { created_seq })
+    }
+}
+
+/// One row of a segment's footer: what the index needs to know of one record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Row {
+    pub(crate) record_type: RecordType,
+    /// The key's hash; of a [`RecordType::Clear`], the hash of the space with no key.
+    pub(crate) hash: u128,
+    pub(crate) seq: u64,
+    pub(crate) expires_ms: u64,
+    /// In the segment, in bytes.
+    pub(crate) offset: u64,
+    /// In the segment, in bytes.
+    pub(crate) record_len: u32,
+    pub(crate) payload_len: u32,
+    pub(crate) logical_len: u32,
+    pub(crate) cost_ms: u32,
+    pub(crate) created_ms: u64,
+    /// Index into the footer's spaces; in memory, the store's number of the space.
+    pub(crate) space: u16,
+    pub(crate) reference: Option<Ref>,
+}
+
+/// The footer that a sealed segment ends in: its rows and the names of the spaces they speak of.
+pub(crate) fn encode_footer(rows: &[Row], spaces: &[Vec<u8>], seed: u64) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(rows.len() * ROW_LEN + TRAILER_LEN + 256);
+    for space in spaces {
+        bytes.push(u8::try_from(space.len()).unwrap_or(u8::MAX));
+        bytes.extend_from_slice(space);
+    }
+    let spaces_len = bytes.len();
+    for row in rows {
+        let end = bytes.len() + ROW_LEN;
+        bytes.extend_from_slice(&row.hash.to_le_bytes());
+        bytes.extend_from_slice(&row.seq.to_le_bytes());
+        bytes.extend_from_slice(&row.expires_ms.to_le_bytes());
+        bytes.extend_from_slice(&row.created_ms.to_le_bytes());
+        bytes.extend_from_slice(&((row.offset / ALIGN) as u32).to_le_bytes());
+        bytes.extend_from_slice(&row.record_len.to_le_bytes());
+        bytes.extend_from_slice(&row.payload_len.to_le_bytes());
+        bytes.extend_from_slice(&row.logical_len.to_le_bytes());
+        bytes.extend_from_slice(&row.cost_ms.to_le_bytes());
+        bytes.extend_from_slice(&row.space.to_le_bytes());
+        bytes.push(row.record_type.number());
+        bytes.push(u8::from(row.reference.is_some()));
+        if let Some(reference) = &row.reference {
+            bytes.extend_from_slice(&reference.encode());
+        }
+        bytes.resize(end, 0);
+    }
+    let mut trailer = Vec::with_capacity(TRAILER_LEN);
+    trailer.extend_from_slice(&TRAILER_MAGIC);
+    trailer.extend_from_slice(&(rows.len() as u32).to_le_bytes());
+    trailer.extend_from_slice(&(spaces_len as u32).to_le_bytes());
+    trailer.extend_from_slice(&0u32.to_le_bytes());
+    trailer.extend_from_slice(&xxh3_64_with_seed(&bytes, seed).to_le_bytes());
+    let check = xxh3_64_with_seed(&trailer, seed);
+    trailer.extend_from_slice(&check.to_le_bytes());
+    bytes.append(&mut trailer);
+    bytes
+}
+
+/// How long a footer is, by its trailer; `None` when the bytes are no trailer.
+pub(crate) fn footer_len(trailer: &[u8], seed: u64) -> Option<u64> {
+    let mut reader = Reader(trailer);
+    if reader.take(4)? != TRAILER_MAGIC {
+        return None;
+    }
+    let rows = u64::from(reader.u32()?);
+    let spaces_len = u64::from(reader.u32()?);
+    reader.u32()?;
+    reader.u64()?;
+    let expected = reader.u64()?;
+    (xxh3_64_with_seed(trailer.get(..TRAILER_LEN - 8)?, seed) == expected)
+        .then_some(rows * ROW_LEN as u64 + spaces_len + TRAILER_LEN as u64)
+}
+
+/// Rows and spaces of a whole footer, checked.
+pub(crate) fn decode_footer(footer: &[u8], seed: u64) -> Option<(Vec<Row>, Vec<Vec<u8>>)> {
+    let (body, trailer) = footer.split_at_checked(footer.len().checked_sub(TRAILER_LEN)?)?;
+    let mut reader = Reader(trailer.get(4..)?);
+    let row_count = reader.u32()? as usize;
+    let spaces_len = reader.u32()? as usize;
+    reader.u32()?;
+    if xxh3_64_with_seed(body, seed) != reader.u64()? {
+        return None;
+    }
+    let (names, rows) = body.split_at_checked(spaces_len)?;
+    let mut spaces = Vec::new();
+    let mut reader = Reader(names);
+    while !reader.0.is_empty() {
+        let len = usize::from(reader.u8()?);
+        spaces.push(reader.take(len)?.to_vec());
+    }
+    let rows = rows.chunks_exact(ROW_LEN).map(decode_row).collect::<Option<Vec<_>>>()?;
+    (rows.len() == row_count).then_some((rows, spaces))
+}
+
+fn decode_row(bytes: &[u8]) -> Option<Row> {
+    let mut reader = Reader(bytes);
+    let mut row = Row {
+        record_type: RecordType::Put,
+        hash: reader.u128()?,
+        seq: reader.u64()?,
+        expires_ms: reader.u64()?,
+        created_ms: reader.u64()?,
+        offset: u64::from(reader.u32()?) * ALIGN,
+        record_len: reader.u32()?,
+        payload_len: reader.u32()?,
+        logical_len: reader.u32()?,
+        cost_ms: reader.u32()?,
+        space: reader.u16()?,
+        reference: None,
+    };
+    row.record_type = RecordType::from_number(reader.u8()?)?;
+    if reader.u8()? & 1 != 0 {
+        row.reference = Some(Ref::decode(reader.take(REF_LEN)?)?);
+    }
+    Some(row)
+}
+
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, len: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(len)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        self.take(N)?.try_into().ok()
+    }
+
+    fn u8(&mut self) -> Option<u8> {
+        self.array().map(u8::from_le_bytes)
+    }
+
+    fn u16(&mut self) -> Option<u16> {
+        self.array().map(u16::from_le_bytes)
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    fn u128(&mut self) -> Option<u128> {
+        self.array().map(u128::from_le_bytes)
+    }
+}
+
+/// Fills a fixed array from the front.
+struct Writer<'a>(&'a mut [u8]);
+
+impl Writer<'_> {
+    fn put(&mut self, bytes: &[u8]) {
+        let (into, rest) = std::mem::take(&mut self.0).split_at_mut(bytes.len());
+        into.copy_from_slice(bytes);
+        self.0 = rest;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header() -> Header {
+        Header {
+            record_type: RecordType::Put,
+            is_external: false,
+            key_len: 3,
+            head_len: 4,
+            payload_len: 5,
+            seq: 6,
+            expires_ms: 7,
+            logical_len: 8,
+            cost_ms: 9,
+            created_ms: 10,
+            payload_check: 11,
+        }
+    }
+
+    #[test]
+    fn a_record_decodes_to_what_was_encoded_and_any_flipped_bit_is_noticed() {
+        let reference = Ref { digest: 1, generation: 2, payload_offset: 3 };
+        for (header, reference) in
+            [(header(), None), (Header { is_external: true, ..header() }, Some(reference))]
+        {
+            let bytes = encode_prefix(&header, b"key", b"head", reference.as_ref(), 42);
+            let record = decode_record(&bytes, 42).unwrap();
+            assert_eq!((record.header, record.key, record.head), (header, &b"key"[..], &b"head"[..]));
+            assert_eq!(record.reference, reference);
+            assert!(decode_record(&bytes, 43).is_none(), "another store's record");
+            for bit in 0..bytes.len() * 8 {
+                let mut damaged = bytes.clone();
+                damaged[bit / 8] ^= 1 << (bit % 8);
+                assert!(decode_record(&damaged, 42).is_none(), "bit {bit}");
+            }
+            for len in 0..bytes.len() {
+                assert!(decode_record(&bytes[..len], 42).is_none(), "cut to {len}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_footer_decodes_to_what_was_encoded_and_any_flipped_bit_is_noticed() {
+        let row = Row {
+            record_type: RecordType::Put,
+            hash: 1 << 100,
+            seq: 2,
+            expires_ms: 3,
+            offset: 32,
+            record_len: 80,
+            payload_len: 5,
+            logical_len: 6,
+            cost_ms: 7,
+            created_ms: 8,
+            space: 1,
+            reference: Some(Ref { digest: 9, generation: 10, payload_offset: 11 }),
+        };
+        let rows = vec![row.clone(), Row { record_type: RecordType::Tombstone, reference: None, ..row }];
+        let spaces = vec![vec![], b"db1".to_vec()];
+        let footer = encode_footer(&rows, &spaces, 42);
+        let trailer = &footer[footer.len() - TRAILER_LEN..];
+        assert_eq!(footer_len(trailer, 42), Some(footer.len() as u64));
+        assert_eq!(decode_footer(&footer, 42), Some((rows, spaces)));
+        for bit in 0..footer.len() * 8 {
+            let mut damaged = footer.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            let trailer = &damaged[footer.len() - TRAILER_LEN..];
+            let is_noticed = footer_len(trailer, 42).is_none() || decode_footer(&damaged, 42).is_none();
+            assert!(is_noticed, "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn key_hashes_tell_spaces_apart() {
+        assert_ne!(key_hash(b"a", b"bc", 1), key_hash(b"ab", b"c", 1));
+        assert_ne!(key_hash(b"", b"key", 1), key_hash(b"key", b"", 1));
+    }
+}

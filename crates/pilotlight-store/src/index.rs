@@ -1,0 +1,161 @@
+//! What is where, in memory: one slot an entry, in shards by hash.
+//!
+//! What is absent here: keys. A slot knows its key's seeded 128-bit hash; the record on disk holds the key itself, and a
+//! read compares it.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
+use parking_lot::{Mutex, MutexGuard};
+
+/// Enough that two cores seldom meet in one, few enough that a store of ten entries is not all shards.
+const SHARDS: usize = 1024;
+
+/// Where a record lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) segment: u32,
+    /// In bytes.
+    pub(crate) offset: u64,
+    /// In bytes.
+    pub(crate) record_len: u32,
+}
+
+/// What the index knows of an entry.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Slot {
+    pub(crate) hash: u128,
+    /// The put that made the entry; its version.
+    pub(crate) seq: u64,
+    /// 0 when it never expires.
+    pub(crate) expires_ms: u64,
+    pub(crate) created_ms: u64,
+    pub(crate) place: Place,
+    pub(crate) payload_len: u32,
+    pub(crate) logical_len: u32,
+    pub(crate) cost_ms: u32,
+    pub(crate) accessed_s: u32,
+    /// How much keeping the entry is worth: see [`crate::evict`].
+    pub(crate) worth: f32,
+    pub(crate) hits: u16,
+    pub(crate) space: u16,
+    pub(crate) is_external: bool,
+}
+
+impl Slot {
+    pub(crate) fn is_expired(&self, now_ms: u64) -> bool {
+        self.expires_ms != 0 && self.expires_ms <= now_ms
+    }
+
+    /// Bytes the entry takes on disk, without rounding.
+    pub(crate) fn stored_bytes(&self) -> u64 {
+        u64::from(self.place.record_len) + if self.is_external { u64::from(self.payload_len) } else { 0 }
+    }
+}
+
+/// All slots, and when which of them expire.
+#[derive(Debug)]
+pub(crate) struct Index {
+    shards: Vec<Mutex<Shard>>,
+    expiries: Mutex<BinaryHeap<Reverse<(u64, u128)>>>,
+}
+
+/// The slots whose hashes start alike.
+#[derive(Debug, Default)]
+pub(crate) struct Shard(HashTable<Slot>);
+
+impl Index {
+    pub(crate) fn new() -> Self {
+        Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect(), expiries: Mutex::default() }
+    }
+
+    /// The shard that `hash` belongs to, locked. Order: a shard before the log, and never two shards.
+    #[expect(clippy::indexing_slicing, reason = "ten bits index 1024 shards")]
+    pub(crate) fn shard(&self, hash: u128) -> MutexGuard<'_, Shard> {
+        self.shards[(hash >> 118) as usize].lock()
+    }
+
+    /// Every shard in turn, from the one numbered `from` around, locked one at a time.
+    pub(crate) fn shards_from(&self, from: usize) -> impl Iterator<Item = MutexGuard<'_, Shard>> {
+        let from = from % SHARDS;
+        self.shards.iter().cycle().skip(from).take(SHARDS).map(|shard| shard.lock())
+    }
+
+    /// The shards that hold hashes whose upper 64 bits are `from` and above, in order.
+    pub(crate) fn shards_from_hash(&self, from: u64) -> impl Iterator<Item = MutexGuard<'_, Shard>> {
+        self.shards.iter().skip((from >> 54) as usize).map(|shard| shard.lock())
+    }
+
+    /// Notes that the entry under `hash` expires then. A stale note does no harm.
+    pub(crate) fn note_expiry(&self, expires_ms: u64, hash: u128) {
+        if expires_ms != 0 {
+            self.expiries.lock().push(Reverse((expires_ms, hash)));
+        }
+    }
+
+    /// Some hash whose entry may have expired by now.
+    pub(crate) fn pop_expired(&self, now_ms: u64) -> Option<u128> {
+        let mut expiries = self.expiries.lock();
+        match expiries.peek() {
+            Some(Reverse((expires_ms, _))) if *expires_ms <= now_ms => {
+                expiries.pop().map(|Reverse((_, hash))| hash)
+            }
+            _ => None,
+        }
+    }
+
+    /// Drops stale notes once they outnumber the `entries` there are: keys written over and over leave one each.
+    pub(crate) fn trim_expiries(&self, entries: u64) {
+        if (self.expiries.lock().len() as u64) < 2 * entries + 4096 {
+            return;
+        }
+        let mut kept = BinaryHeap::new();
+        // Taken away first: what is noted meanwhile is kept, what is lost is found again in the slots.
+        self.expiries.lock().clear();
+        for shard in &self.shards {
+            let shard = shard.lock();
+            kept.extend(
+                shard
+                    .iter()
+                    .filter(|slot| slot.expires_ms != 0)
+                    .map(|slot| Reverse((slot.expires_ms, slot.hash))),
+            );
+        }
+        self.expiries.lock().append(&mut kept);
+    }
+}
+
+impl Shard {
+    pub(crate) fn get(&self, hash: u128) -> Option<&Slot> {
+        self.0.find(hash as u64, |slot| slot.hash == hash)
+    }
+
+    pub(crate) fn get_mut(&mut self, hash: u128) -> Option<&mut Slot> {
+        self.0.find_mut(hash as u64, |slot| slot.hash == hash)
+    }
+
+    /// Puts `slot` in place of the one of the same hash, which is returned.
+    pub(crate) fn insert(&mut self, slot: Slot) -> Option<Slot> {
+        match self.0.entry(slot.hash as u64, |other| other.hash == slot.hash, |slot| slot.hash as u64) {
+            Entry::Occupied(mut entry) => Some(std::mem::replace(entry.get_mut(), slot)),
+            Entry::Vacant(entry) => {
+                entry.insert(slot);
+                None
+            }
+        }
+    }
+
+    pub(crate) fn remove(&mut self, hash: u128) -> Option<Slot> {
+        self.0.find_entry(hash as u64, |slot| slot.hash == hash).ok().map(|entry| entry.remove().0)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Slot> {
+        self.0.iter()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+}

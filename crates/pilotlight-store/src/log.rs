@@ -1,0 +1,295 @@
+//! The log: numbered segments, of which the last is appended to.
+//!
+//! Invariant: a segment's bytes below its end never change, so a reader needs no lock, and a reader that holds a segment
+//! may finish although the cleaner removed it meanwhile.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use parking_lot::{Mutex, RwLock};
+
+use crate::format::{
+    ALIGN, Header, REF_LEN, ROW_LEN, RecordType, Ref, Row, SEGMENT_HEADER_LEN, SegmentHeader, TRAILER_LEN,
+    encode_footer, encode_prefix,
+};
+use crate::index::Place;
+use crate::media::{Media, MediaFile};
+use crate::space::{Space, blocks};
+use crate::{Result, StoreError};
+
+/// The directory of segments, in the store's.
+pub(crate) const DIR: &str = "log";
+
+/// One file of the log.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    pub(crate) id: u32,
+    pub(crate) file: Arc<dyn MediaFile>,
+    /// End of the records, in bytes.
+    pub(crate) end: AtomicU64,
+    /// Length with the footer, in bytes; of the active segment, with the footer it will get.
+    pub(crate) len: AtomicU64,
+    /// Bytes of records of live entries.
+    pub(crate) live: AtomicU64,
+}
+
+/// What to append. The sequence number is given at the append, but for a record that is moved.
+#[derive(Debug)]
+pub(crate) struct Append<'a> {
+    pub(crate) header: Header,
+    pub(crate) key: &'a [u8],
+    pub(crate) head: &'a [u8],
+    /// Empty if external.
+    pub(crate) payload: &'a [u8],
+    pub(crate) reference: Option<Ref>,
+    pub(crate) hash: u128,
+    pub(crate) space: u16,
+    /// Keep the header's sequence number: the record is a copy of an older one.
+    pub(crate) is_move: bool,
+}
+
+/// The log of one store.
+#[derive(Debug)]
+pub(crate) struct Log {
+    dir: PathBuf,
+    media: Arc<dyn Media>,
+    seed: u64,
+    segment_bytes: u64,
+    space: Arc<Space>,
+    /// The namespaces of the store by number: footers name them.
+    spaces: Arc<RwLock<Vec<Vec<u8>>>>,
+    segments: RwLock<BTreeMap<u32, Arc<Segment>>>,
+    active: Mutex<Active>,
+    /// Files written to since the last sync; the active segment comes on top.
+    unsynced: Mutex<Vec<Arc<dyn MediaFile>>>,
+}
+
+#[derive(Debug)]
+struct Active {
+    segment: Option<Arc<Segment>>,
+    rows: Vec<Row>,
+    next_id: u32,
+    next_seq: u64,
+    /// Reused from append to append.
+    buffer: Vec<u8>,
+}
+
+/// What recovery found: where appending goes on.
+#[derive(Debug, Default)]
+pub(crate) struct Tail {
+    /// The last segment, if it was not sealed, and its rows.
+    pub(crate) active: Option<(u32, Vec<Row>)>,
+    pub(crate) next_id: u32,
+    pub(crate) next_seq: u64,
+}
+
+pub(crate) fn segment_path(dir: &Path, id: u32) -> PathBuf {
+    dir.join(format!("{id:010}.seg"))
+}
+
+impl Log {
+    pub(crate) fn new(
+        dir: PathBuf,
+        media: Arc<dyn Media>,
+        seed: u64,
+        segment_bytes: u64,
+        space: Arc<Space>,
+        spaces: Arc<RwLock<Vec<Vec<u8>>>>,
+    ) -> Self {
+        let active = Active { segment: None, rows: Vec::new(), next_id: 0, next_seq: 1, buffer: Vec::new() };
+        Self {
+            dir,
+            media,
+            seed,
+            segment_bytes,
+            space,
+            spaces,
+            segments: RwLock::default(),
+            active: Mutex::new(active),
+            unsynced: Mutex::default(),
+        }
+    }
+
+    /// Takes over what recovery found.
+    pub(crate) fn recover(&self, segments: BTreeMap<u32, Arc<Segment>>, tail: Tail) {
+        for segment in segments.values() {
+            self.space.log.fetch_add(blocks(segment.len.load(Relaxed)), Relaxed);
+        }
+        let mut active = self.active.lock();
+        if let Some((id, rows)) = tail.active {
+            active.segment = segments.get(&id).cloned();
+            active.rows = rows;
+        }
+        active.next_id = tail.next_id;
+        active.next_seq = tail.next_seq;
+        *self.segments.write() = segments;
+    }
+
+    pub(crate) fn segment(&self, id: u32) -> Option<Arc<Segment>> {
+        self.segments.read().get(&id).cloned()
+    }
+
+    /// Every segment but the one appended to, oldest first.
+    pub(crate) fn sealed(&self) -> Vec<Arc<Segment>> {
+        let active_id = self.active.lock().segment.as_ref().map(|segment| segment.id);
+        self.segments.read().values().filter(|segment| Some(segment.id) != active_id).cloned().collect()
+    }
+
+    /// Every segment, oldest first.
+    pub(crate) fn all(&self) -> Vec<Arc<Segment>> {
+        self.segments.read().values().cloned().collect()
+    }
+
+    /// The sequence number of the last record.
+    pub(crate) fn last_seq(&self) -> u64 {
+        self.active.lock().next_seq - 1
+    }
+
+    /// Appends a record and gives its sequence number and place.
+    pub(crate) fn append(&self, append: &Append<'_>) -> Result<(u64, Place)> {
+        let record_len = append.header.record_len();
+        let mut active = self.active.lock();
+        let segment = self.segment_for(&mut active, record_len)?;
+        let mut header = append.header;
+        if !append.is_move {
+            header.seq = active.next_seq;
+        }
+        let offset = segment.end.load(Relaxed);
+        let mut buffer = std::mem::take(&mut active.buffer);
+        buffer.clear();
+        buffer.extend_from_slice(&encode_prefix(
+            &header,
+            append.key,
+            append.head,
+            append.reference.as_ref(),
+            self.seed,
+        ));
+        buffer.extend_from_slice(append.payload);
+        debug_assert!(
+            buffer.len() as u64 <= record_len && record_len - (buffer.len() as u64) < ALIGN + REF_LEN as u64
+        );
+        buffer.resize(record_len as usize, 0);
+        let written = segment.file.write_at(&buffer, offset);
+        active.buffer = buffer;
+        // A torn record stays beyond the end: the next append overwrites it.
+        written.map_err(StoreError::io("append to the log", record_len))?;
+        if !append.is_move {
+            active.next_seq += 1;
+        }
+        let end = offset + record_len;
+        segment.end.store(end, Relaxed);
+        self.note_len(&segment, end + footer_len(active.rows.len() + 1));
+        if header.record_type == RecordType::Put {
+            segment.live.fetch_add(record_len, Relaxed);
+        }
+        let place = Place { segment: segment.id, offset, record_len: record_len as u32 };
+        active.rows.push(row(&header, append, place));
+        Ok((header.seq, place))
+    }
+
+    /// Counts the segment as `len` bytes long. The active one counts with the footer it will get.
+    fn note_len(&self, segment: &Segment, len: u64) {
+        let old_len = segment.len.swap(len, Relaxed);
+        self.space.log.fetch_add(blocks(len), Relaxed);
+        self.space.log.fetch_sub(blocks(old_len), Relaxed);
+    }
+
+    /// The segment to append `record_len` bytes to: the active one, or a new one if they and a footer do not fit.
+    fn segment_for(&self, active: &mut Active, record_len: u64) -> Result<Arc<Segment>> {
+        if let Some(segment) = &active.segment {
+            if segment.end.load(Relaxed) + record_len + footer_len(active.rows.len() + 1)
+                <= self.segment_bytes
+            {
+                return Ok(segment.clone());
+            }
+            self.seal(active);
+        }
+        let segment = self.create_segment(active)?;
+        active.segment = Some(segment.clone());
+        Ok(segment)
+    }
+
+    fn create_segment(&self, active: &mut Active) -> Result<Arc<Segment>> {
+        let id = active.next_id;
+        // A name that a failed attempt left behind is passed over, never reused.
+        active.next_id += 1;
+        let create = || -> io::Result<Arc<dyn MediaFile>> {
+            let file = self.media.create(&segment_path(&self.dir, id))?;
+            file.write_at(&SegmentHeader { created_seq: active.next_seq }.encode(self.seed), 0)?;
+            Ok(file)
+        };
+        let file = create().map_err(StoreError::io("begin a segment", SEGMENT_HEADER_LEN as u64))?;
+        let segment = Arc::new(Segment {
+            id,
+            file,
+            end: AtomicU64::new(SEGMENT_HEADER_LEN as u64),
+            len: AtomicU64::new(SEGMENT_HEADER_LEN as u64),
+            live: AtomicU64::new(0),
+        });
+        self.space.log.fetch_add(blocks(SEGMENT_HEADER_LEN as u64), Relaxed);
+        self.segments.write().insert(id, segment.clone());
+        Ok(segment)
+    }
+
+    /// Ends the active segment with its footer. Without one (the disk was full) it is scanned at the next open.
+    fn seal(&self, active: &mut Active) {
+        let Some(segment) = active.segment.take() else { return };
+        let rows = std::mem::take(&mut active.rows);
+        let end = segment.end.load(Relaxed);
+        let footer = encode_footer(&rows, &self.spaces.read(), self.seed);
+        if segment.file.write_at(&footer, end).is_ok() {
+            self.note_len(&segment, end + footer.len() as u64);
+        }
+        self.unsynced.lock().push(segment.file.clone());
+    }
+
+    /// Removes a segment that holds nothing live. Readers that hold it may finish.
+    pub(crate) fn remove(&self, id: u32) -> Result<()> {
+        let Some(segment) = self.segments.write().remove(&id) else { return Ok(()) };
+        self.media.remove(&segment_path(&self.dir, id)).map_err(StoreError::io("remove a segment", 0))?;
+        self.space.log.fetch_sub(blocks(segment.len.load(Relaxed)), Relaxed);
+        Ok(())
+    }
+
+    /// Makes every record appended so far survive a power cut, and says up to which sequence number.
+    pub(crate) fn sync(&self) -> io::Result<u64> {
+        let (file, seq) = {
+            let active = self.active.lock();
+            (active.segment.as_ref().map(|segment| segment.file.clone()), active.next_seq - 1)
+        };
+        let unsynced = std::mem::take(&mut *self.unsynced.lock());
+        for file in unsynced.iter().chain(&file) {
+            if let Err(error) = file.sync_data() {
+                self.unsynced.lock().extend(unsynced.iter().cloned());
+                return Err(error);
+            }
+        }
+        self.media.sync_dir(&self.dir)?;
+        Ok(seq)
+    }
+}
+
+/// What the footer will take, with room for the names of a few namespaces.
+fn footer_len(rows: usize) -> u64 {
+    (rows * ROW_LEN + TRAILER_LEN + 1024) as u64
+}
+
+fn row(header: &Header, append: &Append<'_>, place: Place) -> Row {
+    Row {
+        record_type: header.record_type,
+        hash: append.hash,
+        seq: header.seq,
+        expires_ms: header.expires_ms,
+        offset: place.offset,
+        record_len: place.record_len,
+        payload_len: header.payload_len,
+        logical_len: header.logical_len,
+        cost_ms: header.cost_ms,
+        created_ms: header.created_ms,
+        space: append.space,
+        reference: append.reference,
+    }
+}

@@ -1,0 +1,125 @@
+//! The file system as the store uses it. Behind traits, so that a test can tear writes, lose syncs and fill the disk.
+//!
+//! What is absent here: reading a whole file at once, renaming over an existing file (ext4 flushes the data then, which
+//! costs milliseconds), and any path outside the store's directory.
+
+use std::fmt::Debug;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Files by path.
+pub trait Media: Send + Sync + Debug {
+    /// Makes a new file, open for reading and writing; fails if it exists.
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn MediaFile>>;
+    /// Opens a file for reading and, if `writable`, for writing.
+    fn open(&self, path: &Path, writable: bool) -> io::Result<Arc<dyn MediaFile>>;
+    /// Renames a file to a name that is not taken.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Removes a file.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+    /// The names in a directory with their lengths in bytes, in no order; directories are left out.
+    fn list(&self, dir: &Path) -> io::Result<Vec<(String, u64)>>;
+    /// Makes a directory and its parents, if it is not there.
+    fn create_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Makes the names in a directory survive a power cut.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+}
+
+/// One open file.
+pub trait MediaFile: Send + Sync + Debug {
+    /// Fills `buffer` from `offset` on; `UnexpectedEof` if the file ends before.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
+    /// The same, if it can be done without waiting for the medium; `false`, and nothing useful in `buffer`, if not.
+    fn read_at_nowait(&self, buffer: &mut [u8], offset: u64) -> io::Result<bool>;
+    /// Writes all of `bytes` at `offset`, growing the file as needed.
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+    /// Cuts or extends the file.
+    fn set_len(&self, len: u64) -> io::Result<()>;
+    /// The length in bytes.
+    fn length(&self) -> io::Result<u64>;
+    /// Makes everything written so far survive a power cut.
+    fn sync_data(&self) -> io::Result<()>;
+}
+
+/// The real file system.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Disk;
+
+impl Media for Disk {
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn MediaFile>> {
+        Ok(Arc::new(DiskFile(OpenOptions::new().read(true).write(true).create_new(true).open(path)?)))
+    }
+
+    fn open(&self, path: &Path, writable: bool) -> io::Result<Arc<dyn MediaFile>> {
+        Ok(Arc::new(DiskFile(OpenOptions::new().read(true).write(writable).open(path)?)))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<(String, u64)>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(dir)? {
+            let entry = entry?;
+            let metadata = entry.metadata()?;
+            if metadata.is_file() {
+                names.push((entry.file_name().to_string_lossy().into_owned(), metadata.len()));
+            }
+        }
+        Ok(names)
+    }
+
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        fs::create_dir_all(dir)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        File::open(dir)?.sync_all()
+    }
+}
+
+#[derive(Debug)]
+struct DiskFile(File);
+
+impl MediaFile for DiskFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.0.read_exact_at(buffer, offset)
+    }
+
+    fn read_at_nowait(&self, buffer: &mut [u8], offset: u64) -> io::Result<bool> {
+        let len = buffer.len();
+        let flags = rustix::io::ReadWriteFlags::NOWAIT;
+        match rustix::io::preadv2(&self.0, &mut [io::IoSliceMut::new(buffer)], offset, flags) {
+            Ok(read) => Ok(read == len),
+            // Some file systems cannot tell whether they would wait.
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {
+                Ok(false)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.0.write_all_at(bytes, offset)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+}

@@ -1,0 +1,100 @@
+//! Who takes how many bytes, so that the bound holds before a byte is written.
+//!
+//! Counted as `du` counts: in whole blocks, with directories. Every writer reserves first and writes after.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Bytes of a file system block, as everywhere that matters.
+pub(crate) const BLOCK: u64 = 4096;
+/// What the empty store takes: its directories (257 of them when full), FORMAT, LOCK.
+const BASE_BYTES: u64 = 300 * BLOCK;
+/// Most that is kept free for the sake of whoever counts while files come and go.
+const SLACK_MAX: u64 = 256 << 20;
+/// What the name of a file takes in its directory, rounded up generously.
+const NAME_BYTES: u64 = 128;
+
+/// Bytes a file of `len` takes, with the block in which the file system notes where a scattered file's blocks are.
+pub(crate) fn blocks(len: u64) -> u64 {
+    if len <= BLOCK { len.next_multiple_of(BLOCK) } else { len.next_multiple_of(BLOCK) + BLOCK }
+}
+
+/// Bytes a file of `len` takes, its name included.
+pub(crate) fn file_bytes(len: u64) -> u64 {
+    blocks(len) + NAME_BYTES
+}
+
+/// The counts, shared by everyone who writes.
+#[derive(Debug)]
+pub(crate) struct Space {
+    bound: u64,
+    /// Kept free. For the cleaner, which writes a segment's survivors before it may remove the segment; and because `du`
+    /// takes its time: what it counted may be gone, and its successor counted too, before it is through.
+    headroom: u64,
+    /// Segments.
+    pub(crate) log: AtomicU64,
+    /// Payload files, the ones set aside for reuse and the quarantined ones included.
+    pub(crate) blobs: AtomicU64,
+    /// Promised to writers that have not written yet.
+    pending: AtomicU64,
+}
+
+/// Bytes promised to a writer; given back when dropped, when what was written is counted where it went.
+#[derive(Debug)]
+pub(crate) struct Reservation<'a> {
+    space: &'a Space,
+    bytes: u64,
+}
+
+impl Drop for Reservation<'_> {
+    fn drop(&mut self) {
+        self.space.pending.fetch_sub(self.bytes, Relaxed);
+    }
+}
+
+impl Space {
+    pub(crate) fn new(bound: u64, segment_bytes: u64) -> Self {
+        Self {
+            bound,
+            headroom: segment_bytes + segment_bytes / 4 + (bound / 16).min(SLACK_MAX),
+            log: AtomicU64::new(0),
+            blobs: AtomicU64::new(0),
+            pending: AtomicU64::new(0),
+        }
+    }
+
+    /// The least bound under which a store with such segments can work.
+    pub(crate) fn bound_min(segment_bytes: u64) -> u64 {
+        BASE_BYTES + 8 * segment_bytes
+    }
+
+    pub(crate) fn bound(&self) -> u64 {
+        self.bound
+    }
+
+    /// What everything takes now, promises included.
+    pub(crate) fn used(&self) -> u64 {
+        BASE_BYTES + self.log.load(Relaxed) + self.blobs.load(Relaxed) + self.pending.load(Relaxed)
+    }
+
+    /// What puts may fill.
+    pub(crate) fn limit(&self) -> u64 {
+        self.bound.saturating_sub(self.headroom)
+    }
+
+    /// The largest single entry that could fit an otherwise empty store.
+    pub(crate) fn entry_max(&self) -> u64 {
+        self.limit().saturating_sub(BASE_BYTES + self.headroom / 2)
+    }
+
+    /// Promises `bytes`, if they fit under the limit now.
+    pub(crate) fn try_reserve(&self, bytes: u64) -> Option<Reservation<'_>> {
+        self.pending.fetch_add(bytes, Relaxed);
+        let reservation = Reservation { space: self, bytes };
+        (self.used() <= self.limit()).then_some(reservation)
+    }
+
+    /// How far `used` must fall for `bytes` to fit.
+    pub(crate) fn excess(&self, bytes: u64) -> u64 {
+        (self.used() + bytes).saturating_sub(self.limit())
+    }
+}

@@ -1,0 +1,314 @@
+//! The store's shared state, and how one is opened and closed.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use parking_lot::{Mutex, RwLock};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::blobs::{self, Blobs};
+use crate::commit::Committer;
+use crate::format::{FORMAT_VERSION, Row};
+use crate::index::{Index, Place, Slot};
+use crate::log::{self, Log};
+use crate::recovery::{self, Recovered};
+use crate::space::Space;
+use crate::{Durability, OpenError, Options, background};
+
+/// A bounded, crash-safe map from keys to entries, in one directory. See the crate's docs.
+#[derive(Debug)]
+pub struct Store {
+    pub(crate) inner: Arc<Inner>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// What every operation and the background threads share.
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) options: Options,
+    /// Seeds every check and hash; made at random when the store was.
+    pub(crate) seed: u64,
+    pub(crate) space: Arc<Space>,
+    pub(crate) spaces: Arc<RwLock<Vec<Vec<u8>>>>,
+    pub(crate) tallies: RwLock<Vec<Arc<Tally>>>,
+    pub(crate) log: Log,
+    pub(crate) blobs: Blobs,
+    pub(crate) index: Index,
+    pub(crate) committer: Committer,
+    pub(crate) counters: Counters,
+    /// The worth of the last evicted entry, as `f32` bits: what is evicted next is worth at least this.
+    pub(crate) floor: AtomicU32,
+    /// Random draws so far.
+    pub(crate) draws: AtomicU64,
+    /// One at a time makes room.
+    pub(crate) room: Mutex<()>,
+    pub(crate) is_closing: AtomicBool,
+    /// Held for the life of the store: dropping it unlocks the directory.
+    _lock: File,
+}
+
+/// What happened since the store was opened.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) evicted: AtomicU64,
+    pub(crate) expired: AtomicU64,
+    pub(crate) quarantined: AtomicU64,
+    pub(crate) deduplicated: AtomicU64,
+}
+
+/// How much is kept of one space.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) entries: AtomicU64,
+    pub(crate) logical_bytes: AtomicU64,
+    pub(crate) stored_bytes: AtomicU64,
+}
+
+impl Tally {
+    pub(crate) fn add(&self, slot: &Slot) {
+        self.entries.fetch_add(1, Relaxed);
+        self.logical_bytes.fetch_add(u64::from(slot.logical_len), Relaxed);
+        self.stored_bytes.fetch_add(slot.stored_bytes(), Relaxed);
+    }
+
+    pub(crate) fn subtract(&self, slot: &Slot) {
+        self.entries.fetch_sub(1, Relaxed);
+        self.logical_bytes.fetch_sub(u64::from(slot.logical_len), Relaxed);
+        self.stored_bytes.fetch_sub(slot.stored_bytes(), Relaxed);
+    }
+}
+
+impl Store {
+    /// Opens the store in `options.dir`, making it if it is not there.
+    ///
+    /// # Errors
+    /// [`OpenError`], each with a hint; nothing in the directory is changed then.
+    pub fn open(options: Options) -> Result<Self, OpenError> {
+        let segment_bytes = segment_bytes(options.max_bytes);
+        let bound_min = Space::bound_min(segment_bytes);
+        if options.max_bytes < bound_min {
+            return Err(OpenError::BoundTooSmall { bound_bytes: options.max_bytes, min_bytes: bound_min });
+        }
+        let dir = &options.dir;
+        options.media.create_dir(dir).map_err(OpenError::io("make", dir))?;
+        let lock = lock(dir)?;
+        let seed = open_format(dir)?;
+        for name in [log::DIR, blobs::DIR, blobs::RECYCLE_DIR, blobs::QUARANTINE_DIR] {
+            options.media.create_dir(&dir.join(name)).map_err(OpenError::io("make", dir.join(name)))?;
+        }
+        let log_dir = dir.join(log::DIR);
+        let recovered =
+            recovery::recover(&log_dir, &*options.media, seed).map_err(OpenError::io("read", &log_dir))?;
+        let inner = Arc::new(Inner::recovered(options, seed, segment_bytes, recovered, lock));
+        inner.blobs.sweep().map_err(OpenError::io("read", &inner.options.dir))?;
+        // A lowered bound, or one that a crash left overrun, holds from the start.
+        inner.make_room(0);
+        let threads =
+            background::start(&inner).map_err(OpenError::io("start the threads of", &inner.options.dir))?;
+        Ok(Self { inner, threads })
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.inner.is_closing.store(true, Relaxed);
+        self.inner.committer.stop();
+        for thread in self.threads.drain(..) {
+            thread.thread().unpark();
+            // A thread that panicked has nothing more to say here.
+            let _ = thread.join();
+        }
+        if let Err(error) = self.inner.sync_all() {
+            tracing::warn!(%error, "cannot sync the store at its end");
+        }
+    }
+}
+
+impl Inner {
+    fn recovered(options: Options, seed: u64, segment_bytes: u64, recovered: Recovered, lock: File) -> Self {
+        let space = Arc::new(Space::new(options.max_bytes, segment_bytes));
+        let Recovered { segments, tail, spaces, live } = recovered;
+        let tallies = spaces.iter().map(|_| Arc::default()).collect();
+        let spaces = Arc::new(RwLock::new(spaces));
+        let log = Log::new(
+            options.dir.join(log::DIR),
+            options.media.clone(),
+            seed,
+            segment_bytes,
+            space.clone(),
+            spaces.clone(),
+        );
+        log.recover(segments, tail);
+        let blobs = Blobs::new(options.dir.clone(), options.media.clone(), space.clone());
+        let inner = Self {
+            seed,
+            space,
+            spaces,
+            tallies: RwLock::new(tallies),
+            log,
+            blobs,
+            index: Index::new(),
+            committer: Committer::default(),
+            counters: Counters::default(),
+            floor: AtomicU32::new(0),
+            draws: AtomicU64::new(0),
+            room: Mutex::default(),
+            is_closing: AtomicBool::new(false),
+            _lock: lock,
+            options,
+        };
+        for (segment, row) in live {
+            inner.recover_entry(segment, &row);
+        }
+        inner
+    }
+
+    fn recover_entry(&self, segment: u32, row: &Row) {
+        let mut slot = Slot {
+            hash: row.hash,
+            seq: row.seq,
+            expires_ms: row.expires_ms,
+            created_ms: row.created_ms,
+            place: Place { segment, offset: row.offset, record_len: row.record_len },
+            payload_len: row.payload_len,
+            logical_len: row.logical_len,
+            cost_ms: row.cost_ms,
+            accessed_s: (row.created_ms / 1000) as u32,
+            worth: 0.0,
+            hits: 0,
+            space: row.space,
+            is_external: row.reference.is_some(),
+        };
+        slot.worth = self.worth(&slot);
+        if let Some(reference) = &row.reference {
+            self.blobs.recover(reference, row.payload_len);
+        }
+        self.tally(slot.space).add(&slot);
+        self.index.note_expiry(slot.expires_ms, slot.hash);
+        self.index.shard(slot.hash).insert(slot);
+    }
+
+    pub(crate) fn tally(&self, space: u16) -> Arc<Tally> {
+        self.tallies.read().get(usize::from(space)).cloned().unwrap_or_default()
+    }
+
+    /// Entries in all spaces.
+    pub(crate) fn entries(&self) -> u64 {
+        self.tallies.read().iter().map(|tally| tally.entries.load(Relaxed)).sum()
+    }
+
+    /// The number of `space`, if any entry was ever put there.
+    pub(crate) fn space_number(&self, space: &[u8]) -> Option<u16> {
+        if space.is_empty() {
+            return Some(0);
+        }
+        let number = self.spaces.read().iter().position(|name| name == space)?;
+        u16::try_from(number).ok()
+    }
+
+    /// The number of `space`, given one if it has none.
+    pub(crate) fn intern_space(&self, space: &[u8]) -> u16 {
+        if let Some(number) = self.space_number(space) {
+            return number;
+        }
+        let mut spaces = self.spaces.write();
+        let number = recovery::intern(&mut spaces, space);
+        let mut tallies = self.tallies.write();
+        while tallies.len() < spaces.len() {
+            tallies.push(Arc::default());
+        }
+        number
+    }
+
+    /// Makes everything put so far survive a power cut; payload files first, since records name them.
+    pub(crate) fn sync_all(&self) -> io::Result<u64> {
+        self.blobs.sync()?;
+        self.log.sync()
+    }
+
+    pub(crate) fn is_relaxed(&self) -> bool {
+        self.options.durability == Durability::Relaxed
+    }
+}
+
+/// A hundred and twenty-eighth of the bound, so that cleaning is fine-grained, within reason: a megabyte holds the largest
+/// record many times, and 128 MiB is read and rewritten in a moment.
+fn segment_bytes(max_bytes: u64) -> u64 {
+    (max_bytes / 128).clamp(1 << 20, 128 << 20)
+}
+
+fn lock(dir: &Path) -> Result<File, OpenError> {
+    let path = dir.join("LOCK");
+    let open = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+    let file = open.map_err(OpenError::io("open", &path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(OpenError::Locked { dir: dir.to_owned() }),
+        Err(TryLockError::Error(source)) => Err(OpenError::Io { action: "lock", path, source }),
+    }
+}
+
+/// Reads the seed from FORMAT, or makes the file in a directory that holds no store yet.
+fn open_format(dir: &Path) -> Result<u64, OpenError> {
+    let path = dir.join("FORMAT");
+    let not_a_store = |found: String| OpenError::NotAStore { dir: dir.to_owned(), found };
+    match std::fs::read_to_string(&path) {
+        Ok(text) => {
+            let mut lines = text.lines();
+            if lines.next() != Some("pilotlight-store") {
+                return Err(not_a_store("FORMAT is another program's".to_owned()));
+            }
+            let field = |line: Option<&str>, name: &str| {
+                line.and_then(|line| line.strip_prefix(name)).map(|value| value.trim().to_owned())
+            };
+            let version: Option<u32> = field(lines.next(), "format").and_then(|version| version.parse().ok());
+            let version = version.ok_or_else(|| not_a_store("FORMAT has no version".to_owned()))?;
+            if version > FORMAT_VERSION {
+                return Err(OpenError::TooNew {
+                    dir: dir.to_owned(),
+                    found: version,
+                    expected: FORMAT_VERSION,
+                });
+            }
+            field(lines.next(), "seed")
+                .and_then(|seed| u64::from_str_radix(&seed, 16).ok())
+                .ok_or_else(|| not_a_store("FORMAT has no seed".to_owned()))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let io = |action| OpenError::io(action, dir);
+            let foreign = std::fs::read_dir(dir).map_err(io("list"))?.filter_map(Result::ok).find(|entry| {
+                !["LOCK", "FORMAT.new", "lost+found"].contains(&&*entry.file_name().to_string_lossy())
+            });
+            if let Some(entry) = foreign {
+                return Err(not_a_store(format!("it holds `{}`", entry.file_name().to_string_lossy())));
+            }
+            let seed = new_seed(dir);
+            let text = format!("pilotlight-store\nformat {FORMAT_VERSION}\nseed {seed:016x}\n");
+            let write = || -> io::Result<()> {
+                let new = dir.join("FORMAT.new");
+                let mut file = File::create(&new)?;
+                file.write_all(text.as_bytes())?;
+                file.sync_all()?;
+                std::fs::rename(new, &path)?;
+                File::open(dir)?.sync_all()
+            };
+            write().map_err(OpenError::io("write", &path))?;
+            Ok(seed)
+        }
+        Err(source) => Err(OpenError::Io { action: "read", path, source }),
+    }
+}
+
+/// A number that clients cannot know. It keeps honest bytes apart, it is no cryptographic secret.
+fn new_seed(dir: &Path) -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    // `RandomState` is seeded by the operating system.
+    let random = RandomState::new().hash_one(time);
+    xxh3_64(format!("{random:x}{time:?}{}{}", std::process::id(), dir.display()).as_bytes())
+}

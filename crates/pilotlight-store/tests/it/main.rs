@@ -1,0 +1,22 @@
+//! What the store promises, by subject.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "tests say what they expect by panicking, helpers of tests too"
+)]
+
+/// The byte bound, eviction and expiry.
+mod bound;
+/// Damage on the disk: found, set aside, never served.
+mod damage;
+/// Failures of the medium, injected at every call in turn.
+mod faults;
+/// Format 1, as the first release wrote it, opened for ever.
+mod fixture;
+/// Random operations against a map, with reopens between.
+mod model;
+/// One process a directory, refusals to open, durability.
+mod open;
+/// What the tests share.
+mod setup;

@@ -1,0 +1,59 @@
+use pilotlight_store::{Durability, OpenError, Options, Store};
+
+use crate::setup::{get, noise, open, options, put};
+
+#[test]
+fn a_second_open_of_one_directory_is_refused_with_a_hint() {
+    let dir = tempfile::tempdir().unwrap();
+    let _store = open(dir.path());
+    let error = Store::open(options(dir.path(), 64 << 20).0).unwrap_err();
+    assert!(matches!(error, OpenError::Locked { .. }), "{error}");
+    assert!(error.hint().contains("--server"));
+}
+
+#[test]
+fn a_directory_of_something_else_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("thesis.txt"), "years of work").unwrap();
+    let error = Store::open(options(dir.path(), 64 << 20).0).unwrap_err();
+    assert!(matches!(error, OpenError::NotAStore { .. }), "{error}");
+    assert_eq!(std::fs::read_to_string(dir.path().join("thesis.txt")).unwrap(), "years of work");
+}
+
+#[test]
+fn a_later_format_is_refused_and_not_touched() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(dir.path()));
+    let format = dir.path().join("FORMAT");
+    let text = std::fs::read_to_string(&format).unwrap().replace("format 1", "format 2");
+    std::fs::write(&format, &text).unwrap();
+    let error = Store::open(options(dir.path(), 64 << 20).0).unwrap_err();
+    assert!(matches!(error, OpenError::TooNew { found: 2, expected: 1, .. }), "{error}");
+    assert_eq!(std::fs::read_to_string(&format).unwrap(), text);
+}
+
+#[test]
+fn every_durability_keeps_what_it_acknowledged() {
+    for durability in [Durability::Relaxed, Durability::Batch, Durability::Always] {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options { durability, ..options(dir.path(), 64 << 20).0 };
+        let store = Store::open(options).unwrap();
+        std::thread::scope(|scope| {
+            for writer in 0..4u64 {
+                let store = &store;
+                scope.spawn(move || {
+                    for index in 0..10u64 {
+                        let seed = writer << 8 | index;
+                        put(store, &seed.to_le_bytes(), &noise(seed, 20_000 * (index as usize % 3) + 10))
+                            .unwrap();
+                    }
+                });
+            }
+        });
+        drop(store);
+        let store = open(dir.path());
+        for seed in (0..4).flat_map(|writer| (0..10).map(move |index| writer << 8 | index)) {
+            assert!(get(&store, &u64::to_le_bytes(seed)).is_some(), "{durability:?}");
+        }
+    }
+}

@@ -1,0 +1,58 @@
+use std::path::Path;
+use std::sync::Arc;
+
+use pilotlight_store::{Condition, ManualClock, Options, PutRequest, Result, Store};
+
+pub(crate) const START_MS: u64 = 1_700_000_000_000;
+
+pub(crate) fn options(dir: &Path, max_bytes: u64) -> (Options, Arc<ManualClock>) {
+    let clock = Arc::new(ManualClock::at(START_MS));
+    (Options { clock: clock.clone(), ..Options::new(dir, max_bytes) }, clock)
+}
+
+pub(crate) fn open(dir: &Path) -> Store {
+    Store::open(options(dir, 64 << 20).0).expect("open")
+}
+
+pub(crate) fn request<'a>(key: &'a [u8], payload: &'a [u8]) -> PutRequest<'a> {
+    PutRequest {
+        space: b"",
+        key,
+        head: b"head",
+        payload,
+        logical_len: payload.len() as u32,
+        cost_ms: 0,
+        created_ms: START_MS,
+        expires_ms: None,
+    }
+}
+
+pub(crate) fn put(store: &Store, key: &[u8], payload: &[u8]) -> Result<u64> {
+    store.put(&request(key, payload), Condition::Always).map(|version| version.expect("an unconditional put"))
+}
+
+pub(crate) fn get(store: &Store, key: &[u8]) -> Option<Vec<u8>> {
+    store.get(b"", key).expect("get").map(|stored| stored.payload.to_vec())
+}
+
+/// Bytes that do not compress and are different for every seed.
+pub(crate) fn noise(seed: u64, len: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut bytes = Vec::with_capacity(len + 8);
+    while bytes.len() < len {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend_from_slice(&state.to_le_bytes());
+    }
+    bytes.truncate(len);
+    bytes
+}
+
+/// What `du` says: blocks of every file and directory.
+pub(crate) fn disk_use(dir: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    let own = std::fs::symlink_metadata(dir).map_or(0, |metadata| metadata.blocks() * 512);
+    let Ok(entries) = std::fs::read_dir(dir) else { return own };
+    own + entries.filter_map(std::result::Result::ok).map(|entry| disk_use(&entry.path())).sum::<u64>()
+}

@@ -1,0 +1,118 @@
+//! The directory of a stopped server, opened in this process.
+
+use std::future::Future;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::Thread;
+use std::time::Duration;
+
+use pilotlight_cache::{
+    BackendExt, Cache, Clock, Cursor, Durability, Entry, Inline, Key, Namespace, Put, SystemClock, When,
+};
+use pilotlight_server::report::{CheckedReport, EntriesReport, EntryReport, StatsReport};
+
+use super::Access;
+use crate::failure::Failure;
+use crate::open::{Opened, Store, open};
+
+/// More than any disk: looking at a directory must not evict from it because some other bound was said here.
+const NO_BOUND_BYTES: u64 = 1 << 60;
+
+pub(super) struct Directory {
+    cache: Cache,
+    opened: Opened,
+}
+
+impl Directory {
+    pub(super) fn open(dir: &Path) -> Result<Self, Failure> {
+        if !dir.is_dir() {
+            return Err(Failure::new(format!("there is no directory `{}`", dir.display()))
+                .with_hint("`--data-dir` takes the directory that `serve` was given or named at its start"));
+        }
+        let opened = open(Store {
+            dir: dir.to_owned(),
+            bytes_max: NO_BOUND_BYTES,
+            memory_bytes: 0,
+            durability: Durability::Batch,
+            blocking: Arc::new(Inline),
+        })?;
+        Ok(Self { cache: Cache::new(Arc::clone(&opened.backend)), opened })
+    }
+}
+
+impl Access for Directory {
+    fn stats(&self) -> Result<StatsReport, Failure> {
+        let mut report = wait(StatsReport::of(&self.cache))?;
+        // The bound is the server's to say, and there is none running.
+        report.usage.bound_bytes =
+            report.usage.bound_bytes.filter(|bound_bytes| *bound_bytes < NO_BOUND_BYTES);
+        Ok(report)
+    }
+
+    fn entries(&self, namespace: &Namespace, cursor: u64, limit: usize) -> Result<EntriesReport, Failure> {
+        let page = wait(self.opened.backend.scan(namespace, Cursor(cursor), limit))?;
+        let entries = page.keys.iter().map(|(key, head)| EntryReport::of(key, head)).collect();
+        Ok(EntriesReport { entries, next_cursor: page.next.0 })
+    }
+
+    fn get(&self, key: &Key) -> Result<Option<Vec<u8>>, Failure> {
+        let found = wait(self.opened.backend.get(key))?;
+        Ok(found.map(|found| found.entry.artifact.into_bytes().into()))
+    }
+
+    fn put(&self, key: &Key, artifact: Vec<u8>, ttl: Option<Duration>) -> Result<(), Failure> {
+        let expires_ms = ttl.map(|ttl| {
+            SystemClock.now_ms().saturating_add(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX))
+        });
+        let entry = Entry::new(artifact).expiring_at(expires_ms);
+        match wait(self.opened.backend.put(key, entry, When::Always))? {
+            Put::Stored(_) => Ok(wait(self.opened.backend.sync())?),
+            Put::Unmet => Err(Failure::new("the entry was not kept")),
+        }
+    }
+
+    fn delete(&self, key: &Key) -> Result<bool, Failure> {
+        let is_deleted = wait(self.opened.backend.delete(key, When::Always))?;
+        wait(self.opened.backend.sync())?;
+        Ok(is_deleted)
+    }
+
+    fn clear(&self, namespace: &Namespace) -> Result<u64, Failure> {
+        let deleted = wait(self.opened.backend.clear(namespace))?;
+        wait(self.opened.backend.sync())?;
+        Ok(deleted)
+    }
+
+    fn verify(&self, progress: &mut dyn FnMut(&CheckedReport)) -> Result<CheckedReport, Failure> {
+        let Some(maintenance) = &self.opened.maintenance else {
+            return Err(Failure::new("this store has nothing to verify"));
+        };
+        let report = maintenance.verify(&mut |report| {
+            progress(&CheckedReport::progress(report));
+            ControlFlow::Continue(())
+        })?;
+        Ok(CheckedReport::of(&report))
+    }
+}
+
+/// Drives `future` on this thread. The store needs no runtime: only a wake-up.
+fn wait<T>(future: impl Future<Output = T>) -> T {
+    struct Unpark(Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    let mut context = Context::from_waker(&waker);
+    let mut future = pin!(future);
+    loop {
+        match future.as_mut().poll(&mut context) {
+            Poll::Ready(value) => return value,
+            Poll::Pending => std::thread::park(),
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! A running server, over its HTTP interface.
+
+use std::io::{BufRead, BufReader};
+use std::time::Duration;
+
+use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
+use pilotlight_cache::{Key, Namespace};
+use pilotlight_server::report::{CheckedReport, EntriesReport, Problem, StatsReport, VerifyLine};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use ureq::http::{Request, Response, StatusCode, Uri, request};
+use ureq::{Agent, Body};
+
+use super::Access;
+use crate::failure::Failure;
+
+/// Connecting takes no longer on any network where a compile cache makes sense.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A server answers within its request timeout; what takes longer is the body.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
+pub(super) struct Server {
+    agent: Agent,
+    /// Without a slash at the end.
+    url: String,
+    password: Option<String>,
+}
+
+impl Server {
+    pub(super) fn new(url: &str, password: Option<String>) -> Result<Self, Failure> {
+        let parsed: Result<Uri, _> = url.parse();
+        let is_http = parsed.is_ok_and(|uri| uri.scheme_str() == Some("http") && uri.host().is_some());
+        if !is_http {
+            return Err(Failure::new(format!("`{url}` is no address of a server"))
+                .with_hint("give one as `--server http://HOST:PORT`, the address of `serve --http`"));
+        }
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            // A proxy for the internet does not know the servers of this network.
+            .proxy(None)
+            .max_redirects(0)
+            .timeout_connect(Some(CONNECT_TIMEOUT))
+            .timeout_recv_response(Some(ANSWER_TIMEOUT))
+            .user_agent(concat!("pilotlight/", env!("CARGO_PKG_VERSION")));
+        let url = url.trim_end_matches('/').to_owned();
+        Ok(Self { agent: config.build().new_agent(), url, password })
+    }
+
+    fn entry(&self, key: &Key) -> String {
+        let encoded = percent_encode(key.bytes(), NON_ALPHANUMERIC);
+        format!("/cache/{encoded}?namespace={}", self.escaped(key.namespace()))
+    }
+
+    fn escaped<'a>(&self, namespace: &'a Namespace) -> percent_encoding::PercentEncode<'a> {
+        percent_encode(namespace.as_str().as_bytes(), NON_ALPHANUMERIC)
+    }
+
+    fn request(&self, method: &str, target: &str) -> request::Builder {
+        let request = Request::builder().method(method).uri(format!("{}{target}", self.url));
+        match &self.password {
+            Some(password) => request.header("authorization", format!("Bearer {password}")),
+            None => request,
+        }
+    }
+
+    /// Sends a request and passes on whatever the answer is.
+    fn send(&self, request: request::Builder, body: &[u8]) -> Result<Response<Body>, Failure> {
+        let request = request.body(body).map_err(|error| Failure::new("could not ask").because(&error))?;
+        self.agent.run(request).map_err(|error| {
+            Failure::new(format!("could not reach a server at {}", self.url)).because(&error).with_hint(
+                "start one with `pilotlight serve`, name another with `--server URL`, or look into the \
+                            directory of a stopped one with `--data-dir DIR`",
+            )
+        })
+    }
+
+    /// Sends a request whose answer must be a success.
+    fn ask(&self, method: &str, target: &str) -> Result<Response<Body>, Failure> {
+        success(self.send(self.request(method, target), &[])?)
+    }
+
+    fn json<T: DeserializeOwned>(&self, method: &str, target: &str) -> Result<T, Failure> {
+        let body = whole(self.ask(method, target)?)?;
+        serde_json::from_slice(&body).map_err(|error| not_ours().because(&error))
+    }
+}
+
+impl Access for Server {
+    fn stats(&self) -> Result<StatsReport, Failure> {
+        self.json("GET", "/api/stats")
+    }
+
+    fn entries(&self, namespace: &Namespace, cursor: u64, limit: usize) -> Result<EntriesReport, Failure> {
+        let namespace = self.escaped(namespace);
+        self.json("GET", &format!("/api/entries?namespace={namespace}&cursor={cursor}&limit={limit}"))
+    }
+
+    fn get(&self, key: &Key) -> Result<Option<Vec<u8>>, Failure> {
+        let response = self.send(self.request("GET", &self.entry(key)), &[])?;
+        if response.status() == StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        whole(success(response)?).map(Some)
+    }
+
+    fn put(&self, key: &Key, artifact: Vec<u8>, ttl: Option<Duration>) -> Result<(), Failure> {
+        let mut request = self.request("PUT", &self.entry(key));
+        if let Some(ttl) = ttl {
+            request = request.header("x-pilotlight-ttl-seconds", ttl.as_secs().max(1).to_string());
+        }
+        success(self.send(request, &artifact)?).map(|_| ())
+    }
+
+    fn delete(&self, key: &Key) -> Result<bool, Failure> {
+        let response = self.send(self.request("DELETE", &self.entry(key)), &[])?;
+        if response.status() == StatusCode::NOT_FOUND {
+            return Ok(false);
+        }
+        success(response).map(|_| true)
+    }
+
+    fn clear(&self, namespace: &Namespace) -> Result<u64, Failure> {
+        #[derive(Deserialize)]
+        struct Cleared {
+            deleted: u64,
+        }
+        let target = format!("/api/entries?namespace={}", self.escaped(namespace));
+        Ok(self.json::<Cleared>("DELETE", &target)?.deleted)
+    }
+
+    fn verify(&self, progress: &mut dyn FnMut(&CheckedReport)) -> Result<CheckedReport, Failure> {
+        let body = self.ask("POST", "/api/verify")?.into_body();
+        for line in BufReader::new(body.into_reader()).lines() {
+            let line = line.map_err(|error| Failure::new("the verification broke off").because(&error))?;
+            match serde_json::from_str(&line).map_err(|error| not_ours().because(&error))? {
+                VerifyLine::Progress(report) => progress(&report),
+                VerifyLine::Report(report) => return Ok(report),
+                VerifyLine::Error(problem) => return Err(told(problem)),
+            }
+        }
+        Err(Failure::new("the verification broke off: the server closed the connection"))
+    }
+}
+
+fn whole(response: Response<Body>) -> Result<Vec<u8>, Failure> {
+    let body = response.into_body().into_with_config().limit(u64::MAX).read_to_vec();
+    body.map_err(|error| Failure::new("the answer broke off").because(&error))
+}
+
+fn success(response: Response<Body>) -> Result<Response<Body>, Failure> {
+    let status = response.status();
+    if status.is_success() {
+        return Ok(response);
+    }
+    let is_denied = status == StatusCode::UNAUTHORIZED;
+    let body = whole(response).unwrap_or_default();
+    let failure = match serde_json::from_slice(&body) {
+        Ok(problem) => told(problem),
+        Err(_) => Failure::new(format!("the server answered {status}")),
+    };
+    let hint = is_denied.then_some("give it with PILOTLIGHT_PASSWORD or `--password-file FILE`");
+    Err(failure.with_hint_if(hint))
+}
+
+fn told(problem: Problem) -> Failure {
+    Failure::new(problem.error).with_hint_if(problem.hint)
+}
+
+fn not_ours() -> Failure {
+    Failure::new("the answer is not one of a Pilotlight server")
+        .with_hint("`--server` takes the address of `serve --http`, port 6380 by default")
+}

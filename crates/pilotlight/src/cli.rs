@@ -1,0 +1,194 @@
+//! What a person can type.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use pilotlight_cache::Kind;
+
+use crate::settings::Flags;
+
+const EXAMPLES: &str = "\
+Start a server, then point a job at it:
+  pilotlight serve
+  export TORCHINDUCTOR_FX_GRAPH_REMOTE_CACHE=1 TORCHINDUCTOR_AUTOGRAD_REMOTE_CACHE=1
+  export TORCHINDUCTOR_REDIS_URL=redis://127.0.0.1:6379
+  python train.py
+  pilotlight stats
+
+Exit codes: 0 done, 1 a negative answer (a miss, damage found), 2 an error.";
+
+/// A remote compile cache for torch.compile and the compilers around it
+#[derive(Debug, Parser)]
+#[command(name = "pilotlight", version, after_help = EXAMPLES, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the server
+    ///
+    /// Needs no configuration. Every flag is also an environment variable (`--max-size` is PILOTLIGHT_MAX_SIZE) and a
+    /// key of the configuration file (`max_size`); a flag wins over the variable, the variable over the file.
+    Serve(Serve),
+    /// Show hit rates, sizes, evictions and compile time saved
+    Stats(Stats),
+    /// List entries
+    Ls(Ls),
+    /// Fetch an artifact
+    Get(Get),
+    /// Store an artifact
+    Put(Put),
+    /// Delete entries
+    Rm(Rm),
+    /// Read and check every entry, setting aside what is damaged
+    Verify(Verify),
+    /// Show the reference of the settings, or an example file
+    Config(Config),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Print the manual page, or write one for each command
+    Man {
+        /// Directory to write one page for each command to
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// Configuration file (TOML) [default: $XDG_CONFIG_HOME/pilotlight/pilotlight.toml, if it exists]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Print the configuration in effect and where each value comes from, then exit: 0 if it is valid, 2 if not
+    #[arg(long)]
+    pub(crate) validate_config: bool,
+    #[command(flatten)]
+    pub(crate) flags: Flags,
+}
+
+/// Where entries are, for the commands that look at them.
+#[derive(Debug, Args)]
+pub(crate) struct Target {
+    /// Server to ask [default: $PILOTLIGHT_HTTP_URL or http://127.0.0.1:6380]
+    #[arg(long, value_name = "URL", conflicts_with = "data_dir")]
+    pub(crate) server: Option<String>,
+    /// Directory of a server that is not running, to look at directly
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// File that holds the server's password [default: $PILOTLIGHT_PASSWORD]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) password_file: Option<String>,
+    /// Print JSON, for programs
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Stats {
+    #[command(flatten)]
+    pub(crate) target: Target,
+}
+
+/// The namespace that entries are in.
+#[derive(Debug, Args)]
+pub(crate) struct In {
+    /// Namespace of the entries; Redis' database N is `dbN`, and 0 the default one
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+    pub(crate) namespace: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Ls {
+    /// Only entries of this kind
+    #[arg(long, value_name = "KIND", value_parser = Kind::ALL.map(Kind::name))]
+    pub(crate) kind: Option<String>,
+    /// Most entries to list
+    #[arg(long, value_name = "COUNT")]
+    pub(crate) limit: Option<usize>,
+    /// Largest, youngest or most used first; without it, in no order, as they are found
+    #[arg(long, value_name = "ORDER")]
+    pub(crate) sort: Option<Order>,
+    #[command(flatten)]
+    pub(crate) namespace: In,
+    #[command(flatten)]
+    pub(crate) target: Target,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Order {
+    /// Largest first
+    Size,
+    /// Youngest first
+    Age,
+    /// Most used first
+    Hits,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Get {
+    /// The key
+    pub(crate) key: OsString,
+    /// File to write the artifact to, instead of stdout
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) namespace: In,
+    #[command(flatten)]
+    pub(crate) target: Target,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Put {
+    /// The key
+    pub(crate) key: OsString,
+    /// File that holds the artifact; `-` is stdin
+    #[arg(default_value = "-")]
+    pub(crate) file: PathBuf,
+    /// How long to keep it: `90s`, `12h`, `7d`
+    #[arg(long, value_name = "DURATION", value_parser = crate::settings::duration)]
+    pub(crate) ttl: Option<std::time::Duration>,
+    #[command(flatten)]
+    pub(crate) namespace: In,
+    #[command(flatten)]
+    pub(crate) target: Target,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Rm {
+    /// The keys
+    #[arg(required_unless_present = "all", conflicts_with = "all", value_name = "KEY")]
+    pub(crate) keys: Vec<OsString>,
+    /// Delete every entry of the namespace
+    #[arg(long, requires = "yes")]
+    pub(crate) all: bool,
+    /// Confirm `--all`
+    #[arg(long)]
+    pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) namespace: In,
+    #[command(flatten)]
+    pub(crate) target: Target,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    #[command(flatten)]
+    pub(crate) target: Target,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Config {
+    /// Print the reference page (Markdown)
+    #[arg(long, required_unless_present = "example")]
+    pub(crate) reference: bool,
+    /// Print a configuration file with every key, its help and its default
+    #[arg(long, conflicts_with = "reference")]
+    pub(crate) example: bool,
+}

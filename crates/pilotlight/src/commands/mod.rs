@@ -1,0 +1,50 @@
+//! One file a command.
+
+mod get;
+mod ls;
+mod pages;
+mod put;
+mod rm;
+mod stats;
+mod verify;
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
+use pilotlight_cache::{KEY_LEN_MAX, Key, Namespace};
+
+use crate::cli::{Command, In};
+use crate::failure::Failure;
+use crate::output::Answer;
+
+/// Runs `command`.
+pub(crate) fn run(command: Command) -> Result<Answer, Failure> {
+    match command {
+        Command::Serve(arguments) => crate::serve::run(&arguments),
+        Command::Stats(arguments) => stats::run(&arguments),
+        Command::Ls(arguments) => ls::run(&arguments),
+        Command::Get(arguments) => get::run(&arguments),
+        Command::Put(arguments) => put::run(&arguments),
+        Command::Rm(arguments) => rm::run(&arguments),
+        Command::Verify(arguments) => verify::run(&arguments),
+        Command::Config(arguments) => pages::config(&arguments),
+        Command::Completions { shell } => pages::completions(shell),
+        Command::Man { out } => pages::man(out.as_deref()),
+    }
+}
+
+fn namespace(arguments: &In) -> Result<Namespace, Failure> {
+    Ok(Namespace::new(&arguments.namespace)?)
+}
+
+/// The key that was typed: its bytes, whether or not they are text.
+fn key(typed: &OsStr, arguments: &In) -> Result<Key, Failure> {
+    let bytes = typed.as_bytes();
+    if bytes.is_empty() {
+        return Err(Failure::new("the key is empty"));
+    }
+    if bytes.len() > KEY_LEN_MAX {
+        return Err(Failure::new(format!("key of {} bytes, expected at most {KEY_LEN_MAX}", bytes.len())));
+    }
+    Ok(Key::in_namespace(namespace(arguments)?, bytes.to_vec()))
+}

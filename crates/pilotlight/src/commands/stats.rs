@@ -1,0 +1,93 @@
+//! `pilotlight stats`.
+
+use std::collections::BTreeMap;
+
+use pilotlight_server::report::{KindReport, StatsReport, UsageReport};
+
+use crate::access;
+use crate::cli::Stats;
+use crate::failure::Failure;
+use crate::output::{self, Answer, Last};
+
+pub(super) fn run(arguments: &Stats) -> Result<Answer, Failure> {
+    let report = access::open(&arguments.target)?.stats()?;
+    if arguments.target.json {
+        output::json(&report)?;
+    } else {
+        output::data(page(&report).as_bytes())?;
+    }
+    Ok(Answer::Yes)
+}
+
+fn page(report: &StatsReport) -> String {
+    let mut text = format!("pilotlight {}, {}", report.version, report.stack);
+    if report.uptime_seconds > 0 {
+        text += &format!(", up {}", output::seconds(report.uptime_seconds as f64));
+    }
+    text += "\n\n";
+    text += &output::table(&kinds(report), Last::Number);
+    text += "\n";
+    text += &output::table(&usage(&report.usage), Last::Text);
+    for (what, reasons) in [
+        ("puts refused", &report.refused_puts),
+        ("gets answered as a miss after a failure", &report.absorbed_gets),
+    ] {
+        if !reasons.is_empty() {
+            text += &format!("\n{what}: {}\n", by_reason(reasons));
+        }
+    }
+    let saved = report.total.saved_seconds;
+    text += &format!("\ncompile time saved: {}\n", output::seconds(saved));
+    text
+}
+
+/// Kinds that were never seen are left out; the total is always there.
+fn kinds(report: &StatsReport) -> Vec<Vec<String>> {
+    let head = ["kind", "hits", "misses", "hit rate", "puts", "exceptions", "served", "received", "saved"];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    let seen = report.kinds.iter().filter(|(_, kind)| **kind != KindReport::default());
+    rows.extend(seen.map(|(name, kind)| row(name, kind)));
+    rows.push(row("total", &report.total));
+    rows
+}
+
+fn row(name: &str, kind: &KindReport) -> Vec<String> {
+    let rate = kind.hit_rate.map_or_else(|| "-".to_owned(), |rate| format!("{:.1} %", rate * 100.0));
+    vec![
+        name.to_owned(),
+        kind.hits.to_string(),
+        kind.misses.to_string(),
+        rate,
+        kind.puts.to_string(),
+        kind.exceptions.to_string(),
+        output::bytes(kind.bytes_served),
+        output::bytes(kind.bytes_received),
+        output::seconds(kind.saved_seconds),
+    ]
+}
+
+fn usage(usage: &UsageReport) -> Vec<Vec<String>> {
+    // Of a nearly empty store the overhead is most of it, and a ratio would say nothing.
+    let ratio = if usage.stored_bytes == 0 || usage.logical_bytes < usage.stored_bytes {
+        String::new()
+    } else {
+        format!(" (ratio {:.1})", usage.logical_bytes as f64 / usage.stored_bytes as f64)
+    };
+    let bound = usage.bound_bytes.map_or_else(|| "none".to_owned(), output::bytes);
+    let row = |name: &str, value: String| vec![name.to_owned(), value];
+    vec![
+        row("entries", usage.entries.to_string()),
+        row("logical", output::bytes(usage.logical_bytes)),
+        row("stored", output::bytes(usage.stored_bytes) + &ratio),
+        row("bound", bound),
+        row("evicted", usage.evicted.to_string()),
+        row("expired", usage.expired.to_string()),
+        row("quarantined", usage.quarantined.to_string()),
+        row("deduplicated", usage.deduplicated.to_string()),
+    ]
+}
+
+fn by_reason(reasons: &BTreeMap<String, u64>) -> String {
+    let parts: Vec<String> = reasons.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+    parts.join(", ")
+}

@@ -1,0 +1,49 @@
+//! Opens the store. The only module that names its type.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use pilotlight_cache::{
+    Backend, Blocking, DiskBackend, DiskOptions, Durability, Hot, Maintenance, SystemClock,
+};
+
+use crate::failure::Failure;
+
+/// What to open, and how.
+#[derive(Debug)]
+pub(crate) struct Store {
+    pub(crate) dir: PathBuf,
+    pub(crate) bytes_max: u64,
+    /// 0 for no memory tier.
+    pub(crate) memory_bytes: u64,
+    pub(crate) durability: Durability,
+    pub(crate) blocking: Arc<dyn Blocking>,
+}
+
+/// An open store with its tiers.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) backend: Arc<dyn Backend>,
+    pub(crate) maintenance: Option<Arc<dyn Maintenance>>,
+}
+
+/// Opens `store`. The order of the layers is decided here: memory in front of the disk, as what is hot is asked first.
+pub(crate) fn open(store: Store) -> Result<Opened, Failure> {
+    let Store { dir, bytes_max, memory_bytes, durability, blocking } = store;
+    let options = DiskOptions {
+        dir: dir.clone(),
+        max_bytes: bytes_max,
+        durability,
+        clock: Arc::new(SystemClock),
+        blocking,
+    };
+    let disk = DiskBackend::open(options).map_err(|error| {
+        Failure::new(format!("could not open the store in `{}`", dir.display()))
+            .because(&error)
+            .with_hint(error.hint())
+    })?;
+    let maintenance: Arc<dyn Maintenance> = disk.clone();
+    let backend: Arc<dyn Backend> =
+        if memory_bytes == 0 { disk } else { Arc::new(Hot::new(disk, memory_bytes)) };
+    Ok(Opened { backend, maintenance: Some(maintenance) })
+}

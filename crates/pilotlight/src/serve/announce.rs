@@ -1,0 +1,102 @@
+//! What the server tells the person who started it.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use pilotlight_cache::Durability;
+use pilotlight_server::Server;
+use pilotlight_server::report::KindReport;
+use serde::Serialize;
+
+use super::sockets::Bound;
+use crate::failure::Failure;
+use crate::output;
+use crate::settings::Settings;
+
+/// Says where the server is, what it keeps and how to use it.
+pub(super) fn started(settings: &Settings, bound: &Bound, server: &Server) {
+    output::note(format_args!("pilotlight {}", env!("CARGO_PKG_VERSION")));
+    let fact = |name: &str, value: &str| output::note(format_args!("  {name:<11} {value}"));
+    let unix = bound.unix().iter().map(|path| format!("unix:{}", path.display()));
+    let resp: Vec<String> =
+        bound.resp.iter().map(|address| format!("redis://{address}")).chain(unix).collect();
+    let http: Vec<String> = bound.http.iter().map(|address| format!("http://{address}")).collect();
+    fact("redis", &or_off(&resp));
+    fact("http", &or_off(&http));
+    fact("stack", &server.cache.backend().to_string());
+    fact("data", &settings.data_dir.display().to_string());
+    let limits = format!(
+        "{} on disk, {} in memory, {} an entry",
+        output::bytes(settings.bytes_max),
+        output::bytes(settings.memory_bytes),
+        output::bytes(settings.server.entry_bytes_max),
+    );
+    fact("limits", &limits);
+    fact("durability", durability(settings.durability));
+    fact("password", if settings.server.password.is_some() { "needed" } else { "none" });
+    if let Some(address) = bound.resp.first() {
+        output::note(exports(address, settings.server.password.is_some()));
+    }
+}
+
+fn durability(durability: Durability) -> &'static str {
+    match durability {
+        Durability::Relaxed => "relaxed (kill -9 loses nothing; synced every second)",
+        Durability::Batch => "batch (synced before the answer, together with other puts)",
+        Durability::Always => "always (synced before the answer)",
+    }
+}
+
+fn or_off(addresses: &[String]) -> String {
+    if addresses.is_empty() { "off".to_owned() } else { addresses.join(" ") }
+}
+
+/// The variables that make stock PyTorch use this server.
+fn exports(address: &SocketAddr, has_password: bool) -> String {
+    let host = if address.ip().is_unspecified() {
+        format!("THIS_HOST:{}", address.port())
+    } else {
+        address.to_string()
+    };
+    let password = if has_password { ":PASSWORD@" } else { "" };
+    format!(
+        "\nTo use it from torch.compile, nothing to install:\n  \
+         export TORCHINDUCTOR_FX_GRAPH_REMOTE_CACHE=1 TORCHINDUCTOR_AUTOGRAD_REMOTE_CACHE=1 \
+         TORCHINDUCTOR_REDIS_URL=redis://{password}{host}\n"
+    )
+}
+
+/// Sums up a run in one line.
+pub(super) fn ended(server: &Server) {
+    let total = KindReport::total(&server.cache.stats().snapshot());
+    output::note(format_args!(
+        "served {}, {} and {} in {}; saved {} of compile time",
+        output::count(total.hits, "hit"),
+        output::count(total.misses, "miss"),
+        output::count(total.puts, "put"),
+        output::seconds(server.started.elapsed().as_secs_f64()),
+        output::seconds(total.saved_seconds),
+    ));
+}
+
+/// Writes the addresses in use, for whoever chose port 0. Renamed into place: a reader never sees half of it.
+pub(super) fn write_port_file(path: &Path, bound: &Bound) -> Result<(), Failure> {
+    #[derive(Serialize)]
+    struct Addresses<'a> {
+        redis: &'a [SocketAddr],
+        unix: Vec<String>,
+        http: &'a [SocketAddr],
+    }
+    let addresses = Addresses {
+        redis: &bound.resp,
+        unix: bound.unix().iter().map(|path| path.display().to_string()).collect(),
+        http: &bound.http,
+    };
+    let fail = |cause: &dyn std::error::Error| {
+        Failure::new(format!("could not write `{}`", path.display())).because(cause)
+    };
+    let text = serde_json::to_string(&addresses).map_err(|error| fail(&error))?;
+    let new = path.with_extension("new");
+    std::fs::write(&new, text + "\n").map_err(|error| fail(&error))?;
+    std::fs::rename(&new, path).map_err(|error| fail(&error))
+}

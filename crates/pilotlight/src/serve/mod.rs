@@ -1,0 +1,85 @@
+//! `pilotlight serve`: resolve, bind, open, announce, run, sum up.
+
+mod announce;
+mod logging;
+mod signals;
+mod sockets;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use pilotlight_cache::{Cache, FailurePolicy, SystemClock};
+use pilotlight_server::{Server, ThreadPool};
+
+use crate::cli::Serve;
+use crate::environment;
+use crate::failure::Failure;
+use crate::open::{Opened, Store, open};
+use crate::output::{self, Answer};
+use crate::settings::{self, Settings};
+
+pub(crate) fn run(arguments: &Serve) -> Result<Answer, Failure> {
+    let file = configuration_file(arguments);
+    let mut resolved = settings::resolve(&arguments.flags, environment::variable, file.as_deref())?;
+    let data_dir = environment::data_directory().map(|path| path.display().to_string());
+    resolved.or_default(settings::table::DATA_DIR, data_dir);
+    if arguments.validate_config {
+        // What is in effect is shown also when it is wrong: that is when one looks.
+        output::data(settings::effective(&resolved).as_bytes())?;
+        Settings::parse(&resolved)?;
+        return Ok(Answer::Yes);
+    }
+    let settings = Settings::parse(&resolved)?;
+    logging::start(&settings)?;
+    raise_file_limit();
+    // Ports first: they fail fast, and a second server on one machine fails over them before it touches the store.
+    let bound = sockets::bind(&settings)?;
+    let blocking = ThreadPool::for_this_machine()
+        .map_err(|error| Failure::new("could not start the threads for the disk").because(&error))?;
+    let opened = open(Store {
+        dir: settings.data_dir.clone(),
+        bytes_max: settings.bytes_max,
+        memory_bytes: settings.memory_bytes,
+        durability: settings.durability,
+        blocking: Arc::new(blocking),
+    })?;
+    let server = Arc::new(server(opened, &settings));
+    let shutdown = signals::listen()?;
+    announce::started(&settings, &bound, &server);
+    if let Some(path) = &settings.port_file {
+        announce::write_port_file(path, &bound)?;
+    }
+    let (listeners, socket_files) = bound.into_parts();
+    let served = pilotlight_server::run(Arc::clone(&server), listeners, shutdown);
+    // Whatever happened, nobody listens there any more.
+    drop(socket_files);
+    served.map_err(|error| Failure::new("the server stopped").because(&error))?;
+    announce::ended(&server);
+    Ok(Answer::Yes)
+}
+
+/// The file that was named, or the usual one where it exists.
+fn configuration_file(arguments: &Serve) -> Option<PathBuf> {
+    let named = arguments.config.clone();
+    named
+        .or_else(|| environment::variable("PILOTLIGHT_CONFIG").map(PathBuf::from))
+        .or_else(|| environment::configuration_file().filter(|path| path.exists()))
+}
+
+fn server(opened: Opened, settings: &Settings) -> Server {
+    let policy = if settings.server.is_strict { FailurePolicy::Raise } else { FailurePolicy::Absorb };
+    let cache = Cache::new(opened.backend).with_policy(policy);
+    let mut server = Server::new(Arc::new(cache), settings.server.clone(), Arc::new(SystemClock));
+    server.maintenance = opened.maintenance;
+    server
+}
+
+/// Stock PyTorch opens a connection per compiled graph, and the usual soft limit is 1024 files.
+fn raise_file_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "could not raise the limit of open files");
+    }
+}

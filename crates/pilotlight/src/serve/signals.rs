@@ -1,0 +1,64 @@
+//! SIGTERM and SIGINT: the first ends the server gracefully, the second at once.
+
+use std::future::Future;
+use std::io;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
+
+use crate::failure::Failure;
+use crate::output;
+
+/// Starts listening for signals. The future is ready after the first one.
+///
+/// On a thread and a runtime of its own: a second signal must end a process whose other threads hang.
+pub(super) fn listen() -> Result<impl Future<Output = ()> + Send + use<>, Failure> {
+    let fail = |error: io::Error| Failure::new("could not listen for signals").because(&error);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(fail)?;
+    let mut signals = {
+        let _context = runtime.enter();
+        Signals {
+            term: signal(SignalKind::terminate()).map_err(fail)?,
+            int: signal(SignalKind::interrupt()).map_err(fail)?,
+        }
+    };
+    let (sender, receiver) = oneshot::channel();
+    std::thread::Builder::new()
+        .name("pilotlight-signals".to_owned())
+        .spawn(move || {
+            runtime.block_on(async {
+                signals.next().await;
+                let _ = sender.send(());
+                output::note("shutting down; once more to end at once");
+                signals.next().await;
+                end_at_once();
+            });
+        })
+        .map_err(fail)?;
+    Ok(async {
+        // If the thread ended without a signal, nothing will ever ask for the end: wait on.
+        if receiver.await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    })
+}
+
+struct Signals {
+    term: Signal,
+    int: Signal,
+}
+
+impl Signals {
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.term.recv() => {}
+            _ = self.int.recv() => {}
+        }
+    }
+}
+
+#[expect(clippy::exit, reason = "the person at the terminal has asked twice")]
+fn end_at_once() {
+    // What shells report for a process that SIGINT ended.
+    std::process::exit(130);
+}

@@ -1,0 +1,15 @@
+//! The settings of `serve`: declared in [`table`], found by [`resolve`], typed by [`Settings::parse`].
+
+mod file;
+mod parse;
+mod reference;
+mod resolve;
+pub(crate) mod table;
+mod values;
+
+pub(crate) use parse::password_in;
+pub(crate) use values::duration;
+
+pub(crate) use parse::{Listen, LogFormat, Settings};
+pub(crate) use reference::{effective, example, reference};
+pub(crate) use resolve::{Flags, resolve};

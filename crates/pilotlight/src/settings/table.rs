@@ -1,0 +1,114 @@
+//! Every setting, once: flags, environment variables, TOML keys, help and the reference page all come from here.
+
+/// One setting.
+#[derive(Debug)]
+pub(crate) struct Setting {
+    /// `max-size`: the flag is `--max-size`, the variable `PILOTLIGHT_MAX_SIZE`, the TOML key `max_size`.
+    pub(crate) name: &'static str,
+    /// What stands for the value in help.
+    pub(crate) value: &'static str,
+    /// The value when nobody says another; empty for none.
+    pub(crate) default: &'static str,
+    pub(crate) form: Form,
+    /// One line, then details; both for help and for the reference page.
+    pub(crate) help: &'static str,
+}
+
+/// What a setting takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// One value.
+    One,
+    /// Several values: the flag repeats, the variable holds commas, the key a list.
+    Many,
+    /// One of these.
+    Choice(&'static [&'static str]),
+    /// `true` or `false`; the flag alone is `true`.
+    Switch,
+    /// One value that is never shown, and has no flag: other users see flags in the list of processes.
+    Secret,
+}
+
+impl Setting {
+    pub(crate) fn variable(&self) -> String {
+        format!("PILOTLIGHT_{}", self.name.replace('-', "_").to_uppercase())
+    }
+
+    pub(crate) fn toml_key(&self) -> String {
+        self.name.replace('-', "_")
+    }
+
+    pub(crate) fn has_flag(&self) -> bool {
+        self.form != Form::Secret
+    }
+}
+
+macro_rules! settings {
+    ($($id:ident: $name:literal $value:literal = $default:literal, $form:expr, $help:literal;)*) => {
+        $(pub(crate) const $id: &Setting =
+            &Setting { name: $name, value: $value, default: $default, form: $form, help: $help };)*
+        /// In the order of help and the reference page.
+        pub(crate) const ALL: &[&Setting] = &[$($id),*];
+    };
+}
+
+settings! {
+    LISTEN: "listen" "ADDR" = "127.0.0.1:6379", Form::Many,
+        "Address for Redis clients: HOST:PORT, or unix:/PATH for a Unix socket (repeatable)";
+    HTTP: "http" "ADDR" = "127.0.0.1:6380", Form::Many,
+        "Address for HTTP: HOST:PORT, or `off` (repeatable)";
+    DATA_DIR: "data-dir" "DIR" = "", Form::One,
+        "Directory to keep entries in [default: $XDG_DATA_HOME/pilotlight or ~/.local/share/pilotlight]";
+    MAX_SIZE: "max-size" "SIZE" = "10GiB", Form::One,
+        "Most disk space to take, overhead included; beyond it, entries are evicted";
+    MEMORY: "memory" "SIZE" = "256MiB", Form::One,
+        "Memory for hot entries, ready to send; 0 for none";
+    DURABILITY: "durability" "LEVEL" = "relaxed", Form::Choice(&["relaxed", "batch", "always"]),
+        "When a put is acknowledged: once the kernel has it (relaxed, synced every second), after a sync shared \
+         with other puts (batch), after a sync of its own (always)";
+    MAX_ENTRY_SIZE: "max-entry-size" "SIZE" = "512MiB", Form::One,
+        "Largest artifact that may be put";
+    REQUEST_TIMEOUT: "request-timeout" "DURATION" = "4s", Form::One,
+        "Longest a request may take; below the 5 s after which stock clients give up";
+    MAX_CONNECTIONS: "max-connections" "COUNT" = "20000", Form::One,
+        "Most connections at a time, for Redis clients and for HTTP each";
+    IDLE_TIMEOUT: "idle-timeout" "DURATION" = "off", Form::One,
+        "Close Redis connections that are idle for longer, or `off`";
+    DRAIN_TIMEOUT: "drain-timeout" "DURATION" = "10s", Form::One,
+        "Longest to wait for running requests at shutdown";
+    CORES: "cores" "COUNT" = "auto", Form::One,
+        "Threads that serve Redis clients, or `auto` for one a core";
+    DATABASES: "databases" "COUNT" = "16", Form::One,
+        "Databases that SELECT knows";
+    PASSWORD: "password" "PASSWORD" = "", Form::Secret,
+        "Password that clients must give; without one, everybody who can connect may read and write";
+    PASSWORD_FILE: "password-file" "FILE" = "", Form::One,
+        "File that holds the password; its last line end does not count";
+    INSECURE: "insecure" "BOOL" = "false", Form::Switch,
+        "Listen on other than loopback addresses without a password";
+    STRICT: "strict" "BOOL" = "false", Form::Switch,
+        "Answer errors as Redis does, also for compile-cache entries: stock PyTorch then fails a compile over a \
+         failed put";
+    LOG_LEVEL: "log-level" "LEVEL" = "info", Form::Choice(&["off", "error", "warn", "info", "debug", "trace"]),
+        "Least important message to log";
+    LOG_FORMAT: "log-format" "FORMAT" = "text", Form::Choice(&["text", "json"]),
+        "How to log, on stderr";
+    PORT_FILE: "port-file" "FILE" = "", Form::One,
+        "File to write the addresses in use to, as JSON, once they accept connections: for port 0";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_setting_is_well_formed() {
+        for (index, setting) in ALL.iter().enumerate() {
+            assert!(ALL[..index].iter().all(|other| other.name != setting.name), "{} twice", setting.name);
+            assert!(!setting.help.ends_with('.') && !setting.help.is_empty(), "{}", setting.name);
+            if let Form::Choice(choices) = setting.form {
+                assert!(choices.contains(&setting.default), "{}", setting.name);
+            }
+        }
+    }
+}

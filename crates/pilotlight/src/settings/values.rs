@@ -1,0 +1,126 @@
+//! Texts to values: sizes, durations, counts.
+
+use std::time::Duration;
+
+/// Bytes: `10GiB`, `500 MB`, `4096`. Units of 1024 with an i, of 1000 without.
+pub(crate) fn size(text: &str) -> Result<u64, String> {
+    let (number, unit) = split(text);
+    let factor: u64 = match unit.to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" | "kib" => 1 << 10,
+        "m" | "mib" => 1 << 20,
+        "g" | "gib" => 1 << 30,
+        "t" | "tib" => 1 << 40,
+        "kb" => 1000,
+        "mb" => 1_000_000,
+        "gb" => 1_000_000_000,
+        "tb" => 1_000_000_000_000,
+        _ => return Err("expected a size such as `10GiB`, `500MB` or `4096`".to_owned()),
+    };
+    scaled(number, factor).ok_or_else(|| "expected a size such as `10GiB`, `500MB` or `4096`".to_owned())
+}
+
+/// A duration: `4s`, `250ms`, `2m`, `1h`, `7d`; without a unit, seconds.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let expected = || "expected a duration such as `4s`, `250ms` or `2m`".to_owned();
+    let (number, unit) = split(text);
+    let factor_ms = match unit {
+        "ms" => 1,
+        "" | "s" => 1000,
+        "m" | "min" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return Err(expected()),
+    };
+    scaled(number, factor_ms).map(Duration::from_millis).ok_or_else(expected)
+}
+
+/// A whole number within `from` and `to`.
+pub(crate) fn count(text: &str, from: u64, to: u64) -> Result<u64, String> {
+    match text.trim().parse() {
+        Ok(number) if (from..=to).contains(&number) => Ok(number),
+        _ => Err(format!("expected a whole number from {from} to {to}")),
+    }
+}
+
+/// `true` or `false`, and what else people write for them.
+pub(crate) fn switch(text: &str) -> Result<bool, String> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "true" | "1" | "yes" | "on" => Ok(true),
+        "false" | "0" | "no" | "off" => Ok(false),
+        _ => Err("expected `true` or `false`".to_owned()),
+    }
+}
+
+fn split(text: &str) -> (&str, &str) {
+    let text = text.trim();
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    (number, unit.trim())
+}
+
+/// `number` times `factor`, exactly for whole numbers. A fraction is fine where the result has none worth keeping.
+fn scaled(number: &str, factor: u64) -> Option<u64> {
+    if let Ok(whole) = number.parse::<u64>() {
+        return whole.checked_mul(factor);
+    }
+    let fraction: f64 = number.parse().ok()?;
+    let value = fraction * factor as f64;
+    (factor > 1 && value.is_finite() && value >= 0.0 && value < 2f64.powi(63)).then_some(value as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_with_and_without_units() {
+        for (text, expected) in [
+            ("0", Some(0)),
+            ("4096", Some(4096)),
+            ("10GiB", Some(10 << 30)),
+            ("1.5 GiB", Some(3 << 29)),
+            ("500MB", Some(500_000_000)),
+            ("2tib", Some(2 << 40)),
+            ("1k", Some(1024)),
+            ("7b", Some(7)),
+            ("", None),
+            ("GiB", None),
+            ("-1", None),
+            ("1.5", None),
+            ("1 XB", None),
+            ("1.2.3k", None),
+            ("99999999999999999999", None),
+            ("99999999TiB", None),
+        ] {
+            assert_eq!(size(text).ok(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn durations_are_read_with_and_without_units() {
+        for (text, expected_ms) in [
+            ("4s", Some(4000)),
+            ("250ms", Some(250)),
+            ("2", Some(2000)),
+            ("1.5s", Some(1500)),
+            ("2 m", Some(120_000)),
+            ("7d", Some(604_800_000)),
+            ("soon", None),
+            ("1y", None),
+            ("-1s", None),
+        ] {
+            assert_eq!(duration(text).ok(), expected_ms.map(Duration::from_millis), "{text}");
+        }
+    }
+
+    #[test]
+    fn counts_and_switches_stay_in_range() {
+        assert_eq!(count("16", 1, 16), Ok(16));
+        assert!(count("17", 1, 16).is_err());
+        assert!(count("x", 1, 16).is_err());
+        assert_eq!(switch("YES"), Ok(true));
+        assert_eq!(switch("off"), Ok(false));
+        assert!(switch("maybe").is_err());
+    }
+}

@@ -1,0 +1,14 @@
+//! The command as a person meets it: what it prints, where, and with which exit code.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking and says what it skips"
+)]
+
+mod bad_input;
+mod client;
+mod configuration;
+mod harness;
+mod pages;
+mod serve;
