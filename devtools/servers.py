@@ -195,7 +195,7 @@ class Pilotlight(Server):
             ports = json.loads(self._port_file.read_text())
         except (FileNotFoundError, json.JSONDecodeError):
             return False  # not written yet, or half written
-        self.port = next(_port(a) for a in ports["resp"] if not a.startswith(("unix:", "/")))
+        self.port = _port(ports["redis"][0])
         self.http_port = _port(ports["http"][0])
         return self._answers_ping()
 
