@@ -19,12 +19,13 @@ use crate::media::{Media, MediaFile};
 use crate::space::{Space, file_bytes};
 use crate::{Result, StoreError};
 
-/// The directory of payload files, in the store's: 256 directories by the digest's first byte.
-pub(crate) const DIR: &str = "blobs";
+/// The directory of payload files, in the store's. One for all: ext4 and XFS find a name among ten millions in a moment,
+/// and directories by prefix would cost a small store more than its entries.
+const DIR: &str = "blobs";
 /// The directory of empty files waiting for a payload.
-pub(crate) const RECYCLE_DIR: &str = "recycle";
+const RECYCLE_DIR: &str = "recycle";
 /// The directory of payloads that failed their check.
-pub(crate) const QUARANTINE_DIR: &str = "quarantine";
+const QUARANTINE_DIR: &str = "quarantine";
 /// Released files kept for reuse: a few writers' worth.
 const POOL_MAX: usize = 16;
 /// Quarantined files kept for a person to look at; later ones are removed.
@@ -39,9 +40,8 @@ pub(crate) struct Blobs {
     state: Mutex<State>,
     next_generation: AtomicU64,
     quarantined: AtomicU64,
+    /// Files written since the last sync.
     unsynced: Mutex<Vec<Arc<dyn MediaFile>>>,
-    /// One bit a directory that exists.
-    made_dirs: Mutex<[bool; 256]>,
 }
 
 #[derive(Debug, Default)]
@@ -93,8 +93,14 @@ impl Blobs {
             next_generation: AtomicU64::new(1),
             quarantined: AtomicU64::new(0),
             unsynced: Mutex::default(),
-            made_dirs: Mutex::new([false; 256]),
         }
+    }
+
+    /// Makes the directories.
+    pub(crate) fn make_dirs(&self) -> io::Result<()> {
+        [DIR, RECYCLE_DIR, QUARANTINE_DIR]
+            .iter()
+            .try_for_each(|name| self.media.create_dir(&self.dir.join(name)))
     }
 
     /// At recovery: counts one more entry that holds the file.
@@ -131,17 +137,10 @@ impl Blobs {
             self.quarantined.fetch_max(number, Relaxed);
             self.space.blobs.fetch_add(file_bytes(len), Relaxed);
         }
-        for prefix in 0..=255u8 {
-            let dir = self.dir.join(DIR).join(format!("{prefix:02x}"));
-            let names = match self.media.list(&dir) {
-                Ok(names) => names,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) => return Err(error),
-            };
-            for (name, _) in names {
-                if !self.is_held(&name) {
-                    self.media.remove(&dir.join(name))?;
-                }
+        let dir = self.dir.join(DIR);
+        for (name, _) in self.media.list(&dir)? {
+            if !self.is_held(&name) {
+                self.media.remove(&dir.join(name))?;
             }
         }
         Ok(())
@@ -203,7 +202,6 @@ impl Blobs {
     }
 
     fn fill(&self, reference: &Ref, prefix: &[u8], payload: &[u8], is_synced: bool) -> io::Result<()> {
-        self.make_dir(reference.digest)?;
         let path = self.path(reference);
         let pooled = self.state.lock().pool.pop();
         let file = match pooled {
@@ -220,34 +218,15 @@ impl Blobs {
         file.write_at(payload, prefix.len() as u64)?;
         if is_synced {
             file.sync_data()?;
-            if let Some(dir) = path.parent() {
-                self.media.sync_dir(dir)?;
-            }
-        } else {
-            self.unsynced.lock().push(file);
+            return self.media.sync_dir(&self.dir.join(DIR));
         }
+        self.unsynced.lock().push(file);
         Ok(())
-    }
-
-    fn make_dir(&self, digest: u128) -> io::Result<()> {
-        let prefix = (digest >> 120) as usize;
-        let mut made = self.made_dirs.lock();
-        match made.get_mut(prefix) {
-            Some(is_made) if !*is_made => {
-                self.media.create_dir(&self.dir.join(DIR).join(format!("{prefix:02x}")))?;
-                *is_made = true;
-                Ok(())
-            }
-            _ => Ok(()),
-        }
     }
 
     fn path(&self, reference: &Ref) -> PathBuf {
         let Ref { digest, generation, .. } = reference;
-        self.dir
-            .join(DIR)
-            .join(format!("{:02x}", digest >> 120))
-            .join(format!("{digest:032x}.{generation:x}"))
+        self.dir.join(DIR).join(format!("{digest:032x}.{generation:x}"))
     }
 
     /// Lets go of the file once; the last one to let go frees it.
@@ -357,19 +336,11 @@ impl Blobs {
         if unsynced.is_empty() {
             return Ok(());
         }
-        for file in &unsynced {
-            file.sync_data()?;
-        }
-        for prefix in 0..=255u8 {
-            let is_made = self.made_dirs.lock().get(usize::from(prefix)).copied().unwrap_or(false);
-            if is_made {
-                self.media.sync_dir(&self.dir.join(DIR).join(format!("{prefix:02x}")))?;
-            }
-        }
-        Ok(())
+        unsynced.iter().try_for_each(|file| file.sync_data())?;
+        self.media.sync_dir(&self.dir.join(DIR))
     }
 
-    /// Files, and their bytes.
+    /// Files.
     pub(crate) fn len(&self) -> usize {
         self.state.lock().blobs.len()
     }

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Bytes of a file system block, as everywhere that matters.
 pub(crate) const BLOCK: u64 = 4096;
-/// What the empty store takes: its directories (257 of them when full), FORMAT, LOCK.
-const BASE_BYTES: u64 = 300 * BLOCK;
+/// What the empty store takes: its directories, FORMAT, LOCK.
+const BASE_BYTES: u64 = 16 * BLOCK;
 /// Most that is kept free for the sake of whoever counts while files come and go.
 const SLACK_MAX: u64 = 256 << 20;
 /// What the name of a file takes in its directory, rounded up generously.

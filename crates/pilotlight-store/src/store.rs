@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use parking_lot::{Mutex, RwLock};
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::blobs::{self, Blobs};
+use crate::blobs::Blobs;
 use crate::commit::Committer;
 use crate::format::{FORMAT_VERSION, Row};
 use crate::index::{Index, Place, Slot};
@@ -98,13 +98,12 @@ impl Store {
         options.media.create_dir(dir).map_err(OpenError::io("make", dir))?;
         let lock = lock(dir)?;
         let seed = open_format(dir)?;
-        for name in [log::DIR, blobs::DIR, blobs::RECYCLE_DIR, blobs::QUARANTINE_DIR] {
-            options.media.create_dir(&dir.join(name)).map_err(OpenError::io("make", dir.join(name)))?;
-        }
         let log_dir = dir.join(log::DIR);
+        options.media.create_dir(&log_dir).map_err(OpenError::io("make", &log_dir))?;
         let recovered =
             recovery::recover(&log_dir, &*options.media, seed).map_err(OpenError::io("read", &log_dir))?;
         let inner = Arc::new(Inner::recovered(options, seed, segment_bytes, recovered, lock));
+        inner.blobs.make_dirs().map_err(OpenError::io("make the directories of", &inner.options.dir))?;
         inner.blobs.sweep().map_err(OpenError::io("read", &inner.options.dir))?;
         // A lowered bound, or one that a crash left overrun, holds from the start.
         inner.make_room(0);

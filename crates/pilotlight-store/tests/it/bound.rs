@@ -82,7 +82,7 @@ fn a_bound_the_engine_cannot_keep_is_refused_with_a_hint() {
     let dir = tempfile::tempdir().unwrap();
     let error = Store::open(options(dir.path(), 1 << 20).0).unwrap_err();
     assert!(matches!(error, OpenError::BoundTooSmall { .. }));
-    assert!(error.hint().contains("--max-size 10MiB"), "{}", error.hint());
+    assert!(error.hint().contains("--max-size 9MiB"), "{}", error.hint());
 }
 
 #[test]
