@@ -380,7 +380,7 @@ impl Inner {
         let now_ms = self.options.clock.now_ms();
         let live = |slot: &&Slot| !slot.is_expired(now_ms);
         // Asked again under the lock; asked here so that an unmet put writes no payload file.
-        if !condition.holds(self.index.shard(hash).get(hash).filter(live)) {
+        if condition != Condition::Always && !condition.holds(self.index.shard(hash).get(hash).filter(live)) {
             return Ok(None);
         }
         let joined = join_key(request.space, request.key);
