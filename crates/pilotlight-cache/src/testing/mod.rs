@@ -1,7 +1,4 @@
 //! For whoever writes a backend or a layer: the checks of the contract.
-#![cfg_attr(
-    not(test),
-    expect(clippy::expect_used, reason = "a failed check is a panic that says what failed")
-)]
+#![expect(clippy::expect_used, reason = "a failed check is a panic that says what failed")]
 
 pub mod conformance;
