@@ -45,7 +45,7 @@ bench: server loadgen tools venv-test ## Measure the server beside redis-server,
 	@$(PY) -m bench.run $(ARGS)
 
 .PHONY: lint
-lint: venv-lint cargo-deny ## Check formatting, lints, dependencies and types
+lint: venv-lint cargo-deny doc ## Check formatting, lints, dependencies and types
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
 	@$(PYTHON) -m devtools.dependencies
@@ -55,7 +55,7 @@ lint: venv-lint cargo-deny ## Check formatting, lints, dependencies and types
 
 .PHONY: doc
 doc: ## Build the Rust documentation, warnings being errors
-	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --all-features --quiet
 
 .PHONY: fmt
 fmt: venv-lint ## Format everything
