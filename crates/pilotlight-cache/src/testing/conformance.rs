@@ -1,4 +1,4 @@
-//! One check for each numbered sentence of [`Backend`](crate::Backend)'s contract, under the same name.
+//! One check for each numbered sentence of [`Backend`]'s contract, under the same name.
 //!
 //! [`all`] runs them on a backend made anew for each. A check panics with what it expected and found.
 
