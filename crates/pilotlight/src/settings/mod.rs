@@ -1,4 +1,4 @@
-//! The settings of `serve`: declared in [`table`], found by [`resolve`], typed by [`Settings::parse`].
+//! The settings of `serve`: declared in [`table`], found by [`resolve()`], typed by [`Settings::parse`].
 
 mod file;
 mod parse;
