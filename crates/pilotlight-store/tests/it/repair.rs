@@ -1,0 +1,213 @@
+use std::collections::BTreeSet;
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread::{self, ThreadId};
+use std::time::Duration;
+
+use pilotlight_store::media::{Disk, Media, MediaFile};
+use pilotlight_store::{Condition, OpenError, Options, PutRequest, Store, StoreError};
+
+use crate::damage::files;
+use crate::setup::{START_MS, disk_use, get, noise, open, options, put, request};
+
+/// The disk, on which the next `stuck` segments cannot be removed and the next `unsynced` syncs of payload files fail,
+/// which counts the files it holds open, and which calls `on_read` when a file is read by the thread that set it.
+#[derive(Default)]
+struct Sticky {
+    stuck: AtomicI64,
+    unsynced: Arc<AtomicI64>,
+    /// Payload files that were synced.
+    synced: Arc<Mutex<BTreeSet<PathBuf>>>,
+    on_read: OnRead,
+    open: Arc<()>,
+}
+
+type OnRead = Arc<Mutex<Option<(ThreadId, Box<dyn FnOnce() + Send>)>>>;
+
+struct Counted {
+    file: Arc<dyn MediaFile>,
+    path: PathBuf,
+    unsynced: Arc<AtomicI64>,
+    synced: Arc<Mutex<BTreeSet<PathBuf>>>,
+    on_read: OnRead,
+    _open: Arc<()>,
+}
+
+impl fmt::Debug for Sticky {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Sticky")
+    }
+}
+
+impl fmt::Debug for Counted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Counted({})", self.path.display())
+    }
+}
+
+impl Sticky {
+    fn counted(&self, path: &Path, file: Arc<dyn MediaFile>) -> Arc<dyn MediaFile> {
+        Arc::new(Counted {
+            file,
+            path: path.to_owned(),
+            unsynced: self.unsynced.clone(),
+            synced: self.synced.clone(),
+            on_read: self.on_read.clone(),
+            _open: self.open.clone(),
+        })
+    }
+}
+
+impl Media for Sticky {
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn MediaFile>> {
+        Disk.create(path).map(|file| self.counted(path, file))
+    }
+    fn open(&self, path: &Path, writable: bool) -> io::Result<Arc<dyn MediaFile>> {
+        Disk.open(path, writable).map(|file| self.counted(path, file))
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        Disk.rename(from, to)
+    }
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        if path.extension().is_some_and(|extension| extension == "seg")
+            && self.stuck.fetch_sub(1, Ordering::Relaxed) > 0
+        {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+        Disk.remove(path)
+    }
+    fn list(&self, dir: &Path) -> io::Result<Vec<(String, u64)>> {
+        Disk.list(dir)
+    }
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        Disk.create_dir(dir)
+    }
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        Disk.sync_dir(dir)
+    }
+}
+
+impl MediaFile for Counted {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        let mut on_read = self.on_read.lock().unwrap();
+        if let Some((_, act)) = on_read.take_if(|(thread, _)| *thread == thread::current().id()) {
+            drop(on_read);
+            act();
+        } else {
+            drop(on_read);
+        }
+        self.file.read_at(buffer, offset)
+    }
+    fn read_at_nowait(&self, buffer: &mut [u8], offset: u64) -> io::Result<bool> {
+        self.file.read_at_nowait(buffer, offset)
+    }
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.file.write_at(bytes, offset)
+    }
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)
+    }
+    fn length(&self) -> io::Result<u64> {
+        self.file.length()
+    }
+    fn sync_data(&self) -> io::Result<()> {
+        if self.path.extension().is_some_and(|extension| extension != "seg") {
+            if self.unsynced.fetch_sub(1, Ordering::Relaxed) > 0 {
+                return Err(io::ErrorKind::Other.into());
+            }
+            self.synced.lock().unwrap().insert(self.path.clone());
+        }
+        self.file.sync_data()
+    }
+}
+
+/// Overwrites one key until the log went around about once.
+fn churn(store: &Store, rounds: u64) {
+    for round in 0..rounds {
+        // Where nothing can be removed, a put is refused in the end.
+        let _ = put(store, b"churn", &noise(round, 20_000));
+    }
+}
+
+fn flip(path: &Path, at: usize) {
+    let mut bytes = fs::read(path).unwrap();
+    bytes[at] ^= 1;
+    fs::write(path, bytes).unwrap();
+}
+
+fn only_file(dir: &Path) -> PathBuf {
+    let mut found = files(dir);
+    assert_eq!(found.len(), 1, "{found:?}");
+    found.remove(0)
+}
+
+#[test]
+fn a_payload_that_came_again_after_damage_is_shared_after_a_reopen() {
+    let dir = tempfile::tempdir().unwrap();
+    let payload = noise(1, 50_000);
+    let store = open(dir.path());
+    put(&store, b"a", &payload).unwrap();
+    put(&store, b"b", &payload).unwrap();
+    flip(&only_file(&dir.path().join("blobs")), 40_000);
+    assert!(matches!(store.get(b"", b"a"), Err(StoreError::Corrupt { .. })));
+    // The new file's payload starts elsewhere, since the key before it is longer.
+    put(&store, b"a key that is longer", &payload).unwrap();
+    drop(store);
+    let store = open(dir.path());
+    put(&store, b"c", &payload).unwrap();
+    assert_eq!(get(&store, b"c"), Some(payload.clone()));
+    assert_eq!(get(&store, b"a key that is longer"), Some(payload));
+}
+
+#[test]
+fn a_put_never_shares_a_payload_file_that_was_lost() {
+    for cut in [None, Some(10_000)] {
+        let dir = tempfile::tempdir().unwrap();
+        let payload = noise(1, 50_000);
+        put(&open(dir.path()), b"a", &payload).unwrap();
+        let file = only_file(&dir.path().join("blobs"));
+        match cut {
+            None => fs::remove_file(file).unwrap(),
+            Some(len) => fs::OpenOptions::new().write(true).open(file).unwrap().set_len(len).unwrap(),
+        }
+        let store = open(dir.path());
+        put(&store, b"b", &payload).unwrap();
+        assert_eq!(get(&store, b"b"), Some(payload.clone()));
+        assert!(matches!(store.get(b"", b"a"), Err(StoreError::Corrupt { .. })));
+        assert_eq!((get(&store, b"a"), get(&store, b"b")), (None, Some(payload)));
+    }
+}
+
+#[test]
+fn puts_hold_no_files_open_until_the_next_sync() {
+    let dir = tempfile::tempdir().unwrap();
+    let media = Arc::new(Sticky::default());
+    let store = Store::open(Options { media: media.clone(), ..options(dir.path(), 64 << 20).0 }).unwrap();
+    let mut most = 0;
+    for index in 0..600u64 {
+        put(&store, &index.to_le_bytes(), &noise(index, 33_000)).unwrap();
+        most = most.max(Arc::strong_count(&media.open));
+    }
+    assert!(most < 64, "{most} files open at once");
+}
+
+#[test]
+fn a_sync_after_one_that_failed_syncs_everything() {
+    let dir = tempfile::tempdir().unwrap();
+    let media = Arc::new(Sticky::default());
+    let options = Options { media: media.clone(), ..options(dir.path(), 64 << 20).0 };
+    let store = Store::open(options).unwrap();
+    for index in 0..10u64 {
+        put(&store, &index.to_le_bytes(), &noise(index, 40_000)).unwrap();
+    }
+    media.unsynced.store(1, Ordering::Relaxed);
+    // The store's own sync may be the one that fails.
+    let _ = store.sync();
+    store.sync().unwrap();
+    let files: BTreeSet<_> = files(&dir.path().join("blobs")).into_iter().collect();
+    assert_eq!(*media.synced.lock().unwrap(), files);
+}
