@@ -544,7 +544,13 @@ impl Inner {
         let Some(number) = self.space_number(space) else { return Ok(page) };
         let now_ms = self.options.clock.now_ms();
         let mut slots: Vec<Slot> = Vec::new();
-        for shard in self.index.shards_from_hash(cursor) {
+        for (from, shard) in self.index.shards_from_hash(cursor) {
+            // Where to go on if all that was collected so far turns out to be gone.
+            page.next = from;
+            if slots.len() > limit.max(1) {
+                break;
+            }
+            page.next = 0;
             slots.extend(shard.iter().filter(|slot| {
                 slot.space == number && (slot.hash >> 64) as u64 >= cursor && !slot.is_expired(now_ms)
             }));
