@@ -92,6 +92,14 @@ impl Index {
             .map(|(number, shard)| (number << 54, shard.lock()))
     }
 
+    /// The hashes of all entries whose records lie in `segment`: a walk through everything.
+    pub(crate) fn hashes_in(&self, segment: u32) -> Vec<u128> {
+        let in_segment = |shard: MutexGuard<'_, Shard>| -> Vec<u128> {
+            shard.iter().filter(|slot| slot.place.segment == segment).map(|slot| slot.hash).collect()
+        };
+        self.shards_from(0).flat_map(in_segment).collect()
+    }
+
     /// Notes that the entry under `hash` expires then. A stale note does no harm.
     pub(crate) fn note_expiry(&self, expires_ms: u64, hash: u128) {
         if expires_ms != 0 {

@@ -174,8 +174,12 @@ impl Log {
         buffer.resize(record_len as usize, 0);
         let written = segment.file.write_at(&buffer, offset);
         active.buffer = buffer;
-        // A torn record stays beyond the end: the next append overwrites it.
-        written.map_err(StoreError::io("append to the log", record_len))?;
+        if let Err(error) = written {
+            // It may be whole and only its sync or its last byte have failed: it was refused, so no open may find it. If
+            // it cannot be cut off either, the next append overwrites it.
+            let _ = segment.file.set_len(offset);
+            return Err(StoreError::io("append to the log", record_len)(error));
+        }
         if !append.is_move {
             active.next_seq += 1;
         }
@@ -246,20 +250,27 @@ impl Log {
         self.unsynced.lock().push(segment.file.clone());
     }
 
-    /// Removes a segment that holds nothing live. Readers that hold it may finish.
-    pub(crate) fn remove(&self, id: u32) -> Result<()> {
-        let Some(segment) = self.segments.write().remove(&id) else { return Ok(()) };
-        self.media.remove(&segment_path(&self.dir, id)).map_err(StoreError::io("remove a segment", 0))?;
+    /// Removes a segment that holds nothing worth keeping. Readers that hold it may finish. What is in it is `forgotten`
+    /// when its file is gone and its bytes can still be read.
+    pub(crate) fn remove(&self, id: u32, forgotten: impl FnOnce()) -> Result<()> {
+        let Some(segment) = self.segment(id) else { return Ok(()) };
+        match self.media.remove(&segment_path(&self.dir, id)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                // It stays the oldest: were a younger one removed first, the next open would find the entries in here
+                // without the tombstones in there.
+                return Err(StoreError::io("remove a segment", 0)(error));
+            }
+            _ => {}
+        }
+        forgotten();
+        self.segments.write().remove(&id);
         self.space.log.fetch_sub(blocks(segment.len.load(Relaxed)), Relaxed);
         Ok(())
     }
 
-    /// Makes every record appended so far survive a power cut, and says up to which sequence number.
-    pub(crate) fn sync(&self) -> io::Result<u64> {
-        let (file, seq) = {
-            let active = self.active.lock();
-            (active.segment.as_ref().map(|segment| segment.file.clone()), active.next_seq - 1)
-        };
+    /// Makes every record appended so far survive a power cut. One at a time: see [`crate::store::Inner::sync_all`].
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        let file = self.active.lock().segment.as_ref().map(|segment| segment.file.clone());
         let unsynced = std::mem::take(&mut *self.unsynced.lock());
         for file in unsynced.iter().chain(&file) {
             if let Err(error) = file.sync_data() {
@@ -267,8 +278,7 @@ impl Log {
                 return Err(error);
             }
         }
-        self.media.sync_dir(&self.dir)?;
-        Ok(seq)
+        self.media.sync_dir(&self.dir)
     }
 }
 

@@ -406,13 +406,14 @@ impl Inner {
         }
         let (seq, place) = self.log.append(&append)?;
         let slot = self.slot(&append, seq, place, now_ms);
+        // Under the lock: whoever removes the entry again subtracts it.
+        self.tally(slot.space).add(&slot);
         let released = shard.insert(slot).and_then(|old| self.forget(&old));
         drop(shard);
         if let Some(held) = held {
             held.keep();
         }
         self.index.note_expiry(slot.expires_ms, hash);
-        self.tally(slot.space).add(&slot);
         self.release(released);
         self.wait_for(seq)?;
         Ok(Some(seq))
@@ -509,7 +510,7 @@ impl Inner {
         if slot.is_external { self.reference(&segment, slot) } else { None }
     }
 
-    fn release(&self, reference: Option<Ref>) {
+    pub(crate) fn release(&self, reference: Option<Ref>) {
         if let Some(reference) = reference {
             self.blobs.release(&reference);
         }
@@ -606,6 +607,9 @@ impl Inner {
     fn clear(&self, space: &[u8]) -> Result<u64> {
         let Some(number) = self.space_number(space) else { return Ok(0) };
         let now_ms = self.options.clock.now_ms();
+        // No cleaning meanwhile: a record that it moved behind the clear would outlive the clear in the log, and come
+        // back at an open.
+        let room = self.room.lock();
         let (seq, _) = self.log.append(&self.removal(RecordType::Clear, space, 0, number))?;
         let mut cleared = 0;
         for mut shard in self.index.shards_from(0) {
@@ -621,6 +625,7 @@ impl Inner {
             drop(shard);
             released.into_iter().for_each(|reference| self.release(reference));
         }
+        drop(room);
         self.wait_for(seq)?;
         Ok(cleared)
     }

@@ -47,6 +47,8 @@ pub(crate) struct Inner {
     pub(crate) draws: AtomicU64,
     /// One at a time makes room.
     pub(crate) room: Mutex<()>,
+    /// One at a time syncs.
+    syncing: Mutex<()>,
     pub(crate) is_closing: AtomicBool,
     /// Held for the life of the store: dropping it unlocks the directory.
     _lock: File,
@@ -157,6 +159,7 @@ impl Inner {
             floor: AtomicU32::new(0),
             draws: AtomicU64::new(0),
             room: Mutex::default(),
+            syncing: Mutex::default(),
             is_closing: AtomicBool::new(false),
             _lock: lock,
             options,
@@ -224,10 +227,16 @@ impl Inner {
         number
     }
 
-    /// Makes everything put so far survive a power cut; payload files first, since records name them.
+    /// Makes everything put so far survive a power cut, and says up to which sequence number; payload files first, since
+    /// records name them.
     pub(crate) fn sync_all(&self) -> io::Result<u64> {
+        // What another sync took in hand is not down before that one is through.
+        let _syncing = self.syncing.lock();
+        // Asked first: payload files of later records may not be among those that are synced here.
+        let seq = self.log.last_seq();
         self.blobs.sync()?;
-        self.log.sync()
+        self.log.sync()?;
+        Ok(seq)
     }
 
     pub(crate) fn is_relaxed(&self) -> bool {
