@@ -3,7 +3,7 @@
 //! Invariant: a segment's bytes below its end never change, so a reader needs no lock, and a reader that holds a segment
 //! may finish although the cleaner removed it meanwhile.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -71,6 +71,9 @@ pub(crate) struct Log {
 struct Active {
     segment: Option<Arc<Segment>>,
     rows: Vec<Row>,
+    /// The spaces that the rows speak of, and what their names will take in the footer.
+    spaces: HashSet<u16>,
+    names_len: u64,
     next_id: u32,
     next_seq: u64,
     /// Reused from append to append.
@@ -99,7 +102,15 @@ impl Log {
         space: Arc<Space>,
         spaces: Arc<RwLock<Vec<Vec<u8>>>>,
     ) -> Self {
-        let active = Active { segment: None, rows: Vec::new(), next_id: 0, next_seq: 1, buffer: Vec::new() };
+        let active = Active {
+            segment: None,
+            rows: Vec::new(),
+            spaces: HashSet::new(),
+            names_len: 0,
+            next_id: 0,
+            next_seq: 1,
+            buffer: Vec::new(),
+        };
         Self {
             dir,
             media,
@@ -121,6 +132,7 @@ impl Log {
         let mut active = self.active.lock();
         if let Some((id, rows)) = tail.active {
             active.segment = segments.get(&id).cloned();
+            rows.iter().for_each(|row| self.note_space(&mut active, row.space));
             active.rows = rows;
         }
         active.next_id = tail.next_id;
@@ -185,13 +197,23 @@ impl Log {
         }
         let end = offset + record_len;
         segment.end.store(end, Relaxed);
-        self.note_len(&segment, end + footer_len(active.rows.len() + 1));
+        let row = row(&header, append, Place { segment: segment.id, offset, record_len: record_len as u32 });
+        self.note_space(&mut active, row.space);
+        self.note_len(&segment, end + footer_len(active.rows.len() + 1) + active.names_len);
         if header.record_type == RecordType::Put {
             segment.live.fetch_add(record_len, Relaxed);
         }
         let place = Place { segment: segment.id, offset, record_len: record_len as u32 };
-        active.rows.push(row(&header, append, place));
+        active.rows.push(row);
         Ok((header.seq, place))
+    }
+
+    /// Notes that the footer will name the space.
+    fn note_space(&self, active: &mut Active, space: u16) {
+        if active.spaces.insert(space) {
+            active.names_len +=
+                self.spaces.read().get(usize::from(space)).map_or(1, |name| 1 + name.len() as u64);
+        }
     }
 
     /// Counts the segment as `len` bytes long. The active one counts with the footer it will get.
@@ -204,9 +226,8 @@ impl Log {
     /// The segment to append `record_len` bytes to: the active one, or a new one if they and a footer do not fit.
     fn segment_for(&self, active: &mut Active, record_len: u64) -> Result<Arc<Segment>> {
         if let Some(segment) = &active.segment {
-            if segment.end.load(Relaxed) + record_len + footer_len(active.rows.len() + 1)
-                <= self.segment_bytes
-            {
+            let footer_len = footer_len(active.rows.len() + 1) + active.names_len;
+            if segment.end.load(Relaxed) + record_len + footer_len <= self.segment_bytes {
                 return Ok(segment.clone());
             }
             self.seal(active);
@@ -241,13 +262,31 @@ impl Log {
     /// Ends the active segment with its footer. Without one (the disk was full) it is scanned at the next open.
     fn seal(&self, active: &mut Active) {
         let Some(segment) = active.segment.take() else { return };
-        let rows = std::mem::take(&mut active.rows);
+        let mut rows = std::mem::take(&mut active.rows);
+        let names = self.name_spaces(&mut rows);
+        active.spaces.clear();
+        active.names_len = 0;
         let end = segment.end.load(Relaxed);
-        let footer = encode_footer(&rows, &self.spaces.read(), self.seed);
+        let footer = encode_footer(&rows, &names, self.seed);
         if segment.file.write_at(&footer, end).is_ok() {
             self.note_len(&segment, end + footer.len() as u64);
         }
         self.unsynced.lock().push(segment.file.clone());
+    }
+
+    /// The names of the spaces that `rows` speak of; the rows count in these from here on. Not the names of all spaces:
+    /// clients choose how many there are.
+    fn name_spaces(&self, rows: &mut [Row]) -> Vec<Vec<u8>> {
+        let spaces = self.spaces.read();
+        let mut names = Vec::new();
+        let mut numbers = HashMap::new();
+        for row in rows {
+            row.space = *numbers.entry(row.space).or_insert_with(|| {
+                names.push(spaces.get(usize::from(row.space)).cloned().unwrap_or_default());
+                (names.len() - 1) as u16
+            });
+        }
+        names
     }
 
     /// Removes a segment that holds nothing worth keeping. Readers that hold it may finish. What is in it is `forgotten`
@@ -282,9 +321,9 @@ impl Log {
     }
 }
 
-/// What the footer will take, with room for the names of a few namespaces.
+/// What the footer will take, the names of spaces left out but for that of the next record.
 fn footer_len(rows: usize) -> u64 {
-    (rows * ROW_LEN + TRAILER_LEN + 1024) as u64
+    (rows * ROW_LEN + TRAILER_LEN + 256) as u64
 }
 
 fn row(header: &Header, append: &Append<'_>, place: Place) -> Row {
@@ -299,7 +338,8 @@ fn row(header: &Header, append: &Append<'_>, place: Place) -> Row {
         logical_len: header.logical_len,
         cost_ms: header.cost_ms,
         created_ms: header.created_ms,
-        space: append.space,
+        // A tombstone speaks for a hash, whatever space that is from.
+        space: if header.record_type == RecordType::Tombstone { 0 } else { append.space },
         reference: append.reference,
     }
 }

@@ -397,7 +397,7 @@ impl Inner {
             payload: if header.is_external { &[] } else { request.payload },
             reference: held.as_ref().map(|held| held.reference),
             hash,
-            space: self.intern_space(request.space),
+            space: self.intern_space(request.space)?,
             is_move: false,
         };
         let mut shard = self.index.shard(hash);

@@ -18,7 +18,10 @@ use crate::index::{Index, Place, Slot};
 use crate::log::{self, Log};
 use crate::recovery::{self, Recovered};
 use crate::space::Space;
-use crate::{Durability, OpenError, Options, background};
+use crate::{Durability, OpenError, Options, StoreError, background};
+
+/// A space is known by 16 bits, and numbers are never given twice.
+const SPACES_MAX: usize = u16::MAX as usize;
 
 /// A bounded, crash-safe map from keys to entries, in one directory. See the crate's docs.
 #[derive(Debug)]
@@ -214,17 +217,21 @@ impl Inner {
     }
 
     /// The number of `space`, given one if it has none.
-    pub(crate) fn intern_space(&self, space: &[u8]) -> u16 {
+    pub(crate) fn intern_space(&self, space: &[u8]) -> Result<u16, StoreError> {
         if let Some(number) = self.space_number(space) {
-            return number;
+            return Ok(number);
         }
         let mut spaces = self.spaces.write();
+        if spaces.len() >= SPACES_MAX {
+            let (size_bytes, max_bytes) = (spaces.len() as u64 + 1, SPACES_MAX as u64);
+            return Err(StoreError::TooLarge { what: "number of spaces", size_bytes, max_bytes });
+        }
         let number = recovery::intern(&mut spaces, space);
         let mut tallies = self.tallies.write();
         while tallies.len() < spaces.len() {
             tallies.push(Arc::default());
         }
-        number
+        Ok(number)
     }
 
     /// Makes everything put so far survive a power cut, and says up to which sequence number; payload files first, since

@@ -358,3 +358,21 @@ fn cleared_entries_stay_away_although_the_cleaner_was_at_work() {
         assert_eq!(reopened.usage(Some(b"cleared")).entries, 0, "round {round}");
     }
 }
+
+#[test]
+fn many_spaces_do_not_break_the_bound() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(options(dir.path(), 9 << 20).0).unwrap();
+    for index in 0..20_000u32 {
+        let space = format!("{index:0>250}");
+        let request = PutRequest { space: space.as_bytes(), ..request(b"key", b"payload") };
+        store.put(&request, Condition::Always).unwrap();
+        let used = disk_use(dir.path());
+        assert!(used <= 9 << 20, "{used} bytes after {index} spaces");
+    }
+    drop(store);
+    let store = Store::open(options(dir.path(), 9 << 20).0).unwrap();
+    assert!(disk_use(dir.path()) <= 9 << 20);
+    let last = format!("{:0>250}", 19_999);
+    assert!(store.get(last.as_bytes(), b"key").unwrap().is_some());
+}
