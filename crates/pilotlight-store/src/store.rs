@@ -107,6 +107,10 @@ impl Store {
         options.media.create_dir(&log_dir).map_err(OpenError::io("make", &log_dir))?;
         let recovered =
             recovery::recover(&log_dir, &*options.media, seed).map_err(OpenError::io("read", &log_dir))?;
+        if recovered.is_foreign {
+            let found = "none of its segments fits the seed in FORMAT".to_owned();
+            return Err(OpenError::NotAStore { dir: dir.clone(), found });
+        }
         let inner = Arc::new(Inner::recovered(options, seed, segment_bytes, recovered, lock));
         inner.blobs.make_dirs().map_err(OpenError::io("make the directories of", &inner.options.dir))?;
         inner.blobs.sweep().map_err(OpenError::io("read", &inner.options.dir))?;
@@ -136,7 +140,7 @@ impl Drop for Store {
 impl Inner {
     fn recovered(options: Options, seed: u64, segment_bytes: u64, recovered: Recovered, lock: File) -> Self {
         let space = Arc::new(Space::new(options.max_bytes, segment_bytes));
-        let Recovered { segments, tail, spaces, live } = recovered;
+        let Recovered { segments, tail, spaces, live, is_foreign: _ } = recovered;
         let tallies = spaces.iter().map(|_| Arc::default()).collect();
         let spaces = Arc::new(RwLock::new(spaces));
         let log = Log::new(

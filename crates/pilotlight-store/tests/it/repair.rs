@@ -376,3 +376,43 @@ fn many_spaces_do_not_break_the_bound() {
     let last = format!("{:0>250}", 19_999);
     assert!(store.get(last.as_bytes(), b"key").unwrap().is_some());
 }
+
+#[test]
+fn a_damaged_segment_header_costs_no_entry() {
+    for at in [0, 8, 16, 24, 31] {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(dir.path());
+        for key in 0..20u64 {
+            put(&store, &key.to_le_bytes(), &noise(key, 3000)).unwrap();
+        }
+        drop(store);
+        flip(&only_file(&dir.path().join("log")), at);
+        for _ in 0..2 {
+            let store = open(dir.path());
+            for key in 0..20u64 {
+                assert_eq!(get(&store, &key.to_le_bytes()), Some(noise(key, 3000)));
+            }
+            put(&store, b"new", b"entry").unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_damaged_seed_is_refused_and_nothing_is_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    put(&store, b"small", b"kept").unwrap();
+    put(&store, b"large", &noise(1, 50_000)).unwrap();
+    drop(store);
+    let format = dir.path().join("FORMAT");
+    let pristine = fs::read_to_string(&format).unwrap();
+    let last = pristine.trim_end().chars().last().unwrap();
+    let other = if last == '0' { '1' } else { '0' };
+    fs::write(&format, format!("{}{other}\n", pristine.trim_end().strip_suffix(last).unwrap())).unwrap();
+    let error = Store::open(options(dir.path(), 64 << 20).0).unwrap_err();
+    assert!(matches!(error, OpenError::NotAStore { .. }), "{error}");
+    fs::write(&format, pristine).unwrap();
+    let store = open(dir.path());
+    assert_eq!(get(&store, b"small"), Some(b"kept".to_vec()));
+    assert_eq!(get(&store, b"large"), Some(noise(1, 50_000)));
+}
