@@ -195,7 +195,8 @@ impl Store {
     /// Stores an entry if `condition` holds; gives its version, or `None` if it did not.
     ///
     /// # Errors
-    /// `Full`, `TooLarge`, `ReadOnly` or `Io`; the old entry stands then.
+    /// `Full`, `TooLarge`, `ReadOnly` or `Io`; the old entry stands then. But for a sync that failed, where the store
+    /// waits for one: the new entry stands, and may not survive a power cut.
     pub fn put(&self, request: &PutRequest<'_>, condition: Condition) -> Result<Option<u64>> {
         self.inner.put(request, condition)
     }
@@ -342,7 +343,11 @@ impl Inner {
         let payload = match &record.reference {
             None => {
                 let from = record.header.body_offset();
-                bytes.slice(from..from + record.header.payload_len as usize)
+                let to = from + record.header.payload_len as usize;
+                if to > bytes.len() {
+                    return Ok(Read::Damaged("its payload is longer than its record".to_owned()));
+                }
+                bytes.slice(from..to)
             }
             Some(reference) => match self.read_external(reference, &record, wait)? {
                 Ok(payload) => payload,
@@ -555,9 +560,6 @@ impl Inner {
             slots.extend(shard.iter().filter(|slot| {
                 slot.space == number && (slot.hash >> 64) as u64 >= cursor && !slot.is_expired(now_ms)
             }));
-            if slots.len() > limit.max(1) {
-                break;
-            }
         }
         slots.sort_unstable_by_key(|slot| slot.hash);
         let mut last = None;
@@ -695,7 +697,8 @@ fn header(request: &PutRequest<'_>, key_len: usize, seed: u64) -> Header {
         head_len: request.head.len() as u32,
         payload_len: request.payload.len() as u32,
         seq: 0,
-        expires_ms: request.expires_ms.unwrap_or(0),
+        // 0 says never: what expired at the epoch expired a millisecond later.
+        expires_ms: request.expires_ms.map_or(0, |expires_ms| expires_ms.max(1)),
         logical_len: request.logical_len,
         cost_ms: request.cost_ms,
         created_ms: request.created_ms,

@@ -416,3 +416,12 @@ fn a_damaged_seed_is_refused_and_nothing_is_lost() {
     assert_eq!(get(&store, b"small"), Some(b"kept".to_vec()));
     assert_eq!(get(&store, b"large"), Some(noise(1, 50_000)));
 }
+
+#[test]
+fn a_put_that_expired_at_the_epoch_is_absent() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let request = PutRequest { expires_ms: Some(0), created_ms: START_MS, ..request(b"key", b"payload") };
+    store.put(&request, Condition::Always).unwrap();
+    assert_eq!(get(&store, b"key"), None);
+}
