@@ -67,9 +67,16 @@ impl Cores {
         }
     }
 
-    /// Gives the socket to the core with the fewest connections.
+    /// Gives the socket to the core with the fewest connections, of those that still run: one that ended has none.
     fn hand_off(&self, socket: Accepted, permit: OwnedSemaphorePermit) {
-        let Some(core) = self.handles.iter().min_by_key(|core| core.open.load(Relaxed)) else { return };
+        let Some(core) = self
+            .handles
+            .iter()
+            .filter(|core| !core.sockets.is_closed())
+            .min_by_key(|core| core.open.load(Relaxed))
+        else {
+            return;
+        };
         core.open.fetch_add(1, Relaxed);
         if core.sockets.send((socket, permit)).is_err() {
             core.open.fetch_sub(1, Relaxed);

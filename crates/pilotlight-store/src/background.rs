@@ -69,7 +69,8 @@ impl Inner {
                 }
                 Ok(false) => {}
                 Err(error) => {
-                    // It stays invisible: every look-up checks the time itself.
+                    // It stays invisible: every look-up checks the time itself. The next tick tries again.
+                    self.index.note_expiry(now_ms, hash);
                     tracing::warn!(%error, "cannot remove an expired entry");
                     return;
                 }

@@ -40,8 +40,8 @@ pub(crate) struct Blobs {
     state: Mutex<State>,
     next_generation: AtomicU64,
     quarantined: AtomicU64,
-    /// Files written since the last sync.
-    unsynced: Mutex<Vec<Arc<dyn MediaFile>>>,
+    /// Files written since the last sync. By name: a second of puts may write more files than a process may hold open.
+    unsynced: Mutex<Vec<Ref>>,
 }
 
 #[derive(Debug, Default)]
@@ -61,6 +61,8 @@ struct Blob {
     refs: u32,
     /// Readers at it.
     pins: u32,
+    /// Whether the file was seen; until the sweep that is only what records say.
+    is_there: bool,
 }
 
 /// An empty file waiting for a payload.
@@ -114,10 +116,14 @@ impl Blobs {
             len,
             refs: 0,
             pins: 0,
+            is_there: false,
         });
         if blob.generation < reference.generation {
             // The older file was quarantined, and then the payload came again: only the newer one is there.
-            *blob = Blob { generation: reference.generation, refs: 0, ..*blob };
+            self.space.blobs.fetch_sub(file_bytes(blob.len), Relaxed);
+            self.space.blobs.fetch_add(file_bytes(len), Relaxed);
+            let Ref { generation, payload_offset, .. } = *reference;
+            *blob = Blob { generation, payload_offset, len, refs: 0, pins: 0, is_there: false };
         } else if blob.generation > reference.generation {
             return;
         } else if blob.refs == 0 {
@@ -138,22 +144,34 @@ impl Blobs {
             self.space.blobs.fetch_add(file_bytes(len), Relaxed);
         }
         let dir = self.dir.join(DIR);
-        for (name, _) in self.media.list(&dir)? {
-            if !self.is_held(&name) {
+        for (name, len) in self.media.list(&dir)? {
+            let Some((reference, held_len)) = self.held(&name) else {
                 self.media.remove(&dir.join(name))?;
+                continue;
+            };
+            if len < held_len {
+                self.quarantine(&reference);
             }
         }
+        // No new entry may hold what a power cut or a person took away.
+        self.state.lock().blobs.retain(|_, blob| {
+            if !blob.is_there {
+                self.space.blobs.fetch_sub(file_bytes(blob.len), Relaxed);
+            }
+            blob.is_there
+        });
         Ok(())
     }
 
-    fn is_held(&self, name: &str) -> bool {
-        let Some((digest, generation)) = name.split_once('.') else { return false };
-        let (Ok(digest), Ok(generation)) =
-            (u128::from_str_radix(digest, 16), u64::from_str_radix(generation, 16))
-        else {
-            return false;
-        };
-        self.state.lock().blobs.get(&digest).is_some_and(|blob| blob.generation == generation)
+    /// At recovery: the blob in the file of this name, which is there then, and how long the file must be.
+    fn held(&self, name: &str) -> Option<(Ref, u64)> {
+        let (digest, generation) = name.split_once('.')?;
+        let digest = u128::from_str_radix(digest, 16).ok()?;
+        let generation = u64::from_str_radix(generation, 16).ok()?;
+        let mut state = self.state.lock();
+        let blob = state.blobs.get_mut(&digest).filter(|blob| blob.generation == generation)?;
+        blob.is_there = true;
+        Some((Ref { digest, generation, payload_offset: blob.payload_offset }, blob.len))
     }
 
     /// Holds the file with this digest once more, if there is one.
@@ -170,11 +188,18 @@ impl Blobs {
         let len = (prefix.len() + payload.len()) as u64;
         let generation = self.next_generation.fetch_add(1, Relaxed);
         let reference = Ref { digest, generation, payload_offset: prefix.len() as u32 };
+        let path = self.path(&reference);
         self.space.blobs.fetch_add(file_bytes(len), Relaxed);
-        if let Err(error) = self.fill(&reference, prefix, payload, is_synced) {
-            let _ = self.media.remove(&self.path(&reference));
+        let file = self.begin(&path).map_err(|error| {
             self.space.blobs.fetch_sub(file_bytes(len), Relaxed);
+            StoreError::io("begin a payload file", len)(error)
+        })?;
+        if let Err(error) = self.fill(&*file, prefix, payload, is_synced) {
+            self.remove(&path, len);
             return Err(StoreError::io("write a payload file", len)(error));
+        }
+        if !is_synced {
+            self.unsynced.lock().push(reference);
         }
         Ok(self.publish(reference, len))
     }
@@ -186,7 +211,14 @@ impl Blobs {
             let theirs =
                 Ref { generation: blob.generation, payload_offset: blob.payload_offset, ..reference };
             drop(state);
-            let ours = Blob { generation: reference.generation, payload_offset: 0, len, refs: 0, pins: 0 };
+            let ours = Blob {
+                generation: reference.generation,
+                payload_offset: 0,
+                len,
+                refs: 0,
+                pins: 0,
+                is_there: true,
+            };
             self.discard(reference.digest, ours);
             return theirs;
         }
@@ -196,32 +228,44 @@ impl Blobs {
             len,
             refs: 1,
             pins: 0,
+            is_there: true,
         };
         state.blobs.insert(reference.digest, blob);
         reference
     }
 
-    fn fill(&self, reference: &Ref, prefix: &[u8], payload: &[u8], is_synced: bool) -> io::Result<()> {
-        let path = self.path(reference);
+    /// An empty file of this name: a new one, or one that waited for a payload.
+    fn begin(&self, path: &Path) -> io::Result<Arc<dyn MediaFile>> {
         let pooled = self.state.lock().pool.pop();
-        let file = match pooled {
-            Some(pooled) => {
-                self.space.blobs.fetch_sub(file_bytes(0), Relaxed);
-                self.media.rename(&pooled.path, &path).inspect_err(|_| {
-                    let _ = self.media.remove(&pooled.path);
-                })?;
-                pooled.file
-            }
-            None => self.media.create(&path)?,
-        };
+        let Some(pooled) = pooled else { return self.media.create(path) };
+        self.space.blobs.fetch_sub(file_bytes(0), Relaxed);
+        self.media.rename(&pooled.path, path).inspect_err(|_| {
+            let _ = self.media.remove(&pooled.path);
+        })?;
+        Ok(pooled.file)
+    }
+
+    fn fill(&self, file: &dyn MediaFile, prefix: &[u8], payload: &[u8], is_synced: bool) -> io::Result<()> {
         file.write_at(prefix, 0)?;
         file.write_at(payload, prefix.len() as u64)?;
         if is_synced {
             file.sync_data()?;
-            return self.media.sync_dir(&self.dir.join(DIR));
+            self.media.sync_dir(&self.dir.join(DIR))?;
         }
-        self.unsynced.lock().push(file);
         Ok(())
+    }
+
+    /// Removes a file that is counted with `len` bytes.
+    fn remove(&self, path: &Path, len: u64) {
+        match self.media.remove(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                // Still counted, so the bound holds; the next open sweeps it.
+                tracing::warn!(%error, "cannot remove a payload file");
+            }
+            _ => {
+                self.space.blobs.fetch_sub(file_bytes(len), Relaxed);
+            }
+        }
     }
 
     fn path(&self, reference: &Ref) -> PathBuf {
@@ -260,16 +304,7 @@ impl Blobs {
             self.state.lock().pool.push(pooled);
             return;
         }
-        match self.media.remove(&path) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => {
-                // Still counted, so the bound holds; the next open sweeps it.
-                tracing::warn!(%error, "cannot remove a payload file");
-                return;
-            }
-        }
-        self.space.blobs.fetch_sub(file_bytes(blob.len), Relaxed);
+        self.remove(&path, blob.len);
     }
 
     fn to_pool(&self, path: &Path, blob: &Blob) -> io::Result<Pooled> {
@@ -316,17 +351,16 @@ impl Blobs {
 
     /// Moves a file that failed its check out of the way, and lets go of all who held it: their gets are misses now.
     pub(crate) fn quarantine(&self, reference: &Ref) {
-        let number = self.quarantined.fetch_add(1, Relaxed) + 1;
         let mut state = self.state.lock();
         let is_current =
             state.blobs.get(&reference.digest).is_some_and(|blob| blob.generation == reference.generation);
         let Some(blob) = is_current.then(|| state.blobs.remove(&reference.digest)).flatten() else { return };
         drop(state);
+        let number = self.quarantined.fetch_add(1, Relaxed) + 1;
         let path = self.path(reference);
         let to = self.dir.join(QUARANTINE_DIR).join(format!("{number}.{:032x}", reference.digest));
         if number > QUARANTINE_MAX || self.media.rename(&path, &to).is_err() {
-            let _ = self.media.remove(&path);
-            self.space.blobs.fetch_sub(file_bytes(blob.len), Relaxed);
+            self.remove(&path, blob.len);
         }
     }
 
@@ -336,8 +370,19 @@ impl Blobs {
         if unsynced.is_empty() {
             return Ok(());
         }
-        unsynced.iter().try_for_each(|file| file.sync_data())?;
-        self.media.sync_dir(&self.dir.join(DIR))
+        let sync = |reference: &Ref| match self.media.open(&self.path(reference), false) {
+            Ok(file) => file.sync_data(),
+            // Released meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        };
+        let result =
+            unsynced.iter().try_for_each(sync).and_then(|()| self.media.sync_dir(&self.dir.join(DIR)));
+        if result.is_err() {
+            // None of them is known to be down: the next sync tries them all.
+            self.unsynced.lock().extend(unsynced);
+        }
+        result
     }
 
     /// Files.

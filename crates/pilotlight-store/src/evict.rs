@@ -16,7 +16,7 @@ use crate::format::{RecordType, SEGMENT_HEADER_LEN, key_hash};
 use crate::index::{Place, Slot};
 use crate::log::{Append, Segment};
 use crate::records::{Records, split_key};
-use crate::space::Reservation;
+use crate::space::{BLOCK, Reservation};
 use crate::store::Inner;
 use crate::{Result, StoreError};
 
@@ -35,6 +35,16 @@ enum Step {
     Turned,
     /// There is nothing left.
     Nothing,
+}
+
+/// What becomes of a record in the segment that is cleaned.
+enum Fate {
+    /// Nothing: it speaks for no entry.
+    Dead,
+    /// It lies at the log's end now.
+    Moved,
+    /// It goes with its segment.
+    Unworthy,
 }
 
 impl Inner {
@@ -86,23 +96,17 @@ impl Inner {
         let live: u64 = sealed.iter().map(|segment| segment.live.load(Relaxed)).sum();
         let total: u64 = sealed.iter().map(|segment| segment.end.load(Relaxed)).sum();
         let victim = self.sample().into_iter().min_by(|a, b| a.worth.total_cmp(&b.worth));
-        let log_bytes = self.space.log.load(Relaxed);
         match (sealed.first(), victim) {
             // Much is dead already: that goes first.
-            (Some(oldest), _) if total.saturating_sub(live) > total / 4 => self.clean(oldest, KEEP_ALL)?,
-            (_, Some(victim)) if victim.is_external => {
+            (Some(oldest), _) if total.saturating_sub(live) > total / 4 => self.clean(oldest, KEEP_ALL),
+            (Some(oldest), None) => self.clean(oldest, KEEP_ALL),
+            (Some(oldest), Some(victim)) if !victim.is_external => self.clean(oldest, self.cut()),
+            (_, Some(victim)) => {
                 self.evict(&victim)?;
-                return Ok(Step::Freed);
+                Ok(Step::Freed)
             }
-            (Some(oldest), Some(_)) => self.clean(oldest, self.cut())?,
-            (Some(oldest), None) => self.clean(oldest, KEEP_ALL)?,
-            (None, Some(victim)) => {
-                self.evict(&victim)?;
-                return Ok(Step::Freed);
-            }
-            (None, None) => return Ok(Step::Nothing),
+            (None, None) => Ok(Step::Nothing),
         }
-        Ok(if self.space.log.load(Relaxed) < log_bytes { Step::Freed } else { Step::Turned })
     }
 
     /// A few entries drawn at random.
@@ -153,11 +157,19 @@ impl Inner {
     /// Removes the oldest segment, appending again what is alive in it and worth more than `cut`.
     ///
     /// Only ever the oldest. So an entry that is dropped here needs no tombstone, and no tombstone is needed any longer:
-    /// older records of the same keys could only lie in front, and nothing is.
-    fn clean(&self, oldest: &Arc<Segment>, cut: f32) -> Result<()> {
+    /// older records of the same keys could only lie in front, and nothing is. It is dropped when the file is gone, not
+    /// before: whoever is told that a key is absent must not find it again after a crash.
+    fn clean(&self, oldest: &Arc<Segment>, cut: f32) -> Result<Step> {
         let end = oldest.end.load(Relaxed);
         let mut bytes = vec![0; end as usize];
-        oldest.file.read_at(&mut bytes, 0).map_err(StoreError::io("read a segment", end))?;
+        let mut dropped = Vec::new();
+        let mut moved_bytes = 0;
+        if let Err(error) = oldest.file.read_at(&mut bytes, 0) {
+            // Else the log could never be cleaned again.
+            tracing::warn!(%error, segment = oldest.id, "cannot read a segment: what it held is lost");
+            dropped = self.index.hashes_in(oldest.id);
+            bytes.clear();
+        }
         for (offset, record, payload) in Records::from(&bytes, SEGMENT_HEADER_LEN as u64, self.seed) {
             if record.header.record_type == RecordType::Put
                 && let Some((space, key)) = split_key(record.key)
@@ -172,34 +184,51 @@ impl Inner {
                     space: 0,
                     is_move: true,
                 };
-                self.move_or_drop(oldest.id, offset, append, cut)?;
+                let hash = append.hash;
+                match self.keep(oldest, offset, append, cut)? {
+                    Fate::Dead => {}
+                    Fate::Moved => moved_bytes += record.header.record_len(),
+                    Fate::Unworthy => dropped.push(hash),
+                }
             }
         }
         if !self.is_relaxed() {
             // The copies must be down before the originals go.
-            self.log.sync().map_err(StoreError::io("sync", 0))?;
+            self.sync_all().map_err(StoreError::io("sync", 0))?;
         }
-        self.log.remove(oldest.id)
+        self.log.remove(oldest.id, || dropped.iter().for_each(|hash| self.drop_from(oldest.id, *hash)))?;
+        // Not by what the log takes in all: others append to it meanwhile.
+        Ok(if moved_bytes + BLOCK <= end { Step::Freed } else { Step::Turned })
     }
 
-    fn move_or_drop(&self, segment: u32, offset: u64, mut append: Append<'_>, cut: f32) -> Result<()> {
+    /// Appends a record of the oldest segment again, if it is alive and worth it.
+    fn keep(&self, oldest: &Segment, offset: u64, mut append: Append<'_>, cut: f32) -> Result<Fate> {
         let mut shard = self.index.shard(append.hash);
-        let Some(slot) = shard.get_mut(append.hash) else { return Ok(()) };
-        let from = Place { segment, offset, record_len: slot.place.record_len };
+        let Some(slot) = shard.get_mut(append.hash) else { return Ok(Fate::Dead) };
+        let from = Place { segment: oldest.id, offset, record_len: slot.place.record_len };
         if slot.place != from || slot.seq != append.header.seq {
-            return Ok(());
+            return Ok(Fate::Dead);
         }
         if !slot.is_external && slot.worth <= cut {
-            let worth = slot.worth;
-            if let Some(slot) = shard.remove(append.hash) {
-                self.forget(&slot);
-            }
-            self.note_evicted(worth);
-            return Ok(());
+            return Ok(Fate::Unworthy);
         }
         append.space = slot.space;
         let (_, place) = self.log.append(&append)?;
         slot.place = place;
-        Ok(())
+        oldest.live.fetch_sub(u64::from(from.record_len), Relaxed);
+        Ok(Fate::Moved)
+    }
+
+    /// Evicts an entry whose segment was removed, if it was not put again since.
+    fn drop_from(&self, segment: u32, hash: u128) {
+        let mut shard = self.index.shard(hash);
+        if shard.get(hash).is_some_and(|slot| slot.place.segment == segment)
+            && let Some(slot) = shard.remove(hash)
+        {
+            let released = self.forget(&slot);
+            drop(shard);
+            self.release(released);
+            self.note_evicted(slot.worth);
+        }
     }
 }

@@ -83,9 +83,21 @@ impl Index {
         self.shards.iter().cycle().skip(from).take(SHARDS).map(|shard| shard.lock())
     }
 
-    /// The shards that hold hashes whose upper 64 bits are `from` and above, in order.
-    pub(crate) fn shards_from_hash(&self, from: u64) -> impl Iterator<Item = MutexGuard<'_, Shard>> {
-        self.shards.iter().skip((from >> 54) as usize).map(|shard| shard.lock())
+    /// The shards that hold hashes whose upper 64 bits are `from` and above, in order, each with the least such number
+    /// it can hold.
+    pub(crate) fn shards_from_hash(&self, from: u64) -> impl Iterator<Item = (u64, MutexGuard<'_, Shard>)> {
+        (0u64..)
+            .zip(&self.shards)
+            .skip((from >> 54) as usize)
+            .map(|(number, shard)| (number << 54, shard.lock()))
+    }
+
+    /// The hashes of all entries whose records lie in `segment`: a walk through everything.
+    pub(crate) fn hashes_in(&self, segment: u32) -> Vec<u128> {
+        let in_segment = |shard: MutexGuard<'_, Shard>| -> Vec<u128> {
+            shard.iter().filter(|slot| slot.place.segment == segment).map(|slot| slot.hash).collect()
+        };
+        self.shards_from(0).flat_map(in_segment).collect()
     }
 
     /// Notes that the entry under `hash` expires then. A stale note does no harm.

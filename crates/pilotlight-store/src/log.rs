@@ -3,7 +3,7 @@
 //! Invariant: a segment's bytes below its end never change, so a reader needs no lock, and a reader that holds a segment
 //! may finish although the cleaner removed it meanwhile.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -73,6 +73,9 @@ pub(crate) struct Log {
 struct Active {
     segment: Option<Arc<Segment>>,
     rows: Vec<Row>,
+    /// The spaces that the rows speak of, and what their names will take in the footer.
+    spaces: HashSet<u16>,
+    names_len: u64,
     next_id: u32,
     next_seq: u64,
     /// Reused from append to append.
@@ -101,7 +104,15 @@ impl Log {
         space: Arc<Space>,
         spaces: Arc<RwLock<Vec<Vec<u8>>>>,
     ) -> Self {
-        let active = Active { segment: None, rows: Vec::new(), next_id: 0, next_seq: 1, buffer: Vec::new() };
+        let active = Active {
+            segment: None,
+            rows: Vec::new(),
+            spaces: HashSet::new(),
+            names_len: 0,
+            next_id: 0,
+            next_seq: 1,
+            buffer: Vec::new(),
+        };
         Self {
             dir,
             media,
@@ -123,6 +134,7 @@ impl Log {
         let mut active = self.active.lock();
         if let Some((id, rows)) = tail.active {
             active.segment = segments.get(&id).cloned();
+            rows.iter().for_each(|row| self.note_space(&mut active, row.space));
             active.rows = rows;
         }
         active.next_id = tail.next_id;
@@ -176,19 +188,25 @@ impl Log {
         buffer.resize(record_len as usize, 0);
         let written = segment.file.write_at(&buffer, offset);
         active.buffer = buffer;
-        // A torn record stays beyond the end: the next append overwrites it.
-        written.map_err(StoreError::io("append to the log", record_len))?;
+        if let Err(error) = written {
+            // It may be whole and only its sync or its last byte have failed: it was refused, so no open may find it. If
+            // it cannot be cut off either, the next append overwrites it.
+            let _ = segment.file.set_len(offset);
+            return Err(StoreError::io("append to the log", record_len)(error));
+        }
         if !append.is_move {
             active.next_seq += 1;
         }
         let end = offset + record_len;
         segment.end.store(end, Relaxed);
-        self.note_len(&segment, end + footer_len(active.rows.len() + 1));
+        let row = row(&header, append, Place { segment: segment.id, offset, record_len: record_len as u32 });
+        self.note_space(&mut active, row.space);
+        self.note_len(&segment, end + footer_len(active.rows.len() + 1) + active.names_len);
         if header.record_type == RecordType::Put {
             segment.live.fetch_add(record_len, Relaxed);
         }
         let place = Place { segment: segment.id, offset, record_len: record_len as u32 };
-        active.rows.push(row(&header, append, place));
+        active.rows.push(row);
         Ok((header.seq, place))
     }
 
@@ -203,6 +221,14 @@ impl Log {
         self.active.lock()
     }
 
+    /// Notes that the footer will name the space.
+    fn note_space(&self, active: &mut Active, space: u16) {
+        if active.spaces.insert(space) {
+            active.names_len +=
+                self.spaces.read().get(usize::from(space)).map_or(1, |name| 1 + name.len() as u64);
+        }
+    }
+
     /// Counts the segment as `len` bytes long. The active one counts with the footer it will get.
     fn note_len(&self, segment: &Segment, len: u64) {
         let old_len = segment.len.swap(len, Relaxed);
@@ -213,9 +239,8 @@ impl Log {
     /// The segment to append `record_len` bytes to: the active one, or a new one if they and a footer do not fit.
     fn segment_for(&self, active: &mut Active, record_len: u64) -> Result<Arc<Segment>> {
         if let Some(segment) = &active.segment {
-            if segment.end.load(Relaxed) + record_len + footer_len(active.rows.len() + 1)
-                <= self.segment_bytes
-            {
+            let footer_len = footer_len(active.rows.len() + 1) + active.names_len;
+            if segment.end.load(Relaxed) + record_len + footer_len <= self.segment_bytes {
                 return Ok(segment.clone());
             }
             self.seal(active);
@@ -250,29 +275,54 @@ impl Log {
     /// Ends the active segment with its footer. Without one (the disk was full) it is scanned at the next open.
     fn seal(&self, active: &mut Active) {
         let Some(segment) = active.segment.take() else { return };
-        let rows = std::mem::take(&mut active.rows);
+        let mut rows = std::mem::take(&mut active.rows);
+        let names = self.name_spaces(&mut rows);
+        active.spaces.clear();
+        active.names_len = 0;
         let end = segment.end.load(Relaxed);
-        let footer = encode_footer(&rows, &self.spaces.read(), self.seed);
+        let footer = encode_footer(&rows, &names, self.seed);
         if segment.file.write_at(&footer, end).is_ok() {
             self.note_len(&segment, end + footer.len() as u64);
         }
         self.unsynced.lock().push(segment.file.clone());
     }
 
-    /// Removes a segment that holds nothing live. Readers that hold it may finish.
-    pub(crate) fn remove(&self, id: u32) -> Result<()> {
-        let Some(segment) = self.segments.write().remove(&id) else { return Ok(()) };
-        self.media.remove(&segment_path(&self.dir, id)).map_err(StoreError::io("remove a segment", 0))?;
+    /// The names of the spaces that `rows` speak of; the rows count in these from here on. Not the names of all spaces:
+    /// clients choose how many there are.
+    fn name_spaces(&self, rows: &mut [Row]) -> Vec<Vec<u8>> {
+        let spaces = self.spaces.read();
+        let mut names = Vec::new();
+        let mut numbers = HashMap::new();
+        for row in rows {
+            row.space = *numbers.entry(row.space).or_insert_with(|| {
+                names.push(spaces.get(usize::from(row.space)).cloned().unwrap_or_default());
+                (names.len() - 1) as u16
+            });
+        }
+        names
+    }
+
+    /// Removes a segment that holds nothing worth keeping. Readers that hold it may finish. What is in it is `forgotten`
+    /// when its file is gone and its bytes can still be read.
+    pub(crate) fn remove(&self, id: u32, forgotten: impl FnOnce()) -> Result<()> {
+        let Some(segment) = self.segment(id) else { return Ok(()) };
+        match self.media.remove(&segment_path(&self.dir, id)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                // It stays the oldest: were a younger one removed first, the next open would find the entries in here
+                // without the tombstones in there.
+                return Err(StoreError::io("remove a segment", 0)(error));
+            }
+            _ => {}
+        }
+        forgotten();
+        self.segments.write().remove(&id);
         self.space.log.fetch_sub(blocks(segment.len.load(Relaxed)), Relaxed);
         Ok(())
     }
 
-    /// Makes every record appended so far survive a power cut, and says up to which sequence number.
-    pub(crate) fn sync(&self) -> io::Result<u64> {
-        let (file, seq) = {
-            let active = self.active.lock();
-            (active.segment.as_ref().map(|segment| segment.file.clone()), active.next_seq - 1)
-        };
+    /// Makes every record appended so far survive a power cut. One at a time: see [`crate::store::Inner::sync_all`].
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        let file = self.active.lock().segment.as_ref().map(|segment| segment.file.clone());
         let unsynced = std::mem::take(&mut *self.unsynced.lock());
         for file in unsynced.iter().chain(&file) {
             if let Err(error) = file.sync_data() {
@@ -280,14 +330,13 @@ impl Log {
                 return Err(error);
             }
         }
-        self.media.sync_dir(&self.dir)?;
-        Ok(seq)
+        self.media.sync_dir(&self.dir)
     }
 }
 
-/// What the footer will take, with room for the names of a few namespaces.
+/// What the footer will take, the names of spaces left out but for that of the next record.
 fn footer_len(rows: usize) -> u64 {
-    (rows * ROW_LEN + TRAILER_LEN + 1024) as u64
+    (rows * ROW_LEN + TRAILER_LEN + 256) as u64
 }
 
 fn row(header: &Header, append: &Append<'_>, place: Place) -> Row {
@@ -302,7 +351,8 @@ fn row(header: &Header, append: &Append<'_>, place: Place) -> Row {
         logical_len: header.logical_len,
         cost_ms: header.cost_ms,
         created_ms: header.created_ms,
-        space: append.space,
+        // A tombstone speaks for a hash, whatever space that is from.
+        space: if header.record_type == RecordType::Tombstone { 0 } else { append.space },
         reference: append.reference,
     }
 }

@@ -195,7 +195,8 @@ impl Store {
     /// Stores an entry if `condition` holds; gives its version, or `None` if it did not.
     ///
     /// # Errors
-    /// `Full`, `TooLarge`, `ReadOnly` or `Io`; the old entry stands then.
+    /// `Full`, `TooLarge`, `ReadOnly` or `Io`; the old entry stands then. But for a sync that failed, where the store
+    /// waits for one: the new entry stands, and may not survive a power cut.
     pub fn put(&self, request: &PutRequest<'_>, condition: Condition) -> Result<Option<u64>> {
         self.inner.put(request, condition)
     }
@@ -342,7 +343,11 @@ impl Inner {
         let payload = match &record.reference {
             None => {
                 let from = record.header.body_offset();
-                bytes.slice(from..from + record.header.payload_len as usize)
+                let to = from + record.header.payload_len as usize;
+                if to > bytes.len() {
+                    return Ok(Read::Damaged("its payload is longer than its record".to_owned()));
+                }
+                bytes.slice(from..to)
             }
             Some(reference) => match self.read_external(reference, &record, wait)? {
                 Ok(payload) => payload,
@@ -397,7 +402,7 @@ impl Inner {
             payload: if header.is_external { &[] } else { request.payload },
             reference: held.as_ref().map(|held| held.reference),
             hash,
-            space: self.intern_space(request.space),
+            space: self.intern_space(request.space)?,
             is_move: false,
         };
         let mut shard = self.index.shard(hash);
@@ -406,13 +411,14 @@ impl Inner {
         }
         let (seq, place) = self.log.append(&append)?;
         let slot = self.slot(&append, seq, place, now_ms);
+        // Under the lock: whoever removes the entry again subtracts it.
+        self.tally(slot.space).add(&slot);
         let released = shard.insert(slot).and_then(|old| self.forget(&old));
         drop(shard);
         if let Some(held) = held {
             held.keep();
         }
         self.index.note_expiry(slot.expires_ms, hash);
-        self.tally(slot.space).add(&slot);
         self.release(released);
         self.wait_for(seq)?;
         Ok(Some(seq))
@@ -509,7 +515,7 @@ impl Inner {
         if slot.is_external { self.reference(&segment, slot) } else { None }
     }
 
-    fn release(&self, reference: Option<Ref>) {
+    pub(crate) fn release(&self, reference: Option<Ref>) {
         if let Some(reference) = reference {
             self.blobs.release(&reference);
         }
@@ -544,13 +550,16 @@ impl Inner {
         let Some(number) = self.space_number(space) else { return Ok(page) };
         let now_ms = self.options.clock.now_ms();
         let mut slots: Vec<Slot> = Vec::new();
-        for shard in self.index.shards_from_hash(cursor) {
-            slots.extend(shard.iter().filter(|slot| {
-                slot.space == number && (slot.hash >> 64) as u64 >= cursor && !slot.is_expired(now_ms)
-            }));
+        for (from, shard) in self.index.shards_from_hash(cursor) {
+            // Where to go on if all that was collected so far turns out to be gone.
+            page.next = from;
             if slots.len() > limit.max(1) {
                 break;
             }
+            page.next = 0;
+            slots.extend(shard.iter().filter(|slot| {
+                slot.space == number && (slot.hash >> 64) as u64 >= cursor && !slot.is_expired(now_ms)
+            }));
         }
         slots.sort_unstable_by_key(|slot| slot.hash);
         let mut last = None;
@@ -600,6 +609,9 @@ impl Inner {
     fn clear(&self, space: &[u8]) -> Result<u64> {
         let Some(number) = self.space_number(space) else { return Ok(0) };
         let now_ms = self.options.clock.now_ms();
+        // No cleaning meanwhile: a record that it moved behind the clear would outlive the clear in the log, and come
+        // back at an open.
+        let room = self.room.lock();
         let (seq, _) = self.log.append(&self.removal(RecordType::Clear, space, 0, number))?;
         let mut cleared = 0;
         for mut shard in self.index.shards_from(0) {
@@ -615,6 +627,7 @@ impl Inner {
             drop(shard);
             released.into_iter().for_each(|reference| self.release(reference));
         }
+        drop(room);
         self.wait_for(seq)?;
         Ok(cleared)
     }
@@ -684,7 +697,8 @@ fn header(request: &PutRequest<'_>, key_len: usize, seed: u64) -> Header {
         head_len: request.head.len() as u32,
         payload_len: request.payload.len() as u32,
         seq: 0,
-        expires_ms: request.expires_ms.unwrap_or(0),
+        // 0 says never: what expired at the epoch expired a millisecond later.
+        expires_ms: request.expires_ms.map_or(0, |expires_ms| expires_ms.max(1)),
         logical_len: request.logical_len,
         cost_ms: request.cost_ms,
         created_ms: request.created_ms,

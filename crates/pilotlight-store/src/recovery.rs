@@ -29,6 +29,8 @@ pub(crate) struct Recovered {
     pub(crate) spaces: Vec<Vec<u8>>,
     /// The live puts, with the segment each lies in.
     pub(crate) live: Vec<(u32, Row)>,
+    /// There are segments, and none of them fits the seed.
+    pub(crate) is_foreign: bool,
 }
 
 /// Reads the log in `dir`.
@@ -37,20 +39,28 @@ pub(crate) fn recover(dir: &Path, media: &dyn Media, seed: u64) -> io::Result<Re
     let mut ids: Vec<u32> = media
         .list(dir)?
         .into_iter()
-        .filter_map(|(name, _)| name.strip_suffix(".seg").and_then(|id| id.parse().ok()))
+        .filter_map(|(name, _)| {
+            let id = name.strip_suffix(".seg")?.parse().ok()?;
+            // Not what merely looks like a segment's name.
+            (segment_path(dir, id).file_name()? == &*name).then_some(id)
+        })
         .collect();
     ids.sort_unstable();
     let mut rows = Vec::new();
     let mut next_seq = 1;
+    let (mut known, mut unknown) = (0, 0);
     for &id in &ids {
         let file = media.open(&segment_path(dir, id), true)?;
         let Some(read) = read_segment(&file, seed, &mut recovered.spaces)? else {
-            // Not even its header was written: nothing in it was ever acknowledged.
+            // Nothing was written: nothing in it was ever acknowledged.
             media.remove(&segment_path(dir, id))?;
             continue;
         };
         next_seq = read.rows.iter().map(|row| row.seq + 1).fold(next_seq.max(read.created_seq), u64::max);
-        let is_active = !read.is_sealed && ids.last() == Some(&id);
+        known += u32::from(read.is_headed || !read.rows.is_empty());
+        unknown += u32::from(!read.is_headed && read.len > SEGMENT_HEADER_LEN as u64);
+        // A damaged one is kept as it is, for a person to look at, until it is its turn to be cleaned.
+        let is_active = !read.is_sealed && read.is_headed && ids.last() == Some(&id);
         if is_active {
             // What a torn append left beyond the end would be in the way of later scans.
             file.set_len(read.end)?;
@@ -58,7 +68,8 @@ pub(crate) fn recover(dir: &Path, media: &dyn Media, seed: u64) -> io::Result<Re
         let segment = Segment {
             id,
             file,
-            end: AtomicU64::new(read.end),
+            // The padding of the last record may be missing.
+            end: AtomicU64::new(if is_active { read.end } else { read.end.min(read.len) }),
             len: AtomicU64::new(if is_active { read.end } else { read.len }),
             live: AtomicU64::new(0),
         };
@@ -68,37 +79,64 @@ pub(crate) fn recover(dir: &Path, media: &dyn Media, seed: u64) -> io::Result<Re
         }
         rows.extend(read.rows.into_iter().map(|row| (id, row)));
     }
-    recovered.tail.next_id = ids.last().map_or(0, |id| id + 1);
+    recovered.tail.next_id = ids.last().map_or(0, |id| id.saturating_add(1));
     recovered.tail.next_seq = next_seq;
-    recovered.live = newest(rows, &recovered.segments);
+    recovered.is_foreign = known == 0 && unknown > 0;
+    recovered.live = newest(rows, &recovered.segments, seed);
     Ok(recovered)
 }
 
 /// The rows that speak for their keys.
-fn newest(rows: Vec<(u32, Row)>, segments: &BTreeMap<u32, Arc<Segment>>) -> Vec<(u32, Row)> {
+fn newest(rows: Vec<(u32, Row)>, segments: &BTreeMap<u32, Arc<Segment>>, seed: u64) -> Vec<(u32, Row)> {
     use std::sync::atomic::Ordering::Relaxed;
     let mut cleared: HashMap<u16, u64> = HashMap::new();
-    let mut newest: HashMap<u128, u64> = HashMap::with_capacity(rows.len());
+    // The highest number, and which of the live rows has it.
+    let mut newest: HashMap<u128, (u64, Option<u32>)> = HashMap::with_capacity(rows.len());
     for (_, row) in &rows {
         let seq = match row.record_type {
             RecordType::Clear => cleared.entry(row.space).or_default(),
-            RecordType::Put | RecordType::Tombstone => newest.entry(row.hash).or_default(),
+            RecordType::Put | RecordType::Tombstone => &mut newest.entry(row.hash).or_default().0,
         };
         *seq = row.seq.max(*seq);
     }
-    let mut live = Vec::with_capacity(newest.len());
+    let mut live: Vec<(u32, Row)> = Vec::with_capacity(newest.len());
     for (id, row) in rows {
         let is_cleared = cleared.get(&row.space).is_some_and(|seq| *seq > row.seq);
-        // A record that was being moved when the process died is there twice; the entry is taken once.
-        if row.record_type == RecordType::Put && !is_cleared && newest.get(&row.hash) == Some(&row.seq) {
-            newest.remove(&row.hash);
-            if let Some(segment) = segments.get(&id) {
-                segment.live.fetch_add(u64::from(row.record_len), Relaxed);
+        let Some((seq, taken)) = newest.get_mut(&row.hash) else { continue };
+        if row.record_type != RecordType::Put || is_cleared || *seq != row.seq {
+            continue;
+        }
+        match taken.and_then(|at| live.get_mut(at as usize)) {
+            None => {
+                *taken = Some(live.len() as u32);
+                live.push((id, row));
             }
-            live.push((id, row));
+            // A record that was being moved when the process died is there twice. The copy is taken, if it is whole: the
+            // cleaner drops originals without a tombstone, and an untaken copy would come back at a later open.
+            Some(original) => {
+                if segments.get(&id).is_some_and(|segment| is_whole(segment, &row, seed)) {
+                    *original = (id, row);
+                }
+            }
+        }
+    }
+    for (id, row) in &live {
+        if let Some(segment) = segments.get(id) {
+            segment.live.fetch_add(u64::from(row.record_len), Relaxed);
         }
     }
     live
+}
+
+/// Whether the row's record passes its checks.
+fn is_whole(segment: &Segment, row: &Row, seed: u64) -> bool {
+    let mut bytes = vec![0; row.record_len as usize];
+    segment.file.read_at(&mut bytes, row.offset).is_ok()
+        && Records::from(&bytes, 0, seed).next().is_some_and(|(at, record, payload)| {
+            at == 0
+                && record.header.seq == row.seq
+                && (record.header.is_external || payload_check(payload, seed) == record.header.payload_check)
+        })
 }
 
 struct ReadSegment {
@@ -107,6 +145,8 @@ struct ReadSegment {
     end: u64,
     len: u64,
     is_sealed: bool,
+    /// Its header passes its check.
+    is_headed: bool,
 }
 
 fn read_segment(
@@ -120,14 +160,20 @@ fn read_segment(
     }
     let mut bytes = [0; SEGMENT_HEADER_LEN];
     file.read_at(&mut bytes, 0)?;
-    let Some(SegmentHeader { created_seq }) = SegmentHeader::decode(&bytes, seed) else { return Ok(None) };
+    let header = SegmentHeader::decode(&bytes, seed);
+    let is_headed = header.is_some();
+    let created_seq = header.map_or(0, |header| header.created_seq);
     if let Some((rows, end)) = read_footer(file, len, seed, spaces)? {
-        return Ok(Some(ReadSegment { created_seq, rows, end, len, is_sealed: true }));
+        return Ok(Some(ReadSegment { created_seq, rows, end, len, is_sealed: true, is_headed }));
     }
     let mut bytes = vec![0; usize::try_from(len).map_err(io::Error::other)?];
     file.read_at(&mut bytes, 0)?;
+    // As a power cut leaves it. One with a damaged header is something else: what it holds was acknowledged.
+    if bytes.iter().all(|byte| *byte == 0) {
+        return Ok(None);
+    }
     let (rows, end) = scan(&bytes, seed, spaces);
-    Ok(Some(ReadSegment { created_seq, rows, end, len, is_sealed: false }))
+    Ok(Some(ReadSegment { created_seq, rows, end, len, is_sealed: false, is_headed }))
 }
 
 fn read_footer(

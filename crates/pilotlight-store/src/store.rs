@@ -18,7 +18,10 @@ use crate::index::{Index, Place, Slot};
 use crate::log::{self, Log};
 use crate::recovery::{self, Recovered};
 use crate::space::Space;
-use crate::{Durability, OpenError, Options, background};
+use crate::{Durability, OpenError, Options, StoreError, background};
+
+/// A space is known by 16 bits, and numbers are never given twice.
+const SPACES_MAX: usize = u16::MAX as usize;
 
 /// A bounded, crash-safe map from keys to entries, in one directory. See the crate's docs.
 #[derive(Debug)]
@@ -47,6 +50,8 @@ pub(crate) struct Inner {
     pub(crate) draws: AtomicU64,
     /// One at a time makes room.
     pub(crate) room: Mutex<()>,
+    /// One at a time syncs.
+    syncing: Mutex<()>,
     pub(crate) is_closing: AtomicBool,
     /// Held for the life of the store: dropping it unlocks the directory.
     _lock: File,
@@ -102,6 +107,10 @@ impl Store {
         options.media.create_dir(&log_dir).map_err(OpenError::io("make", &log_dir))?;
         let recovered =
             recovery::recover(&log_dir, &*options.media, seed).map_err(OpenError::io("read", &log_dir))?;
+        if recovered.is_foreign {
+            let found = "none of its segments fits the seed in FORMAT".to_owned();
+            return Err(OpenError::NotAStore { dir: dir.clone(), found });
+        }
         let inner = Arc::new(Inner::recovered(options, seed, segment_bytes, recovered, lock));
         inner.blobs.make_dirs().map_err(OpenError::io("make the directories of", &inner.options.dir))?;
         inner.blobs.sweep().map_err(OpenError::io("read", &inner.options.dir))?;
@@ -131,7 +140,7 @@ impl Drop for Store {
 impl Inner {
     fn recovered(options: Options, seed: u64, segment_bytes: u64, recovered: Recovered, lock: File) -> Self {
         let space = Arc::new(Space::new(options.max_bytes, segment_bytes));
-        let Recovered { segments, tail, spaces, live } = recovered;
+        let Recovered { segments, tail, spaces, live, is_foreign: _ } = recovered;
         let tallies = spaces.iter().map(|_| Arc::default()).collect();
         let spaces = Arc::new(RwLock::new(spaces));
         let log = Log::new(
@@ -157,6 +166,7 @@ impl Inner {
             floor: AtomicU32::new(0),
             draws: AtomicU64::new(0),
             room: Mutex::default(),
+            syncing: Mutex::default(),
             is_closing: AtomicBool::new(false),
             _lock: lock,
             options,
@@ -211,23 +221,33 @@ impl Inner {
     }
 
     /// The number of `space`, given one if it has none.
-    pub(crate) fn intern_space(&self, space: &[u8]) -> u16 {
+    pub(crate) fn intern_space(&self, space: &[u8]) -> Result<u16, StoreError> {
         if let Some(number) = self.space_number(space) {
-            return number;
+            return Ok(number);
         }
         let mut spaces = self.spaces.write();
+        if spaces.len() >= SPACES_MAX {
+            let (size_bytes, max_bytes) = (spaces.len() as u64 + 1, SPACES_MAX as u64);
+            return Err(StoreError::TooLarge { what: "number of spaces", size_bytes, max_bytes });
+        }
         let number = recovery::intern(&mut spaces, space);
         let mut tallies = self.tallies.write();
         while tallies.len() < spaces.len() {
             tallies.push(Arc::default());
         }
-        number
+        Ok(number)
     }
 
-    /// Makes everything put so far survive a power cut; payload files first, since records name them.
+    /// Makes everything put so far survive a power cut, and says up to which sequence number; payload files first, since
+    /// records name them.
     pub(crate) fn sync_all(&self) -> io::Result<u64> {
+        // What another sync took in hand is not down before that one is through.
+        let _syncing = self.syncing.lock();
+        // Asked first: payload files of later records may not be among those that are synced here.
+        let seq = self.log.last_seq();
         self.blobs.sync()?;
-        self.log.sync()
+        self.log.sync()?;
+        Ok(seq)
     }
 
     pub(crate) fn is_relaxed(&self) -> bool {

@@ -100,20 +100,28 @@ impl DiskBackend {
         if u64::from(stat.logical_len) <= GET_INLINE_MAX
             && let TryGet::Ready(found) = self.store.try_get(space, key.bytes()).map_err(from_store)?
         {
-            return found.map(open_stored).transpose();
+            return found.map(|stored| open_stored(&self.store, key, stored)).transpose();
         }
         let key = key.clone();
         self.offload(move |store| {
             let space = key.namespace().as_str().as_bytes();
-            store.get(space, key.bytes()).map_err(from_store)?.map(open_stored).transpose()
+            let found = store.get(space, key.bytes()).map_err(from_store)?;
+            found.map(|stored| open_stored(store, &key, stored)).transpose()
         })
         .await
     }
 }
 
-fn open_stored(stored: Stored) -> Result<Found> {
+/// The entry out of its envelope. Where the store's own check passed and the envelope's did not, it is set aside here: as
+/// with any damage, the next get is a miss.
+fn open_stored(store: &Store, key: &Key, stored: Stored) -> Result<Found> {
     let Stored { head, payload, stat } = stored;
-    let entry = envelope::open(&Sealed { head, payload }, stat.expires_ms)?;
+    let entry = envelope::open(&Sealed { head, payload }, stat.expires_ms).inspect_err(|error| {
+        if matches!(error, Error::Corrupt { .. }) {
+            let space = key.namespace().as_str().as_bytes();
+            let _ = store.delete(space, key.bytes(), Condition::Version(stat.version));
+        }
+    })?;
     Ok(Found { entry, version: Version(stat.version), tier: 0 })
 }
 
@@ -253,11 +261,7 @@ impl DiskBackend {
         report.entries_checked += 1;
         report.bytes_checked += stat.stored_bytes;
         let Some(stored) = self.store.get(space, key.bytes()).map_err(from_store)? else { return Ok(()) };
-        let version = stored.stat.version;
-        open_stored(stored).map(|_| ()).inspect_err(|_| {
-            // The store's own check passed, the envelope's did not: it is set aside by hand.
-            let _ = self.store.delete(space, key.bytes(), Condition::Version(version));
-        })
+        open_stored(&self.store, key, stored).map(|_| ())
     }
 }
 

@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use bytes::Bytes;
 use zstd::bulk::{Compressor, Decompressor};
 
+use super::ARTIFACT_LEN_MAX;
 use crate::{Error, Result};
 
 /// How a payload is compressed. The number stands in envelopes.
@@ -80,7 +81,7 @@ pub(super) fn decode(codec: Codec, payload: &Bytes, artifact_len: u64) -> Result
         Codec::Zstd => {
             // The head's check vouches for the length; the frame's own header must agree before anything is allocated.
             let declared = zstd::zstd_safe::get_frame_content_size(payload).ok().flatten();
-            if declared != Some(artifact_len) {
+            if declared != Some(artifact_len) || artifact_len > ARTIFACT_LEN_MAX {
                 return Err(Error::Corrupt {
                     what: format!("zstd frame of {declared:?} bytes, expected {artifact_len}"),
                 });

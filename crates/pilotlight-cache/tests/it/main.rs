@@ -10,3 +10,5 @@
 mod contract;
 /// The behaviours PyTorch's `test_remote_cache.py` demands of the controller.
 mod controller;
+/// Damage that only the envelope's checks find.
+mod damage;

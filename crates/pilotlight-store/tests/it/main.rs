@@ -18,5 +18,7 @@ mod fixture;
 mod model;
 /// One process a directory, refusals to open, durability.
 mod open;
+/// What goes wrong while the store repairs, cleans and removes, and what must not follow from it.
+mod repair;
 /// What the tests share.
 mod setup;

@@ -1,0 +1,427 @@
+use std::collections::BTreeSet;
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread::{self, ThreadId};
+use std::time::Duration;
+
+use pilotlight_store::media::{Disk, Media, MediaFile};
+use pilotlight_store::{Condition, OpenError, Options, PutRequest, Store, StoreError};
+
+use crate::damage::files;
+use crate::setup::{START_MS, disk_use, get, noise, open, options, put, request};
+
+/// The disk, on which the next `stuck` segments cannot be removed and the next `unsynced` syncs of payload files fail,
+/// which counts the files it holds open, and which calls `on_read` when a file is read by the thread that set it.
+#[derive(Default)]
+struct Sticky {
+    stuck: AtomicI64,
+    unsynced: Arc<AtomicI64>,
+    /// Payload files that were synced.
+    synced: Arc<Mutex<BTreeSet<PathBuf>>>,
+    on_read: OnRead,
+    open: Arc<()>,
+}
+
+type OnRead = Arc<Mutex<Option<(ThreadId, Box<dyn FnOnce() + Send>)>>>;
+
+struct Counted {
+    file: Arc<dyn MediaFile>,
+    path: PathBuf,
+    unsynced: Arc<AtomicI64>,
+    synced: Arc<Mutex<BTreeSet<PathBuf>>>,
+    on_read: OnRead,
+    _open: Arc<()>,
+}
+
+impl fmt::Debug for Sticky {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Sticky")
+    }
+}
+
+impl fmt::Debug for Counted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Counted({})", self.path.display())
+    }
+}
+
+impl Sticky {
+    fn counted(&self, path: &Path, file: Arc<dyn MediaFile>) -> Arc<dyn MediaFile> {
+        Arc::new(Counted {
+            file,
+            path: path.to_owned(),
+            unsynced: self.unsynced.clone(),
+            synced: self.synced.clone(),
+            on_read: self.on_read.clone(),
+            _open: self.open.clone(),
+        })
+    }
+}
+
+impl Media for Sticky {
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn MediaFile>> {
+        Disk.create(path).map(|file| self.counted(path, file))
+    }
+    fn open(&self, path: &Path, writable: bool) -> io::Result<Arc<dyn MediaFile>> {
+        Disk.open(path, writable).map(|file| self.counted(path, file))
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        Disk.rename(from, to)
+    }
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        if path.extension().is_some_and(|extension| extension == "seg")
+            && self.stuck.fetch_sub(1, Ordering::Relaxed) > 0
+        {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+        Disk.remove(path)
+    }
+    fn list(&self, dir: &Path) -> io::Result<Vec<(String, u64)>> {
+        Disk.list(dir)
+    }
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        Disk.create_dir(dir)
+    }
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        Disk.sync_dir(dir)
+    }
+}
+
+impl MediaFile for Counted {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        let mut on_read = self.on_read.lock().unwrap();
+        if let Some((_, act)) = on_read.take_if(|(thread, _)| *thread == thread::current().id()) {
+            drop(on_read);
+            act();
+        } else {
+            drop(on_read);
+        }
+        self.file.read_at(buffer, offset)
+    }
+    fn read_at_nowait(&self, buffer: &mut [u8], offset: u64) -> io::Result<bool> {
+        self.file.read_at_nowait(buffer, offset)
+    }
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.file.write_at(bytes, offset)
+    }
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)
+    }
+    fn length(&self) -> io::Result<u64> {
+        self.file.length()
+    }
+    fn sync_data(&self) -> io::Result<()> {
+        if self.path.extension().is_some_and(|extension| extension != "seg") {
+            if self.unsynced.fetch_sub(1, Ordering::Relaxed) > 0 {
+                return Err(io::ErrorKind::Other.into());
+            }
+            self.synced.lock().unwrap().insert(self.path.clone());
+        }
+        self.file.sync_data()
+    }
+}
+
+/// Overwrites one key until the log went around about once.
+fn churn(store: &Store, rounds: u64) {
+    for round in 0..rounds {
+        // Where nothing can be removed, a put is refused in the end.
+        let _ = put(store, b"churn", &noise(round, 20_000));
+    }
+}
+
+fn flip(path: &Path, at: usize) {
+    let mut bytes = fs::read(path).unwrap();
+    bytes[at] ^= 1;
+    fs::write(path, bytes).unwrap();
+}
+
+fn only_file(dir: &Path) -> PathBuf {
+    let mut found = files(dir);
+    assert_eq!(found.len(), 1, "{found:?}");
+    found.remove(0)
+}
+
+#[test]
+fn a_payload_that_came_again_after_damage_is_shared_after_a_reopen() {
+    let dir = tempfile::tempdir().unwrap();
+    let payload = noise(1, 50_000);
+    let store = open(dir.path());
+    put(&store, b"a", &payload).unwrap();
+    put(&store, b"b", &payload).unwrap();
+    flip(&only_file(&dir.path().join("blobs")), 40_000);
+    assert!(matches!(store.get(b"", b"a"), Err(StoreError::Corrupt { .. })));
+    // The new file's payload starts elsewhere, since the key before it is longer.
+    put(&store, b"a key that is longer", &payload).unwrap();
+    drop(store);
+    let store = open(dir.path());
+    put(&store, b"c", &payload).unwrap();
+    assert_eq!(get(&store, b"c"), Some(payload.clone()));
+    assert_eq!(get(&store, b"a key that is longer"), Some(payload));
+}
+
+#[test]
+fn a_put_never_shares_a_payload_file_that_was_lost() {
+    for cut in [None, Some(10_000)] {
+        let dir = tempfile::tempdir().unwrap();
+        let payload = noise(1, 50_000);
+        put(&open(dir.path()), b"a", &payload).unwrap();
+        let file = only_file(&dir.path().join("blobs"));
+        match cut {
+            None => fs::remove_file(file).unwrap(),
+            Some(len) => fs::OpenOptions::new().write(true).open(file).unwrap().set_len(len).unwrap(),
+        }
+        let store = open(dir.path());
+        put(&store, b"b", &payload).unwrap();
+        assert_eq!(get(&store, b"b"), Some(payload.clone()));
+        assert!(matches!(store.get(b"", b"a"), Err(StoreError::Corrupt { .. })));
+        assert_eq!((get(&store, b"a"), get(&store, b"b")), (None, Some(payload)));
+    }
+}
+
+#[test]
+fn puts_hold_no_files_open_until_the_next_sync() {
+    let dir = tempfile::tempdir().unwrap();
+    let media = Arc::new(Sticky::default());
+    let store = Store::open(Options { media: media.clone(), ..options(dir.path(), 64 << 20).0 }).unwrap();
+    let mut most = 0;
+    for index in 0..600u64 {
+        put(&store, &index.to_le_bytes(), &noise(index, 33_000)).unwrap();
+        most = most.max(Arc::strong_count(&media.open));
+    }
+    assert!(most < 64, "{most} files open at once");
+}
+
+#[test]
+fn a_sync_after_one_that_failed_syncs_everything() {
+    let dir = tempfile::tempdir().unwrap();
+    let media = Arc::new(Sticky::default());
+    let options = Options { media: media.clone(), ..options(dir.path(), 64 << 20).0 };
+    let store = Store::open(options).unwrap();
+    for index in 0..10u64 {
+        put(&store, &index.to_le_bytes(), &noise(index, 40_000)).unwrap();
+    }
+    media.unsynced.store(1, Ordering::Relaxed);
+    // The store's own sync may be the one that fails.
+    let _ = store.sync();
+    store.sync().unwrap();
+    let files: BTreeSet<_> = files(&dir.path().join("blobs")).into_iter().collect();
+    assert_eq!(*media.synced.lock().unwrap(), files);
+}
+
+#[test]
+fn a_scan_goes_on_behind_entries_whose_keys_cannot_be_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let keys: BTreeSet<Vec<u8>> = (0..200u32).map(|key| format!("key-{key:04}").into_bytes()).collect();
+    for key in &keys {
+        put(&store, key, b"payload").unwrap();
+    }
+    let segment = only_file(&dir.path().join("log"));
+    let bytes = fs::read(&segment).unwrap();
+    let starts: Vec<usize> =
+        bytes.windows(4).enumerate().filter(|(_, window)| window == b"PLrc").map(|(at, _)| at).collect();
+    let damaged = starts.iter().step_by(2).inspect(|at| flip(&segment, **at)).count();
+    for limit in [1, 3, 50] {
+        let (mut found, mut cursor) = (Vec::new(), 0);
+        loop {
+            let page = store.scan(b"", cursor, limit).unwrap();
+            found.extend(page.keys.into_iter().map(|(key, _)| key));
+            cursor = page.next;
+            if cursor == 0 {
+                break;
+            }
+        }
+        let distinct: BTreeSet<_> = found.iter().collect();
+        assert_eq!((found.len(), distinct.len()), (200 - damaged, 200 - damaged), "limit {limit}");
+    }
+}
+
+#[test]
+fn a_deleted_entry_stays_away_although_an_old_segment_could_not_be_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let media = Arc::new(Sticky::default());
+    let small = options(dir.path(), 16 << 20).0;
+    let store = Store::open(Options { media: media.clone(), ..small.clone() }).unwrap();
+    put(&store, b"deleted", b"gone").unwrap();
+    // Its segment is sealed, and the tombstone lies in a later one.
+    churn(&store, 60);
+    assert!(store.delete(b"", b"deleted", Condition::Always).unwrap());
+    // The first segment to be removed is the oldest, and cannot be. That with the tombstone may not go before it.
+    media.stuck.store(1, Ordering::Relaxed);
+    churn(&store, 3000);
+    assert!(media.stuck.load(Ordering::Relaxed) < 0, "removals went on");
+    drop(store);
+    let store = Store::open(small).unwrap();
+    assert_eq!(get(&store, b"deleted"), None);
+}
+
+#[test]
+fn a_failed_removal_of_a_segment_is_tried_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let media = Arc::new(Sticky::default());
+    let small = options(dir.path(), 16 << 20).0;
+    let store = Store::open(Options { media: media.clone(), ..small }).unwrap();
+    media.stuck.store(i64::MAX, Ordering::Relaxed);
+    churn(&store, 1200);
+    assert!(disk_use(dir.path()) <= 16 << 20);
+    media.stuck.store(0, Ordering::Relaxed);
+    churn(&store, 1200);
+    let usage = store.usage(None);
+    assert_eq!(usage.entries, 1, "{usage:?}");
+    put(&store, b"large", &noise(1, 8 << 20)).expect("the log takes no more than it must");
+}
+
+#[test]
+fn an_unreadable_segment_does_not_end_cleaning() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(options(dir.path(), 16 << 20).0).unwrap();
+    put(&store, b"lost", b"bytes").unwrap();
+    churn(&store, 120);
+    let oldest = files(&dir.path().join("log")).remove(0);
+    fs::OpenOptions::new().write(true).open(oldest).unwrap().set_len(10).unwrap();
+    for round in 0..2000 {
+        put(&store, b"churn", &noise(round, 20_000)).expect("old segments go, readable or not");
+    }
+    assert_eq!(get(&store, b"lost"), None);
+}
+
+#[test]
+fn what_a_client_was_told_is_absent_does_not_come_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let media = Arc::new(Sticky::default());
+    let small = options(dir.path(), 16 << 20).0;
+    let store = Store::open(Options { media: media.clone(), ..small }).unwrap();
+    // More than fits, all of it alive: the cleaner must drop some of what it finds in the oldest segment.
+    media.stuck.store(i64::MAX, Ordering::Relaxed);
+    for key in 0..900u64 {
+        let _ = put(&store, &key.to_le_bytes(), &noise(key, 20_000));
+    }
+    let is_absent = |key: &u64| !store.delete(b"", &key.to_le_bytes(), Condition::Always).unwrap_or(true);
+    let absent: Vec<u64> = (0..900).filter(is_absent).collect();
+    assert!(!absent.is_empty());
+    let copy = tempfile::tempdir().unwrap();
+    crate::fixture::copy(dir.path(), copy.path());
+    let store = Store::open(options(copy.path(), 16 << 20).0).unwrap();
+    for key in absent {
+        assert_eq!(get(&store, &key.to_le_bytes()), None, "key {key}");
+    }
+}
+
+#[test]
+fn cleared_entries_stay_away_although_the_cleaner_was_at_work() {
+    let dir = tempfile::tempdir().unwrap();
+    let media = Arc::new(Sticky::default());
+    // No work in the background, which would remove files while the directory is copied.
+    let tick = Duration::from_secs(3600);
+    let options_with = Options { media: media.clone(), tick, ..options(dir.path(), 16 << 20).0 };
+    let store = Store::open(options_with).unwrap();
+    let put_in = |key: &[u8], payload: &[u8]| {
+        let request = PutRequest { space: b"cleared", ..request(key, payload) };
+        store.put(&request, Condition::Always).unwrap();
+    };
+    for index in 0..200u64 {
+        put_in(&index.to_le_bytes(), &noise(index, 3000));
+    }
+    churn(&store, 400);
+    for index in 200..216u64 {
+        put_in(&index.to_le_bytes(), &noise(index, 40_000));
+    }
+    thread::scope(|scope| {
+        let (go, wait) = mpsc::channel();
+        let (done, until) = mpsc::channel();
+        let store = &store;
+        scope.spawn(move || {
+            wait.recv().unwrap();
+            churn(store, 400);
+            // Nobody listens any longer if the cleaner had to wait for the clear.
+            let _ = done.send(());
+        });
+        // When the clear comes to its first payload file, the log goes around: or does not, which nothing tells.
+        *media.on_read.lock().unwrap() = Some((
+            thread::current().id(),
+            Box::new(move || {
+                go.send(()).unwrap();
+                let _ = until.recv_timeout(Duration::from_millis(500));
+            }),
+        ));
+        assert_eq!(store.clear(b"cleared").unwrap(), 216);
+    });
+    for round in 0..60 {
+        churn(&store, 20);
+        let copy = tempfile::tempdir().unwrap();
+        crate::fixture::copy(dir.path(), copy.path());
+        let reopened = Store::open(options(copy.path(), 16 << 20).0).unwrap();
+        assert_eq!(reopened.usage(Some(b"cleared")).entries, 0, "round {round}");
+    }
+}
+
+#[test]
+fn many_spaces_do_not_break_the_bound() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(options(dir.path(), 9 << 20).0).unwrap();
+    for index in 0..20_000u32 {
+        let space = format!("{index:0>250}");
+        let request = PutRequest { space: space.as_bytes(), ..request(b"key", b"payload") };
+        store.put(&request, Condition::Always).unwrap();
+        let used = disk_use(dir.path());
+        assert!(used <= 9 << 20, "{used} bytes after {index} spaces");
+    }
+    drop(store);
+    let store = Store::open(options(dir.path(), 9 << 20).0).unwrap();
+    assert!(disk_use(dir.path()) <= 9 << 20);
+    let last = format!("{:0>250}", 19_999);
+    assert!(store.get(last.as_bytes(), b"key").unwrap().is_some());
+}
+
+#[test]
+fn a_damaged_segment_header_costs_no_entry() {
+    for at in [0, 8, 16, 24, 31] {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(dir.path());
+        for key in 0..20u64 {
+            put(&store, &key.to_le_bytes(), &noise(key, 3000)).unwrap();
+        }
+        drop(store);
+        flip(&only_file(&dir.path().join("log")), at);
+        for _ in 0..2 {
+            let store = open(dir.path());
+            for key in 0..20u64 {
+                assert_eq!(get(&store, &key.to_le_bytes()), Some(noise(key, 3000)));
+            }
+            put(&store, b"new", b"entry").unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_damaged_seed_is_refused_and_nothing_is_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    put(&store, b"small", b"kept").unwrap();
+    put(&store, b"large", &noise(1, 50_000)).unwrap();
+    drop(store);
+    let format = dir.path().join("FORMAT");
+    let pristine = fs::read_to_string(&format).unwrap();
+    let last = pristine.trim_end().chars().last().unwrap();
+    let other = if last == '0' { '1' } else { '0' };
+    fs::write(&format, format!("{}{other}\n", pristine.trim_end().strip_suffix(last).unwrap())).unwrap();
+    let error = Store::open(options(dir.path(), 64 << 20).0).unwrap_err();
+    assert!(matches!(error, OpenError::NotAStore { .. }), "{error}");
+    fs::write(&format, pristine).unwrap();
+    let store = open(dir.path());
+    assert_eq!(get(&store, b"small"), Some(b"kept".to_vec()));
+    assert_eq!(get(&store, b"large"), Some(noise(1, 50_000)));
+}
+
+#[test]
+fn a_put_that_expired_at_the_epoch_is_absent() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let request = PutRequest { expires_ms: Some(0), created_ms: START_MS, ..request(b"key", b"payload") };
+    store.put(&request, Condition::Always).unwrap();
+    assert_eq!(get(&store, b"key"), None);
+}
