@@ -137,8 +137,8 @@ static COMMAND: &[Command] = commands! {
 static CONFIG: &[Command] = commands! {
     "config|get" -3 [ADMIN] (0 0 0) server "2.0.0" shared(config::get) Fail "Settings that match a pattern";
     "config|help" 2 [] (0 0 0) server "5.0.0" now(introspection::help_config) Fail "Lists the subcommands";
-    "config|resetstat" 2 [ADMIN] (0 0 0) server "2.0.0" now(config::resetstat) Fail "Accepted: counters never go down";
-    "config|set" -4 [ADMIN] (0 0 0) server "2.0.0" now(config::set) Fail "Changes settings";
+    "config|resetstat" 2 [ADMIN] (0 0 0) server "2.0.0" shared(config::resetstat) Fail "Has INFO count from here";
+    "config|set" -4 [ADMIN] (0 0 0) server "2.0.0" shared(config::set) Fail "Changes settings";
 };
 
 static DEBUG: &[Command] = commands! {
