@@ -89,7 +89,7 @@ pub(crate) static COMMANDS: &[Command] = commands! {
     "rename" 3 [WRITE] (1 2 1) generic "1.0.0" alone(keys::rename) Fail "Renames a key";
     "renamenx" 3 [WRITE FAST] (1 2 1) generic "1.0.0" alone(keys::renamenx) Fail "Renames a key if the new name is free";
     "reset" 1 [FAST ANYONE IN_MULTI] (0 0 0) connection "6.2.0" now(connection::reset) Fail "Makes the connection as new";
-    "save" 1 [ADMIN] (0 0 0) server "1.0.0" shared(persistence::save) Fail "Syncs to disk";
+    "save" 1 [ADMIN NO_MULTI] (0 0 0) server "1.0.0" shared(persistence::save) Fail "Syncs to disk";
     "scan" -2 [READ] (0 0 0) generic "2.8.0" shared(scan::scan) Fail "A part of the keys";
     "select" 2 [FAST] (0 0 0) connection "1.0.0" now(connection::select) Fail "Changes the database";
     "set" -3 [WRITE OOM] (1 1 1) string "1.0.0" shared(set::set) Unmet "Sets a key";
