@@ -154,7 +154,8 @@ impl Connection {
             while let Some(request) = self.batch.requests.pop_front() {
                 let reply = self.session.execute(request).await;
                 reply.write(self.session.protocol, &mut self.output);
-                if self.session.is_closing {
+                // Nothing more runs of a client that was killed, itself included.
+                if self.session.is_closing || self.session.client.is_killed() {
                     self.flush().await?;
                     return Ok(Next::Close);
                 }

@@ -110,6 +110,30 @@ fn a_connection_that_lists_itself_shows_what_it_runs() {
 }
 
 #[test]
+fn a_killed_client_is_gone_at_once() {
+    let running = Running::start();
+    let (mut one, mut other) = (running.connect(), running.connect());
+    for round in 0..50 {
+        let id = other.ask("CLIENT ID").trim_start_matches(':').trim().to_owned();
+        assert_eq!(one.ask(&format!("CLIENT KILL ID {id}")), ":1\r\n");
+        assert!(!one.ask("CLIENT LIST").contains(&format!("id={id} ")), "round {round}");
+        assert_eq!(one.ask(&format!("CLIENT KILL ID {id}")), ":0\r\n");
+        assert!(one.ask("INFO clients").contains("connected_clients:1\r\n"));
+        assert_eq!(other.until_closed(), b"");
+        other = running.connect();
+    }
+}
+
+#[test]
+fn a_client_that_kills_itself_gets_the_reply_and_runs_nothing_more() {
+    let running = Running::start();
+    let mut client = running.connect();
+    client.send(b"CLIENT KILL TYPE normal SKIPME no\r\nSET after 1\r\n");
+    assert_eq!(client.until_closed(), b":1\r\n");
+    assert_eq!(running.connect().ask("EXISTS after"), ":0\r\n");
+}
+
+#[test]
 fn debug_error_answers_with_the_error_as_it_is() {
     let running = Running::start();
     let mut client = running.connect();

@@ -73,7 +73,7 @@ fn server(session: &Session, text: &mut String) {
 
 fn clients(session: &Session, text: &mut String) {
     let server = session.server();
-    line(text, format_args!("connected_clients:{}", server.stats.connections_open.load(Relaxed)));
+    line(text, format_args!("connected_clients:{}", session.shared().clients.count()));
     line(text, format_args!("maxclients:{}", server.config.connections_max));
     line(text, format_args!("blocked_clients:0"));
     line(text, format_args!("tracking_clients:0"));
