@@ -64,9 +64,15 @@ impl Clients {
         self.open.lock().remove(&id);
     }
 
-    /// All of them, oldest first.
+    /// All of them, oldest first. Not those that were killed: to who killed them they are gone, though their own core has
+    /// yet to notice.
     pub(crate) fn all(&self) -> Vec<Arc<Client>> {
-        self.open.lock().values().cloned().collect()
+        self.open.lock().values().filter(|client| !client.is_killed()).cloned().collect()
+    }
+
+    /// How many `all` has.
+    pub(crate) fn count(&self) -> usize {
+        self.open.lock().values().filter(|client| !client.is_killed()).count()
     }
 }
 

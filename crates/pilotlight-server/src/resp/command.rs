@@ -81,15 +81,18 @@ impl Flag {
     pub(crate) const ANYONE: u32 = 1 << 5;
     /// Runs inside `MULTI` instead of being queued.
     pub(crate) const IN_MULTI: u32 = 1 << 6;
+    /// Refused inside `MULTI`.
+    pub(crate) const NO_MULTI: u32 = 1 << 7;
 }
 
-pub(crate) const FLAG_NAMES: [(u32, &str); 6] = [
+pub(crate) const FLAG_NAMES: [(u32, &str); 7] = [
     (Flag::WRITE, "write"),
     (Flag::READ, "readonly"),
     (Flag::OOM, "denyoom"),
     (Flag::ADMIN, "admin"),
     (Flag::FAST, "fast"),
     (Flag::ANYONE, "no_auth"),
+    (Flag::NO_MULTI, "no_multi"),
 ];
 
 impl Command {

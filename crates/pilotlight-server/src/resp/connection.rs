@@ -85,9 +85,11 @@ impl Connection {
     /// Serves until the client leaves, a command ends the connection, or `shutdown` turns true between two commands.
     pub(crate) async fn serve(mut self, mut shutdown: watch::Receiver<bool>) {
         let client = Arc::clone(&self.session.client);
-        let idle_timeout = self.session.server().config.idle_timeout;
-        let idle = || async move {
-            match idle_timeout {
+        let core = Rc::clone(&self.session.core);
+        let server = &core.server;
+        // Asked anew for every wait: `CONFIG SET timeout` holds from the next command on.
+        let idle = || async {
+            match server.resp.settings.idle_timeout(&server.config) {
                 Some(limit) => tokio::time::sleep(limit).await,
                 None => pending().await,
             }
@@ -152,7 +154,8 @@ impl Connection {
             while let Some(request) = self.batch.requests.pop_front() {
                 let reply = self.session.execute(request).await;
                 reply.write(self.session.protocol, &mut self.output);
-                if self.session.is_closing {
+                // Nothing more runs of a client that was killed, itself included.
+                if self.session.is_closing || self.session.client.is_killed() {
                     self.flush().await?;
                     return Ok(Next::Close);
                 }

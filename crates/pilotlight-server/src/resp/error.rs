@@ -27,6 +27,8 @@ enum Prefix {
     Oom,
     ReadOnly,
     WrongPass,
+    /// None of ours: the text has its own.
+    AsTold,
 }
 
 impl Prefix {
@@ -40,6 +42,7 @@ impl Prefix {
             Self::Oom => "OOM",
             Self::ReadOnly => "READONLY",
             Self::WrongPass => "WRONGPASS",
+            Self::AsTold => "",
         }
     }
 }
@@ -78,6 +81,11 @@ impl Fault {
     /// A generic error that quotes something.
     pub(crate) fn quoting(text: impl Into<Vec<u8>>) -> Self {
         Self { prefix: Prefix::Err, text: Cow::Owned(text.into()) }
+    }
+
+    /// The error that the client asked to be given, its prefix included.
+    pub(crate) fn as_told(line: impl Into<Vec<u8>>) -> Self {
+        Self { prefix: Prefix::AsTold, text: Cow::Owned(line.into()) }
     }
 
     pub(crate) fn wrong_arity(command: &str) -> Self {

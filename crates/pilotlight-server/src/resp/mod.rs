@@ -14,6 +14,7 @@ mod glob;
 mod inline;
 mod number;
 mod output;
+mod parameters;
 mod reply;
 mod session;
 mod settings;

@@ -104,8 +104,10 @@ fn write_all(tag: u8, items: Vec<Reply>, protocol: Protocol, output: &mut Output
 
 fn write_error(fault: &Fault, output: &mut Output) {
     output.push(b"-");
-    output.push(fault.prefix().as_bytes());
-    output.push(b" ");
+    if !fault.prefix().is_empty() {
+        output.push(fault.prefix().as_bytes());
+        output.push(b" ");
+    }
     // A line break inside would end the reply early.
     let is_break = |byte: &u8| matches!(byte, b'\r' | b'\n');
     let text = fault.text();

@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::clients::Client;
 use super::command::{Args, Command, Flag, Handler, Outcome, Refusal, Running, is};
-use super::commands::transaction;
+use super::commands::transaction::{self, Transaction};
 use super::decode::Request;
 use super::error::Fault;
 use super::reply::{Protocol, Reply};
@@ -51,14 +51,6 @@ pub(crate) struct Session {
     pub(crate) last_command: &'static str,
     /// Set by a command after which the connection closes.
     pub(crate) is_closing: bool,
-}
-
-/// Commands that wait for `EXEC`.
-#[derive(Debug, Default)]
-pub(crate) struct Transaction {
-    pub(crate) queue: Vec<(&'static Command, Request)>,
-    /// Whether a command could not even be queued: `EXEC` will refuse.
-    pub(crate) is_aborted: bool,
 }
 
 /// `CLIENT REPLY`.
@@ -116,10 +108,7 @@ impl Session {
     pub(crate) async fn execute(&mut self, request: Request) -> Reply {
         let reply = match self.admit(&request) {
             Ok(command) if self.transaction.is_some() && !command.has(Flag::IN_MULTI) => {
-                if let Some(transaction) = &mut self.transaction {
-                    transaction.queue.push((command, request));
-                }
-                Reply::Simple("QUEUED")
+                transaction::queue(self, command, request)
             }
             Ok(command) => {
                 self.last_command = command.name;
@@ -150,7 +139,7 @@ impl Session {
             return fault.aborting_exec();
         }
         if let Some(transaction) = &mut self.transaction {
-            transaction.is_aborted = true;
+            transaction.abort();
         }
         fault
     }
@@ -163,6 +152,9 @@ impl Session {
         }
         if !self.is_authenticated && !command.has(Flag::ANYONE) {
             return Err(Fault::NO_AUTH);
+        }
+        if self.transaction.is_some() && command.has(Flag::NO_MULTI) {
+            return Err(Fault::err("Command not allowed inside a transaction"));
         }
         Ok(command)
     }

@@ -2,7 +2,10 @@
 
 use std::sync::atomic::AtomicU64;
 
+use parking_lot::Mutex;
+
 use super::clients::Clients;
+use super::commands::info::COUNTERS;
 use super::gate::Gate;
 use super::settings::Settings;
 
@@ -12,6 +15,8 @@ pub(crate) struct Shared {
     pub(crate) gate: Gate,
     pub(crate) clients: Clients,
     pub(crate) settings: Settings,
+    /// What `INFO` counted when its counters were last set back.
+    pub(crate) counted_before: Mutex<[u64; COUNTERS]>,
     /// When `SAVE` last succeeded, or the server was made: milliseconds since the Unix epoch.
     pub(crate) saved_ms: AtomicU64,
     /// Tells this server's life from others, in `INFO`.
@@ -24,6 +29,7 @@ impl Shared {
             gate: Gate::new(cores),
             clients: Clients::default(),
             settings: Settings::default(),
+            counted_before: Mutex::default(),
             saved_ms: AtomicU64::new(now_ms),
             run_id: random_u64(),
         }

@@ -5,8 +5,8 @@ use bytes::Bytes;
 
 use super::command::{Command, Flag, Handler, Keys, Refusal};
 use super::commands::{
-    client, config, connection, counters, expiry, info, introspection, keys, object, persistence, scan, set,
-    strings, transaction,
+    client, config, connection, counters, debug, expiry, info, introspection, keys, object, persistence,
+    scan, set, strings, transaction,
 };
 use super::error::Fault;
 
@@ -58,6 +58,7 @@ pub(crate) static COMMANDS: &[Command] = commands! {
     "expiretime" 2 [READ FAST] (1 1 1) generic "7.0.0" shared(expiry::expiretime) Fail "When a key expires";
     "flushall" -1 [WRITE] (0 0 0) server "1.0.0" alone(scan::flushall) Fail "Deletes all keys of all databases";
     "flushdb" -1 [WRITE] (0 0 0) server "1.0.0" alone(scan::flushdb) Fail "Deletes all keys of the database";
+    "function" -2 [] (0 0 0) scripting "7.0.0" container(FUNCTION) Fail "What test suites ask for, where it is harmless";
     "get" 2 [READ FAST] (1 1 1) string "1.0.0" shared(strings::get) Miss "The value of a key";
     "getdel" 2 [WRITE FAST] (1 1 1) string "6.2.0" shared(strings::getdel) Miss "The value of a key, which is deleted";
     "getex" -2 [WRITE FAST] (1 1 1) string "6.2.0" shared(set::getex) Miss "The value of a key, with a new expiry";
@@ -89,7 +90,7 @@ pub(crate) static COMMANDS: &[Command] = commands! {
     "rename" 3 [WRITE] (1 2 1) generic "1.0.0" alone(keys::rename) Fail "Renames a key";
     "renamenx" 3 [WRITE FAST] (1 2 1) generic "1.0.0" alone(keys::renamenx) Fail "Renames a key if the new name is free";
     "reset" 1 [FAST ANYONE IN_MULTI] (0 0 0) connection "6.2.0" now(connection::reset) Fail "Makes the connection as new";
-    "save" 1 [ADMIN] (0 0 0) server "1.0.0" shared(persistence::save) Fail "Syncs to disk";
+    "save" 1 [ADMIN NO_MULTI] (0 0 0) server "1.0.0" shared(persistence::save) Fail "Syncs to disk";
     "scan" -2 [READ] (0 0 0) generic "2.8.0" shared(scan::scan) Fail "A part of the keys";
     "select" 2 [FAST] (0 0 0) connection "1.0.0" now(connection::select) Fail "Changes the database";
     "set" -3 [WRITE OOM] (1 1 1) string "1.0.0" shared(set::set) Unmet "Sets a key";
@@ -99,7 +100,7 @@ pub(crate) static COMMANDS: &[Command] = commands! {
     "strlen" 2 [READ FAST] (1 1 1) string "2.2.0" shared(strings::strlen) Fail "The length of the value of a key";
     "substr" 4 [READ] (1 1 1) string "1.0.0" shared(strings::getrange) Miss "A part of the value of a key";
     "time" 1 [FAST] (0 0 0) server "2.6.0" now(persistence::time) Fail "The server's time";
-    "touch" -2 [READ FAST] (1 -1 1) generic "3.2.1" shared(keys::exists) Fail "Counts the keys that exist";
+    "touch" -2 [READ FAST] (1 -1 1) generic "3.2.1" shared(keys::touch) Fail "Counts the keys that exist, as a use of them";
     "ttl" 2 [READ FAST] (1 1 1) generic "1.0.0" shared(expiry::ttl) Fail "Seconds until a key expires";
     "type" 2 [READ FAST] (1 1 1) generic "1.0.0" shared(keys::type_of) Fail "The type of a key's value";
     "unlink" -2 [WRITE FAST] (1 -1 1) generic "4.0.0" shared(keys::del) Fail "Deletes keys";
@@ -122,6 +123,7 @@ static CLIENT: &[Command] = commands! {
     "client|setinfo" 4 [] (0 0 0) connection "7.2.0" now(client::setinfo) Fail "Names the client's library";
     "client|setname" 3 [] (0 0 0) connection "2.6.9" now(client::setname) Fail "Names the connection";
     "client|tracking" -3 [] (0 0 0) connection "6.0.0" now(client::tracking) Fail "Not available, so only OFF";
+    "client|trackinginfo" 2 [] (0 0 0) connection "6.2.0" now(client::trackinginfo) Fail "That tracking is off";
     "client|unblock" -3 [ADMIN] (0 0 0) connection "5.0.0" now(client::unblock) Fail "No command blocks";
 };
 
@@ -137,15 +139,21 @@ static COMMAND: &[Command] = commands! {
 static CONFIG: &[Command] = commands! {
     "config|get" -3 [ADMIN] (0 0 0) server "2.0.0" shared(config::get) Fail "Settings that match a pattern";
     "config|help" 2 [] (0 0 0) server "5.0.0" now(introspection::help_config) Fail "Lists the subcommands";
-    "config|resetstat" 2 [ADMIN] (0 0 0) server "2.0.0" now(config::resetstat) Fail "Accepted: counters never go down";
-    "config|set" -4 [ADMIN] (0 0 0) server "2.0.0" now(config::set) Fail "Changes settings";
+    "config|resetstat" 2 [ADMIN] (0 0 0) server "2.0.0" shared(config::resetstat) Fail "Has INFO count from here";
+    "config|set" -4 [ADMIN] (0 0 0) server "2.0.0" shared(config::set) Fail "Changes settings";
 };
 
 static DEBUG: &[Command] = commands! {
-    "debug|jmap" 2 [ADMIN] (0 0 0) server "1.0.0" now(persistence::harmless) Fail "Accepted";
-    "debug|reload" -2 [ADMIN] (0 0 0) server "1.0.0" now(persistence::harmless) Fail "Accepted";
-    "debug|set-active-expire" 3 [ADMIN] (0 0 0) server "1.0.0" now(persistence::harmless) Fail "Accepted";
-    "debug|sleep" 3 [ADMIN] (0 0 0) server "1.0.0" now(persistence::harmless) Fail "Accepted: nothing sleeps";
+    "debug|error" 3 [ADMIN] (0 0 0) server "1.0.0" now(debug::error) Fail "Answers with this error";
+    "debug|jmap" 2 [ADMIN] (0 0 0) server "1.0.0" now(debug::harmless) Fail "Accepted";
+    "debug|reload" -2 [ADMIN] (0 0 0) server "1.0.0" now(debug::harmless) Fail "Accepted";
+    "debug|set-active-expire" 3 [ADMIN] (0 0 0) server "1.0.0" now(debug::harmless) Fail "Accepted";
+    "debug|set-disable-deny-scripts" 3 [ADMIN] (0 0 0) server "1.0.0" now(debug::harmless) Fail "Accepted";
+    "debug|sleep" 3 [ADMIN] (0 0 0) server "1.0.0" now(debug::harmless) Fail "Accepted: nothing sleeps";
+};
+
+static FUNCTION: &[Command] = commands! {
+    "function|flush" -2 [WRITE] (0 0 0) scripting "7.0.0" now(debug::function_flush) Fail "Accepted: there are no functions";
 };
 
 static MEMORY: &[Command] = commands! {
@@ -227,7 +235,7 @@ mod tests {
 
     #[test]
     fn tables_are_sorted_because_they_are_searched() {
-        for table in [COMMANDS, CLIENT, COMMAND, CONFIG, DEBUG, MEMORY, OBJECT] {
+        for table in [COMMANDS, CLIENT, COMMAND, CONFIG, DEBUG, FUNCTION, MEMORY, OBJECT] {
             assert!(table.is_sorted_by_key(|command| command.short_name()));
         }
     }

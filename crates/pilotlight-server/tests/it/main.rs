@@ -14,3 +14,4 @@ mod resp;
 mod resp_connections;
 mod resp_differential;
 mod resp_failures;
+mod resp_operators;

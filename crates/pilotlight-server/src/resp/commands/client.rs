@@ -43,10 +43,17 @@ pub(crate) fn setinfo(session: &mut Session, args: &Args) -> Outcome {
 }
 
 pub(crate) fn info(session: &mut Session, _args: &Args) -> Outcome {
+    show_running(session);
     Ok(Reply::Verbatim(session.client.line(session.now_ms()).into()))
 }
 
+/// A connection's last command is noted when it waits for the next; one that looks at itself is not there yet.
+fn show_running(session: &Session) {
+    session.client.names.lock().last_command = session.last_command;
+}
+
 pub(crate) fn list(session: &mut Session, args: &Args) -> Outcome {
+    show_running(session);
     let mut clients = session.shared().clients.all();
     match args.from(2) {
         [] => {}
@@ -119,8 +126,11 @@ fn retain_matching(clients: &mut Vec<Arc<Client>>, option: &Bytes, value: &Bytes
     } else if is(option, "type") {
         check_kind(value, clients)?;
     } else if is(option, "user") {
-        if !value.eq_ignore_ascii_case(b"default") {
-            clients.clear();
+        if value != "default" {
+            let mut text = b"No such user '".to_vec();
+            text.extend_from_slice(value);
+            text.push(b'\'');
+            return Err(Fault::quoting(text));
         }
     } else {
         return Err(Fault::SYNTAX);
@@ -160,6 +170,15 @@ pub(crate) fn tracking(_session: &mut Session, args: &Args) -> Outcome {
         return Err(Fault::err("client tracking is not supported"));
     }
     Err(Fault::SYNTAX)
+}
+
+/// What Redis answers where tracking is off.
+pub(crate) fn trackinginfo(_session: &mut Session, _args: &Args) -> Outcome {
+    Ok(Reply::Map(vec![
+        (Reply::text("flags"), Reply::Set(vec![Reply::text("off")])),
+        (Reply::text("redirect"), Reply::Integer(-1)),
+        (Reply::text("prefixes"), Reply::Array(Vec::new())),
+    ]))
 }
 
 /// -1 is Redis' answer where tracking is off.

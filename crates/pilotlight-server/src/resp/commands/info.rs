@@ -11,8 +11,8 @@ use crate::resp::reply::Reply;
 use crate::resp::session::Session;
 
 /// The sections, in the order they are shown in.
-const SECTIONS: [&str; 8] =
-    ["server", "clients", "memory", "persistence", "stats", "replication", "cpu", "keyspace"];
+const SECTIONS: [&str; 9] =
+    ["server", "clients", "memory", "persistence", "stats", "replication", "cpu", "cluster", "keyspace"];
 
 pub(crate) async fn info(session: &mut Session, args: &Args) -> Outcome {
     let asked: Vec<String> =
@@ -43,6 +43,7 @@ pub(crate) async fn info(session: &mut Session, args: &Args) -> Outcome {
             "stats" => stats(session, &usage, &mut text),
             "replication" => replication(&mut text),
             "cpu" => cpu(&mut text),
+            "cluster" => line(&mut text, format_args!("cluster_enabled:0")),
             _ => keyspace(session, &mut text).await?,
         }
     }
@@ -72,7 +73,7 @@ fn server(session: &Session, text: &mut String) {
 
 fn clients(session: &Session, text: &mut String) {
     let server = session.server();
-    line(text, format_args!("connected_clients:{}", server.stats.connections_open.load(Relaxed)));
+    line(text, format_args!("connected_clients:{}", session.shared().clients.count()));
     line(text, format_args!("maxclients:{}", server.config.connections_max));
     line(text, format_args!("blocked_clients:0"));
     line(text, format_args!("tracking_clients:0"));
@@ -97,29 +98,39 @@ fn persistence(session: &Session, text: &mut String) {
     line(text, format_args!("aof_rewrite_in_progress:0"));
 }
 
-fn stats(session: &Session, usage: &Usage, text: &mut String) {
+/// What `CONFIG RESETSTAT` sets back.
+pub(crate) const COUNTERS: usize = 13;
+
+/// Everything counted since the server started.
+pub(crate) fn counters(session: &Session, usage: &Usage) -> [(&'static str, u64); COUNTERS] {
     let server = session.server();
     let sum = server.cache.stats().snapshot();
     let of = |outcome: CacheOutcome| -> u64 {
         sum.cache.iter().filter_map(|of_kind| of_kind.get(usize::from(outcome as u8))).sum()
     };
-    line(text, format_args!("total_connections_received:{}", server.stats.connections_total.load(Relaxed)));
-    line(text, format_args!("total_commands_processed:{}", server.stats.commands_total.load(Relaxed)));
+    [
+        ("total_connections_received", server.stats.connections_total.load(Relaxed)),
+        ("total_commands_processed", server.stats.commands_total.load(Relaxed)),
+        ("expired_keys", usage.expired),
+        ("evicted_keys", usage.evicted),
+        ("keyspace_hits", of(CacheOutcome::Hit)),
+        ("keyspace_misses", of(CacheOutcome::Miss)),
+        ("pilotlight_puts", of(CacheOutcome::Put)),
+        ("pilotlight_exceptions", of(CacheOutcome::Exception)),
+        ("pilotlight_refused_puts", sum.refused_puts.iter().sum()),
+        ("pilotlight_absorbed_gets", sum.absorbed_gets.iter().sum()),
+        ("pilotlight_saved_ms", sum.saved_ms.iter().sum()),
+        ("pilotlight_timeouts", server.stats.timeouts_total.load(Relaxed)),
+        ("pilotlight_protocol_errors", server.stats.protocol_errors_total.load(Relaxed)),
+    ]
+}
+
+fn stats(session: &Session, usage: &Usage, text: &mut String) {
+    let before = *session.shared().counted_before.lock();
+    for ((name, count), before) in counters(session, usage).into_iter().zip(before) {
+        line(text, format_args!("{name}:{}", count.saturating_sub(before)));
+    }
     line(text, format_args!("rejected_connections:0"));
-    line(text, format_args!("expired_keys:{}", usage.expired));
-    line(text, format_args!("evicted_keys:{}", usage.evicted));
-    line(text, format_args!("keyspace_hits:{}", of(CacheOutcome::Hit)));
-    line(text, format_args!("keyspace_misses:{}", of(CacheOutcome::Miss)));
-    line(text, format_args!("pilotlight_puts:{}", of(CacheOutcome::Put)));
-    line(text, format_args!("pilotlight_exceptions:{}", of(CacheOutcome::Exception)));
-    line(text, format_args!("pilotlight_refused_puts:{}", sum.refused_puts.iter().sum::<u64>()));
-    line(text, format_args!("pilotlight_absorbed_gets:{}", sum.absorbed_gets.iter().sum::<u64>()));
-    line(text, format_args!("pilotlight_saved_ms:{}", sum.saved_ms.iter().sum::<u64>()));
-    line(text, format_args!("pilotlight_timeouts:{}", server.stats.timeouts_total.load(Relaxed)));
-    line(
-        text,
-        format_args!("pilotlight_protocol_errors:{}", server.stats.protocol_errors_total.load(Relaxed)),
-    );
 }
 
 fn replication(text: &mut String) {

@@ -35,7 +35,8 @@ pub(crate) fn docs(_session: &mut Session, args: &Args) -> Outcome {
 }
 
 pub(crate) fn list(_session: &mut Session, args: &Args) -> Outcome {
-    let all = COMMANDS.iter().map(|command| command.name);
+    let all = COMMANDS.iter().flat_map(|command| std::iter::once(command).chain(command.subcommands()));
+    let all = all.map(|command| command.name);
     let names: Vec<_> = match args.from(2) {
         [] => all.collect(),
         [word, by, pattern] if is(word, "filterby") && is(by, "pattern") => {

@@ -25,6 +25,16 @@ pub(crate) async fn exists(session: &mut Session, args: &Args) -> Outcome {
     Ok(Reply::count(existing))
 }
 
+/// Like `EXISTS`, and as a use of the keys it makes their eviction less likely.
+pub(crate) async fn touch(session: &mut Session, args: &Args) -> Outcome {
+    let mut existing = 0;
+    for name in args.from(1) {
+        let key = session.short_key(name)?;
+        existing += u64::from(session.server().cache.backend().touch(&key).await?.is_some());
+    }
+    Ok(Reply::count(existing))
+}
+
 pub(crate) async fn type_of(session: &mut Session, args: &Args) -> Outcome {
     let head = session.server().cache.head(&session.short_key(args.at(1)?)?).await?;
     Ok(Reply::Simple(if head.is_some() { "string" } else { "none" }))

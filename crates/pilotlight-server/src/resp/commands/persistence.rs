@@ -48,8 +48,3 @@ pub(crate) fn wait(_session: &mut Session, args: &Args) -> Outcome {
     }
     Ok(Reply::Integer(0))
 }
-
-/// For `DEBUG` subcommands that test suites send and that need nothing done here.
-pub(crate) fn harmless(_session: &mut Session, _args: &Args) -> Outcome {
-    Ok(Reply::Ok)
-}

@@ -2,10 +2,52 @@
 
 use tokio::time::{Instant, timeout_at};
 
-use crate::resp::command::{Args, Outcome};
+use crate::resp::command::{Args, Command, Outcome};
+use crate::resp::decode::Request;
 use crate::resp::error::Fault;
 use crate::resp::reply::Reply;
-use crate::resp::session::{Session, Transaction};
+use crate::resp::session::Session;
+
+/// What a queue may hold beside one entry of the largest size.
+const QUEUE_BYTES_BESIDE_ENTRY: u64 = 64 << 20;
+/// What an argument takes beside its bytes: its place in the request, and what an allocation of its own costs.
+const ARG_OVERHEAD_BYTES: u64 = 64;
+
+/// Commands that wait for `EXEC`.
+#[derive(Debug, Default)]
+pub(crate) struct Transaction {
+    queue: Vec<(&'static Command, Request)>,
+    queue_bytes: u64,
+    /// Whether a command could not even be queued: `EXEC` will refuse.
+    is_aborted: bool,
+}
+
+impl Transaction {
+    /// Has `EXEC` refuse. What was queued will never run, so it is not kept until then.
+    pub(crate) fn abort(&mut self) {
+        *self = Self { is_aborted: true, ..Self::default() };
+    }
+}
+
+/// Keeps a command for `EXEC`. The queue is bounded, as nothing else would bound what a connection holds in memory.
+pub(crate) fn queue(session: &mut Session, command: &'static Command, request: Request) -> Reply {
+    let max_bytes = session.server().config.entry_bytes_max.saturating_add(QUEUE_BYTES_BESIDE_ENTRY);
+    let Some(transaction) = session.transaction.as_deref_mut().filter(|transaction| !transaction.is_aborted)
+    else {
+        // As in Redis: it is told that one was refused, and again by `EXEC`.
+        return Reply::Simple("QUEUED");
+    };
+    transaction.queue_bytes +=
+        request.args.iter().map(|arg| arg.len() as u64 + ARG_OVERHEAD_BYTES).sum::<u64>();
+    if transaction.queue_bytes > max_bytes {
+        transaction.abort();
+        return Reply::Error(Fault::quoting(format!(
+            "the transaction is above the limit of {max_bytes} bytes"
+        )));
+    }
+    transaction.queue.push((command, request));
+    Reply::Simple("QUEUED")
+}
 
 pub(crate) fn multi(session: &mut Session, _args: &Args) -> Outcome {
     if session.transaction.is_some() {
@@ -47,7 +89,7 @@ pub(crate) async fn exec(session: &mut Session, deadline: Instant) -> Reply {
     let Some(transaction) = session.transaction.take() else {
         return Reply::Error(Fault::err("EXEC without MULTI"));
     };
-    let Transaction { queue, is_aborted } = *transaction;
+    let Transaction { queue, is_aborted, .. } = *transaction;
     let watched = std::mem::take(&mut session.watched);
     if is_aborted {
         return Reply::Error(Fault::EXEC_ABORT);
