@@ -1,9 +1,10 @@
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use pilotlight_store::{Condition, PutRequest, Store};
+use pilotlight_store::{Condition, Options, PutRequest, Store};
 use proptest::prelude::*;
 
-use crate::setup::{get, noise, open, request};
+use crate::setup::{get, noise, open, options, request};
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -119,7 +120,9 @@ proptest! {
 fn cleaning_loses_and_resurrects_nothing() {
     let dir = tempfile::tempdir().unwrap();
     // Small segments and many overwrites and deletes of what an eviction-free store can hold.
-    let store = open(dir.path());
+    // No work in the background, which would remove files while the directory is copied.
+    let tick = Duration::from_secs(3600);
+    let store = Store::open(Options { tick, ..options(dir.path(), 64 << 20).0 }).unwrap();
     let mut model = BTreeMap::new();
     for round in 0..60_000u64 {
         let key = round.wrapping_mul(2_654_435_761) % 3000;
