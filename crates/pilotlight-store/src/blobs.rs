@@ -214,8 +214,7 @@ impl Blobs {
             }
             None => self.media.create(&path)?,
         };
-        file.write_at(prefix, 0)?;
-        file.write_at(payload, prefix.len() as u64)?;
+        file.write_at(&[prefix, payload], 0)?;
         if is_synced {
             file.sync_data()?;
             return self.media.sync_dir(&self.dir.join(DIR));

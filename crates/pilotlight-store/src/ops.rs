@@ -1,7 +1,6 @@
 //! What callers do with a store.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::Bytes;
@@ -14,7 +13,7 @@ use crate::format::{
 use crate::index::{Place, Slot};
 use crate::log::{Append, Segment};
 use crate::media::MediaFile;
-use crate::records::{join_key, split_key};
+use crate::records::{space_len, split_key};
 use crate::space::{BLOCK, file_bytes};
 use crate::store::{Inner, Store};
 use crate::{Result, StoreError};
@@ -383,16 +382,16 @@ impl Inner {
         if condition != Condition::Always && !condition.holds(self.index.shard(hash).get(hash).filter(live)) {
             return Ok(None);
         }
-        let joined = join_key(request.space, request.key);
-        let mut header = header(request, joined.len(), self.seed);
-        let file_len = HEADER_LEN + joined.len() + request.head.len() + request.payload.len();
+        let space_len = space_len(request.space);
+        let key: [&[u8]; 3] = [&space_len, request.space, request.key];
+        let header = header(request, self.seed);
+        let file_len = header.body_offset() + request.payload.len();
         let file_need = if header.is_external { file_bytes(file_len as u64) } else { 0 };
         let _reservation = self.reserve(header.record_len() + ROW_LEN as u64 + BLOCK + file_need)?;
-        let held =
-            if header.is_external { Some(self.hold_payload(&mut header, request, &joined)?) } else { None };
+        let held = if header.is_external { Some(self.hold_payload(&header, request, &key)?) } else { None };
         let append = Append {
             header,
-            key: &joined,
+            key: &key,
             head: request.head,
             payload: if header.is_external { &[] } else { request.payload },
             reference: held.as_ref().map(|held| held.reference),
@@ -406,13 +405,14 @@ impl Inner {
         }
         let (seq, place) = self.log.append(&append)?;
         let slot = self.slot(&append, seq, place, now_ms);
-        let released = shard.insert(slot).and_then(|old| self.forget(&old));
+        let old = shard.insert(slot);
+        let released = old.as_ref().and_then(|old| self.bury(old));
+        self.count(old.as_ref(), Some(&slot));
         drop(shard);
         if let Some(held) = held {
             held.keep();
         }
         self.index.note_expiry(slot.expires_ms, hash);
-        self.tally(slot.space).add(&slot);
         self.release(released);
         self.wait_for(seq)?;
         Ok(Some(seq))
@@ -452,7 +452,7 @@ impl Inner {
     }
 
     /// A payload file with these bytes: one that is there already, or a new one.
-    fn hold_payload(&self, header: &mut Header, request: &PutRequest<'_>, joined: &[u8]) -> Result<Held<'_>> {
+    fn hold_payload(&self, header: &Header, request: &PutRequest<'_>, key: &[&[u8]]) -> Result<Held<'_>> {
         let digest = digest(request.payload);
         let reference = match self.blobs.hold(digest) {
             Some(reference) => {
@@ -461,7 +461,8 @@ impl Inner {
             }
             None => {
                 let inline = Header { is_external: false, ..*header };
-                let prefix = encode_prefix(&inline, joined, request.head, None, self.seed);
+                let mut prefix = Vec::new();
+                encode_prefix(&mut prefix, &inline, key, request.head, None, self.seed);
                 self.blobs.write(digest, &prefix, request.payload, !self.is_relaxed())?
             }
         };
@@ -473,7 +474,7 @@ impl Inner {
         let mut shard = self.index.shard(hash);
         let Some(slot) = shard.get(hash).filter(|slot| wanted(slot)).copied() else { return Ok(false) };
         let key = hash.to_le_bytes();
-        self.log.append(&self.removal(RecordType::Tombstone, &key, hash, slot.space))?;
+        self.log.append(&self.removal(RecordType::Tombstone, &[&key], hash, slot.space))?;
         shard.remove(hash);
         let released = self.forget(&slot);
         drop(shard);
@@ -481,11 +482,17 @@ impl Inner {
         Ok(true)
     }
 
-    fn removal<'a>(&self, record_type: RecordType, key: &'a [u8], hash: u128, space: u16) -> Append<'a> {
+    fn removal<'a>(
+        &self,
+        record_type: RecordType,
+        key: &'a [&'a [u8]],
+        hash: u128,
+        space: u16,
+    ) -> Append<'a> {
         let header = Header {
             record_type,
             is_external: false,
-            key_len: key.len() as u16,
+            key_len: key.iter().map(|part| part.len() as u16).sum(),
             head_len: 0,
             payload_len: 0,
             seq: 0,
@@ -503,10 +510,17 @@ impl Inner {
     /// Its shard must still be locked: the cleaner needs that lock to move the record, so the record is where the slot
     /// says.
     pub(crate) fn forget(&self, slot: &Slot) -> Option<Ref> {
-        self.tally(slot.space).subtract(slot);
-        let segment = self.log.segment(slot.place.segment)?;
-        segment.live.fetch_sub(u64::from(slot.place.record_len), Relaxed);
-        if slot.is_external { self.reference(&segment, slot) } else { None }
+        self.count(Some(slot), None);
+        self.bury(slot)
+    }
+
+    /// The same, but for the counts of its space.
+    fn bury(&self, slot: &Slot) -> Option<Ref> {
+        self.log.note_dead(&slot.place);
+        if !slot.is_external {
+            return None;
+        }
+        self.reference(&*self.log.segment(slot.place.segment)?, slot)
     }
 
     fn release(&self, reference: Option<Ref>) {
@@ -516,7 +530,7 @@ impl Inner {
     }
 
     /// Which payload file an entry holds, by its record.
-    fn reference(&self, segment: &Arc<Segment>, slot: &Slot) -> Option<Ref> {
+    fn reference(&self, segment: &Segment, slot: &Slot) -> Option<Ref> {
         let len = slot.place.record_len as usize;
         let bytes = read_at(&*segment.file, slot.place.offset, len, Wait::Allowed).ok()??;
         decode_record(&bytes, self.seed)?.reference
@@ -600,7 +614,7 @@ impl Inner {
     fn clear(&self, space: &[u8]) -> Result<u64> {
         let Some(number) = self.space_number(space) else { return Ok(0) };
         let now_ms = self.options.clock.now_ms();
-        let (seq, _) = self.log.append(&self.removal(RecordType::Clear, space, 0, number))?;
+        let (seq, _) = self.log.append(&self.removal(RecordType::Clear, &[space], 0, number))?;
         let mut cleared = 0;
         for mut shard in self.index.shards_from(0) {
             // What was put after the clear was recorded stays.
@@ -676,11 +690,11 @@ impl Drop for Held<'_> {
     }
 }
 
-fn header(request: &PutRequest<'_>, key_len: usize, seed: u64) -> Header {
+fn header(request: &PutRequest<'_>, seed: u64) -> Header {
     Header {
         record_type: RecordType::Put,
         is_external: request.payload.len() > INLINE_MAX,
-        key_len: key_len as u16,
+        key_len: (1 + request.space.len() + request.key.len()) as u16,
         head_len: request.head.len() as u32,
         payload_len: request.payload.len() as u32,
         seq: 0,
