@@ -33,6 +33,8 @@ pub struct PutRequest<'a> {
     pub head: &'a [u8],
     /// The payload. Equal payloads over [`INLINE_MAX`] are stored once.
     pub payload: &'a [u8],
+    /// The payload's BLAKE3, if the caller has it already. Payloads of one digest are taken to be equal.
+    pub digest: Option<[u8; 32]>,
     /// Length of what the payload stands for, in bytes, for accounting.
     pub logical_len: u32,
     /// What it costs to make the payload again, in milliseconds; 0 when unknown. Eviction weighs it.
@@ -225,6 +227,7 @@ impl Store {
                 key,
                 head: &stored.head,
                 payload: &stored.payload,
+                digest: None,
                 logical_len: stored.stat.logical_len,
                 cost_ms: stored.stat.cost_ms,
                 created_ms: stored.stat.created_ms,
@@ -453,7 +456,7 @@ impl Inner {
 
     /// A payload file with these bytes: one that is there already, or a new one.
     fn hold_payload(&self, header: &Header, request: &PutRequest<'_>, key: &[&[u8]]) -> Result<Held<'_>> {
-        let digest = digest(request.payload);
+        let digest = half(request.digest.unwrap_or_else(|| *blake3::hash(request.payload).as_bytes()));
         let reference = match self.blobs.hold(digest) {
             Some(reference) => {
                 self.counters.deduplicated.fetch_add(1, Relaxed);
@@ -707,9 +710,8 @@ fn header(request: &PutRequest<'_>, seed: u64) -> Header {
 }
 
 /// The first half of a payload's BLAKE3: what equal payloads are known by.
-fn digest(payload: &[u8]) -> u128 {
-    let hash = blake3::hash(payload);
-    let (half, _) = hash.as_bytes().split_at(16);
+fn half(digest: [u8; 32]) -> u128 {
+    let (half, _) = digest.split_at(16);
     half.try_into().map_or(0, u128::from_be_bytes)
 }
 
