@@ -246,8 +246,7 @@ impl Blobs {
     }
 
     fn fill(&self, file: &dyn MediaFile, prefix: &[u8], payload: &[u8], is_synced: bool) -> io::Result<()> {
-        file.write_at(prefix, 0)?;
-        file.write_at(payload, prefix.len() as u64)?;
+        file.write_at(&[prefix, payload], 0)?;
         if is_synced {
             file.sync_data()?;
             self.media.sync_dir(&self.dir.join(DIR))?;

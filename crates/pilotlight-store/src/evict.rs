@@ -176,7 +176,7 @@ impl Inner {
             {
                 let append = Append {
                     header: record.header,
-                    key: record.key,
+                    key: &[record.key],
                     head: record.head,
                     payload,
                     reference: record.reference,

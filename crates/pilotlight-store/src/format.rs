@@ -11,6 +11,8 @@ pub(crate) const FORMAT_VERSION: u32 = 1;
 pub(crate) const ALIGN: u64 = 8;
 /// Length of the header of a record, in bytes.
 pub(crate) const HEADER_LEN: usize = 64;
+/// Length of a check, in bytes. A record's is the last field of its header.
+const CHECK_LEN: usize = 8;
 /// Length of the header of a segment, in bytes.
 pub(crate) const SEGMENT_HEADER_LEN: usize = 32;
 /// Length of a reference to a payload that lives in a file of its own, in bytes.
@@ -118,15 +120,20 @@ impl Ref {
     }
 }
 
-/// The record's bytes before its body: header, key and head, checked.
+/// Makes `bytes` the record's bytes before its body: header, key and head, checked. The key comes in parts, which are
+/// written one behind the other.
 pub(crate) fn encode_prefix(
+    bytes: &mut Vec<u8>,
     header: &Header,
-    key: &[u8],
+    key: &[&[u8]],
     head: &[u8],
     body_ref: Option<&Ref>,
     seed: u64,
-) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(header.body_offset() + REF_LEN);
+) {
+    bytes.clear();
+    bytes.reserve(CHECK_LEN + header.body_offset() + REF_LEN);
+    // First with the check's room in front, so that what it covers lies together.
+    bytes.extend_from_slice(&[0; CHECK_LEN]);
     bytes.extend_from_slice(&RECORD_MAGIC);
     bytes.push(header.record_type.number());
     bytes.push(u8::from(header.is_external));
@@ -139,15 +146,17 @@ pub(crate) fn encode_prefix(
     bytes.extend_from_slice(&header.cost_ms.to_le_bytes());
     bytes.extend_from_slice(&header.created_ms.to_le_bytes());
     bytes.extend_from_slice(&header.payload_check.to_le_bytes());
-    let reference = body_ref.map(Ref::encode);
-    let check = record_check(&bytes, key, head, reference.as_ref().map(|r| &r[..]), seed);
-    bytes.extend_from_slice(&check.to_le_bytes());
-    bytes.extend_from_slice(key);
+    key.iter().for_each(|part| bytes.extend_from_slice(part));
     bytes.extend_from_slice(head);
-    if let Some(reference) = reference {
-        bytes.extend_from_slice(&reference);
+    if let Some(reference) = body_ref {
+        bytes.extend_from_slice(&reference.encode());
     }
-    bytes
+    let (_, covered) = bytes.split_at(CHECK_LEN);
+    let check = xxh3_64_with_seed(covered, seed).to_le_bytes();
+    bytes.copy_within(CHECK_LEN..HEADER_LEN, 0);
+    if let Some(place) = bytes.get_mut(HEADER_LEN - CHECK_LEN..HEADER_LEN) {
+        place.copy_from_slice(&check);
+    }
 }
 
 fn record_check(fixed: &[u8], key: &[u8], head: &[u8], reference: Option<&[u8]>, seed: u64) -> u64 {
@@ -192,7 +201,7 @@ pub(crate) fn decode_header(bytes: &[u8]) -> Option<Header> {
 /// The record at the start of `bytes`, if there is a whole prefix that passes its check.
 pub(crate) fn decode_record(bytes: &[u8], seed: u64) -> Option<Record<'_>> {
     let header = decode_header(bytes)?;
-    let (fixed, rest) = bytes.split_at_checked(HEADER_LEN - 8)?;
+    let (fixed, rest) = bytes.split_at_checked(HEADER_LEN - CHECK_LEN)?;
     let mut reader = Reader(rest);
     let expected = reader.u64()?;
     let key = reader.take(usize::from(header.key_len))?;
@@ -443,7 +452,8 @@ mod tests {
         for (header, reference) in
             [(header(), None), (Header { is_external: true, ..header() }, Some(reference))]
         {
-            let bytes = encode_prefix(&header, b"key", b"head", reference.as_ref(), 42);
+            let mut bytes = b"what was there before".to_vec();
+            encode_prefix(&mut bytes, &header, &[b"k", b"ey"], b"head", reference.as_ref(), 42);
             let record = decode_record(&bytes, 42).unwrap();
             assert_eq!((record.header, record.key, record.head), (header, &b"key"[..], &b"head"[..]));
             assert_eq!(record.reference, reference);

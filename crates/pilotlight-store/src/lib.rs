@@ -20,7 +20,7 @@
 //! Spaces: 65,535. File systems that allocate ahead of need (XFS) can show more in `du` than the store counts, for a
 //! moment.
 //!
-//! Where to look next: `ops.rs` for the life of a put and a get, `recovery.rs` for what survives a crash.
+//! Where to look next: `write.rs` and `read.rs` for the life of a put and a get, `recovery.rs` for what survives a crash.
 
 mod background;
 mod blobs;
@@ -34,10 +34,12 @@ mod log;
 pub mod media;
 mod ops;
 mod options;
+mod read;
 mod records;
 mod recovery;
 mod space;
 mod store;
+mod write;
 
 pub use crate::clock::{Clock, ManualClock, SystemClock};
 pub use crate::error::{OpenError, Result, StoreError};

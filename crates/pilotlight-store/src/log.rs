@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
 use crate::format::{
-    ALIGN, Header, REF_LEN, ROW_LEN, RecordType, Ref, Row, SEGMENT_HEADER_LEN, SegmentHeader, TRAILER_LEN,
+    ALIGN, Header, ROW_LEN, RecordType, Ref, Row, SEGMENT_HEADER_LEN, SegmentHeader, TRAILER_LEN,
     encode_footer, encode_prefix,
 };
 use crate::index::Place;
@@ -22,6 +22,8 @@ use crate::{Result, StoreError};
 
 /// Tries at the lock before a thread goes to sleep over it: about 5 us.
 const SPINS: u32 = 200;
+/// What a record ends in up to the next multiple of [`ALIGN`].
+const PADDING: [u8; ALIGN as usize] = [0; ALIGN as usize];
 /// The directory of segments, in the store's.
 pub(crate) const DIR: &str = "log";
 
@@ -42,7 +44,8 @@ pub(crate) struct Segment {
 #[derive(Debug)]
 pub(crate) struct Append<'a> {
     pub(crate) header: Header,
-    pub(crate) key: &'a [u8],
+    /// In parts, see [`encode_prefix`].
+    pub(crate) key: &'a [&'a [u8]],
     pub(crate) head: &'a [u8],
     /// Empty if external.
     pub(crate) payload: &'a [u8],
@@ -146,6 +149,13 @@ impl Log {
         self.segments.read().get(&id).cloned()
     }
 
+    /// Counts a record of `segment` as dead.
+    pub(crate) fn note_dead(&self, place: &Place) {
+        if let Some(segment) = self.segments.read().get(&place.segment) {
+            segment.live.fetch_sub(u64::from(place.record_len), Relaxed);
+        }
+    }
+
     /// Every segment but the one appended to, oldest first.
     pub(crate) fn sealed(&self) -> Vec<Arc<Segment>> {
         let active_id = self.active.lock().segment.as_ref().map(|segment| segment.id);
@@ -173,20 +183,10 @@ impl Log {
         }
         let offset = segment.end.load(Relaxed);
         let mut buffer = std::mem::take(&mut active.buffer);
-        buffer.clear();
-        buffer.extend_from_slice(&encode_prefix(
-            &header,
-            append.key,
-            append.head,
-            append.reference.as_ref(),
-            self.seed,
-        ));
-        buffer.extend_from_slice(append.payload);
-        debug_assert!(
-            buffer.len() as u64 <= record_len && record_len - (buffer.len() as u64) < ALIGN + REF_LEN as u64
-        );
-        buffer.resize(record_len as usize, 0);
-        let written = segment.file.write_at(&buffer, offset);
+        encode_prefix(&mut buffer, &header, append.key, append.head, append.reference.as_ref(), self.seed);
+        let padding_len = record_len as usize - buffer.len() - append.payload.len();
+        let padding = PADDING.get(..padding_len).unwrap_or_default();
+        let written = segment.file.write_at(&[&buffer, append.payload, padding], offset);
         active.buffer = buffer;
         if let Err(error) = written {
             // It may be whole and only its sync or its last byte have failed: it was refused, so no open may find it. If
@@ -232,8 +232,11 @@ impl Log {
     /// Counts the segment as `len` bytes long. The active one counts with the footer it will get.
     fn note_len(&self, segment: &Segment, len: u64) {
         let old_len = segment.len.swap(len, Relaxed);
-        self.space.log.fetch_add(blocks(len), Relaxed);
-        self.space.log.fetch_sub(blocks(old_len), Relaxed);
+        // Most records end in the block they begin in; the count is everybody's.
+        if blocks(len) != blocks(old_len) {
+            self.space.log.fetch_add(blocks(len), Relaxed);
+            self.space.log.fetch_sub(blocks(old_len), Relaxed);
+        }
     }
 
     /// The segment to append `record_len` bytes to: the active one, or a new one if they and a footer do not fit.
@@ -256,7 +259,7 @@ impl Log {
         active.next_id += 1;
         let create = || -> io::Result<Arc<dyn MediaFile>> {
             let file = self.media.create(&segment_path(&self.dir, id))?;
-            file.write_at(&SegmentHeader { created_seq: active.next_seq }.encode(self.seed), 0)?;
+            file.write_at(&[&SegmentHeader { created_seq: active.next_seq }.encode(self.seed)], 0)?;
             Ok(file)
         };
         let file = create().map_err(StoreError::io("begin a segment", SEGMENT_HEADER_LEN as u64))?;
@@ -281,7 +284,7 @@ impl Log {
         active.names_len = 0;
         let end = segment.end.load(Relaxed);
         let footer = encode_footer(&rows, &names, self.seed);
-        if segment.file.write_at(&footer, end).is_ok() {
+        if segment.file.write_at(&[&footer], end).is_ok() {
             self.note_len(&segment, end + footer.len() as u64);
         }
         self.unsynced.lock().push(segment.file.clone());

@@ -5,7 +5,7 @@
 
 use std::fmt::Debug;
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -34,8 +34,8 @@ pub trait MediaFile: Send + Sync + Debug {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
     /// The same, if it can be done without waiting for the medium; `false`, and nothing useful in `buffer`, if not.
     fn read_at_nowait(&self, buffer: &mut [u8], offset: u64) -> io::Result<bool>;
-    /// Writes all of `bytes` at `offset`, growing the file as needed.
-    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+    /// Writes all of `parts`, one behind the other, from `offset` on, growing the file as needed.
+    fn write_at(&self, parts: &[&[u8]], offset: u64) -> io::Result<()>;
     /// Cuts or extends the file.
     fn set_len(&self, len: u64) -> io::Result<()>;
     /// The length in bytes.
@@ -89,6 +89,9 @@ impl Media for Disk {
 #[derive(Debug)]
 struct DiskFile(File);
 
+/// What one system call takes: as many parts as a record is written in (prefix, payload, padding).
+const PARTS: usize = 3;
+
 impl MediaFile for DiskFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         self.0.read_exact_at(buffer, offset)
@@ -107,8 +110,21 @@ impl MediaFile for DiskFile {
         }
     }
 
-    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.0.write_all_at(bytes, offset)
+    fn write_at(&self, parts: &[&[u8]], offset: u64) -> io::Result<()> {
+        let slices: [_; PARTS] =
+            std::array::from_fn(|i| IoSlice::new(parts.get(i).copied().unwrap_or_default()));
+        let mut written = rustix::io::retry_on_intr(|| rustix::io::pwritev(&self.0, &slices, offset))?;
+        // What a signal, a full disk or the system's limits cut off goes part by part, and tells what is wrong.
+        let mut offset = offset + written as u64;
+        for part in parts {
+            let rest = part.get(written..).unwrap_or_default();
+            written = written.saturating_sub(part.len());
+            if !rest.is_empty() {
+                self.0.write_all_at(rest, offset)?;
+                offset += rest.len() as u64;
+            }
+        }
+        Ok(())
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
@@ -121,5 +137,25 @@ impl MediaFile for DiskFile {
 
     fn sync_data(&self) -> io::Result<()> {
         self.0.sync_data()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_written_one_behind_the_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = Disk.create(&dir.path().join("file")).unwrap();
+        let cases: [&[&[u8]]; 4] =
+            [&[], &[b"ab"], &[b"", b"cd", b"e"], &[b"f", b"g", b"h", b"ij", b"", b"k"]];
+        for parts in cases {
+            file.set_len(7).unwrap();
+            file.write_at(parts, 7).unwrap();
+            let mut found = vec![0; file.length().unwrap() as usize - 7];
+            file.read_at(&mut found, 7).unwrap();
+            assert_eq!(found, parts.concat());
+        }
     }
 }

@@ -45,13 +45,9 @@ impl<'a> Iterator for Records<'a> {
     }
 }
 
-/// A key as records hold it: its space's length, the space, the key.
-pub(crate) fn join_key(space: &[u8], key: &[u8]) -> Vec<u8> {
-    let mut joined = Vec::with_capacity(1 + space.len() + key.len());
-    joined.push(u8::try_from(space.len()).unwrap_or(u8::MAX));
-    joined.extend_from_slice(space);
-    joined.extend_from_slice(key);
-    joined
+/// What a record's key field begins with: its space's length. The space and the key follow.
+pub(crate) fn space_len(space: &[u8]) -> [u8; 1] {
+    [u8::try_from(space.len()).unwrap_or(u8::MAX)]
 }
 
 /// Space and key of a record's key field.

@@ -38,7 +38,7 @@ pub(crate) struct Inner {
     pub(crate) seed: u64,
     pub(crate) space: Arc<Space>,
     pub(crate) spaces: Arc<RwLock<Vec<Vec<u8>>>>,
-    pub(crate) tallies: RwLock<Vec<Arc<Tally>>>,
+    pub(crate) tallies: RwLock<Vec<Tally>>,
     pub(crate) log: Log,
     pub(crate) blobs: Blobs,
     pub(crate) index: Index,
@@ -141,7 +141,7 @@ impl Inner {
     fn recovered(options: Options, seed: u64, segment_bytes: u64, recovered: Recovered, lock: File) -> Self {
         let space = Arc::new(Space::new(options.max_bytes, segment_bytes));
         let Recovered { segments, tail, spaces, live, is_foreign: _ } = recovered;
-        let tallies = spaces.iter().map(|_| Arc::default()).collect();
+        let tallies = spaces.iter().map(|_| Tally::default()).collect();
         let spaces = Arc::new(RwLock::new(spaces));
         let log = Log::new(
             options.dir.join(log::DIR),
@@ -197,13 +197,26 @@ impl Inner {
         if let Some(reference) = &row.reference {
             self.blobs.recover(reference, row.payload_len);
         }
-        self.tally(slot.space).add(&slot);
+        self.count(None, Some(&slot));
         self.index.note_expiry(slot.expires_ms, slot.hash);
         self.index.shard(slot.hash).insert(slot);
     }
 
-    pub(crate) fn tally(&self, space: u16) -> Arc<Tally> {
-        self.tallies.read().get(usize::from(space)).cloned().unwrap_or_default()
+    /// Counts `new` in its space in place of `old`, which was under the same key.
+    pub(crate) fn count(&self, old: Option<&Slot>, new: Option<&Slot>) {
+        let counted = |slot: &Slot| (slot.space, slot.logical_len, slot.stored_bytes());
+        // Most puts replace an entry by one of its like: every core counts here.
+        if old.map(counted) == new.map(counted) {
+            return;
+        }
+        let tallies = self.tallies.read();
+        let tally = |slot: &Slot| tallies.get(usize::from(slot.space));
+        if let Some((slot, tally)) = new.and_then(|slot| Some((slot, tally(slot)?))) {
+            tally.add(slot);
+        }
+        if let Some((slot, tally)) = old.and_then(|slot| Some((slot, tally(slot)?))) {
+            tally.subtract(slot);
+        }
     }
 
     /// Entries in all spaces.
@@ -233,7 +246,7 @@ impl Inner {
         let number = recovery::intern(&mut spaces, space);
         let mut tallies = self.tallies.write();
         while tallies.len() < spaces.len() {
-            tallies.push(Arc::default());
+            tallies.push(Tally::default());
         }
         Ok(number)
     }

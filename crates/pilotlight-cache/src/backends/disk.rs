@@ -116,22 +116,24 @@ impl DiskBackend {
 /// with any damage, the next get is a miss.
 fn open_stored(store: &Store, key: &Key, stored: Stored) -> Result<Found> {
     let Stored { head, payload, stat } = stored;
-    let entry = envelope::open(&Sealed { head, payload }, stat.expires_ms).inspect_err(|error| {
-        if matches!(error, Error::Corrupt { .. }) {
-            let space = key.namespace().as_str().as_bytes();
-            let _ = store.delete(space, key.bytes(), Condition::Version(stat.version));
-        }
-    })?;
+    let entry = envelope::open(&Sealed { head, payload, payload_digest: None }, stat.expires_ms)
+        .inspect_err(|error| {
+            if matches!(error, Error::Corrupt { .. }) {
+                let space = key.namespace().as_str().as_bytes();
+                let _ = store.delete(space, key.bytes(), Condition::Version(stat.version));
+            }
+        })?;
     Ok(Found { entry, version: Version(stat.version), tier: 0 })
 }
 
 fn put_stored(store: &Store, key: &Key, entry: &Entry, when: When) -> Result<Put> {
-    let Sealed { head, payload } = envelope::seal(entry)?;
+    let Sealed { head, payload, payload_digest } = envelope::seal(entry)?;
     let request = PutRequest {
         space: key.namespace().as_str().as_bytes(),
         key: key.bytes(),
         head: &head,
         payload: &payload,
+        digest: payload_digest.as_ref().map(|digest| *digest.as_bytes()),
         logical_len: entry.artifact.len() as u32,
         cost_ms: entry.metadata.compile_ms,
         created_ms: entry.metadata.created_ms,

@@ -48,6 +48,8 @@ pub struct Sealed {
     pub head: Bytes,
     /// The payload.
     pub payload: Bytes,
+    /// The payload's BLAKE3, where it is known: the artifact's, if they are the same bytes.
+    pub payload_digest: Option<Digest>,
 }
 
 /// Puts an entry into its envelope: PyTorch's JSON becomes the artifact inside it, and what compresses is compressed.
@@ -68,17 +70,19 @@ pub fn seal(entry: &Entry) -> Result<Sealed> {
         None => (value.clone(), None),
     };
     let (codec, payload) = codec::encode(&artifact);
+    let digest = Digest::of(&artifact);
     let head = Head {
         codec,
         artifact_len: artifact.len() as u64,
         payload_len: payload.len() as u64,
-        digest: Digest::of(&artifact),
+        digest,
         created_ms: entry.metadata.created_ms,
         compile_ms: entry.metadata.compile_ms,
         details: entry.metadata.details.as_deref().cloned().unwrap_or_default(),
         frame,
     };
-    Ok(Sealed { head: head.encode().into(), payload })
+    let payload_digest = (codec == Codec::Raw).then_some(digest);
+    Ok(Sealed { head: head.encode().into(), payload, payload_digest })
 }
 
 /// Takes an entry out of its envelope, checking the head, every length and the artifact's digest.

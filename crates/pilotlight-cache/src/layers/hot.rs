@@ -30,8 +30,12 @@ const OVERHEAD_BYTES: u64 = 192;
 
 impl Weighter<Key, (Version, Entry)> for ByBytes {
     fn weight(&self, key: &Key, (_, entry): &(Version, Entry)) -> u64 {
-        key.bytes().len() as u64 + entry.artifact.len() as u64 + OVERHEAD_BYTES
+        weight(key, entry)
     }
+}
+
+fn weight(key: &Key, entry: &Entry) -> u64 {
+    key.bytes().len() as u64 + entry.artifact.len() as u64 + OVERHEAD_BYTES
 }
 
 impl Hot {
@@ -44,10 +48,10 @@ impl Hot {
         Self { inner, entries, bound_bytes }
     }
 
-    fn keep(&self, key: &Key, entry: &Entry, version: Version) {
+    fn keep(&self, key: &Key, entry: Entry, version: Version) {
         // One entry may not push out most of the tier.
-        if ByBytes.weight(key, &(version, entry.clone())) <= self.bound_bytes / 4 {
-            self.entries.insert(key.clone(), (version, entry.clone()));
+        if weight(key, &entry) <= self.bound_bytes / 4 {
+            self.entries.insert(key.clone(), (version, entry));
         }
     }
 
@@ -73,7 +77,7 @@ impl Hot {
     async fn get_inner(&self, key: &Key) -> Result<Option<Found>> {
         let found = self.inner.get(key).await?;
         Ok(found.map(|found| {
-            self.keep(key, &found.entry, found.version);
+            self.keep(key, found.entry.clone(), found.version);
             Found { tier: found.tier + 1, ..found }
         }))
     }
@@ -106,7 +110,7 @@ impl Backend for Hot {
     async fn put(&self, key: &Key, entry: Entry, when: When) -> Result<Put> {
         let put = self.inner.put(key, entry.clone(), when).await?;
         if let Put::Stored(version) = put {
-            self.keep(key, &entry, version);
+            self.keep(key, entry, version);
         }
         Ok(put)
     }

@@ -10,6 +10,7 @@ async fn a_damaged_envelope_is_one_error_and_then_a_miss() {
     let dir = tempfile::tempdir().unwrap();
     // Whole as far as the store can tell, and no envelope.
     let request = PutRequest {
+        digest: None,
         space: b"ns",
         key: b"key",
         head: b"not a head",

@@ -64,13 +64,14 @@ impl MediaFile for FaultyFile {
     fn read_at_nowait(&self, buffer: &mut [u8], offset: u64) -> io::Result<bool> {
         self.0.read_at_nowait(buffer, offset)
     }
-    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+    fn write_at(&self, parts: &[&[u8]], offset: u64) -> io::Result<()> {
         if let Err(error) = self.1.burn() {
             // A write that fails may have written a part.
-            self.0.write_at(&bytes[..bytes.len() / 2], offset)?;
+            let bytes = parts.concat();
+            self.0.write_at(&[&bytes[..bytes.len() / 2]], offset)?;
             return Err(error);
         }
-        self.0.write_at(bytes, offset)
+        self.0.write_at(parts, offset)
     }
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.1.burn()?;

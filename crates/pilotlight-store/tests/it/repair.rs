@@ -105,8 +105,8 @@ impl MediaFile for Counted {
     fn read_at_nowait(&self, buffer: &mut [u8], offset: u64) -> io::Result<bool> {
         self.file.read_at_nowait(buffer, offset)
     }
-    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.file.write_at(bytes, offset)
+    fn write_at(&self, parts: &[&[u8]], offset: u64) -> io::Result<()> {
+        self.file.write_at(parts, offset)
     }
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.file.set_len(len)

@@ -20,6 +20,7 @@ pub(crate) fn request<'a>(key: &'a [u8], payload: &'a [u8]) -> PutRequest<'a> {
         key,
         head: b"head",
         payload,
+        digest: None,
         logical_len: payload.len() as u32,
         cost_ms: 0,
         created_ms: START_MS,

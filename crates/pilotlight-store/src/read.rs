@@ -1,0 +1,198 @@
+//! How an entry is read, and how keys are listed.
+
+use std::io;
+
+use bytes::Bytes;
+
+use crate::blobs::Pin;
+use crate::format::{HEADER_LEN, Record, Ref, decode_header, decode_record, key_hash, payload_check};
+use crate::index::Slot;
+use crate::log::Segment;
+use crate::media::MediaFile;
+use crate::ops::{ScanPage, Stored, TryGet, stat};
+use crate::records::split_key;
+use crate::store::Inner;
+use crate::{Result, StoreError};
+
+/// Whether a read may wait for the medium.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wait {
+    Allowed,
+    Never,
+}
+
+/// How one try at reading an entry ended.
+enum Read {
+    Found(Box<Stored>, Bytes),
+    WouldBlock,
+    /// The entry was moved or replaced between the look-up and the read: look again.
+    Moved,
+    Damaged(String),
+}
+
+impl Inner {
+    pub(crate) fn get(&self, space: &[u8], key: &[u8], wait: Wait) -> Result<TryGet> {
+        let hash = key_hash(space, key, self.seed);
+        let now_ms = self.options.clock.now_ms();
+        let mut last_seq = None;
+        loop {
+            let Some(slot) = self.touch(hash, now_ms) else { return Ok(TryGet::Ready(None)) };
+            let what = match self.read(&slot, wait)? {
+                Read::Found(stored, joined) if split_key(&joined) == Some((space, key)) => {
+                    return Ok(TryGet::Ready(Some(*stored)));
+                }
+                // Two keys of one 128-bit hash: the other one has the slot.
+                Read::Found(..) => return Ok(TryGet::Ready(None)),
+                Read::WouldBlock => return Ok(TryGet::WouldBlock),
+                // Gone twice at the same put: nobody moved it, it is lost.
+                Read::Moved if last_seq == Some((slot.seq, slot.place)) => "its bytes are gone".to_owned(),
+                Read::Moved => {
+                    last_seq = Some((slot.seq, slot.place));
+                    continue;
+                }
+                Read::Damaged(what) => what,
+            };
+            self.set_aside(&slot)?;
+            return Err(StoreError::Corrupt { what });
+        }
+    }
+
+    /// The slot under `hash`, its hit noted; an expired one is left to the background.
+    pub(crate) fn touch(&self, hash: u128, now_ms: u64) -> Option<Slot> {
+        let mut shard = self.index.shard(hash);
+        let slot = shard.get_mut(hash).filter(|slot| !slot.is_expired(now_ms))?;
+        slot.hits = slot.hits.saturating_add(1);
+        slot.accessed_s = (now_ms / 1000) as u32;
+        slot.worth = self.worth(slot);
+        Some(*slot)
+    }
+
+    fn read(&self, slot: &Slot, wait: Wait) -> Result<Read> {
+        let Some(segment) = self.log.segment(slot.place.segment) else { return Ok(Read::Moved) };
+        let bytes = match read_at(&*segment.file, slot.place.offset, slot.place.record_len as usize, wait) {
+            Ok(Some(bytes)) => Bytes::from(bytes),
+            Ok(None) => return Ok(Read::WouldBlock),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                return Ok(Read::Damaged("the log ends inside it".to_owned()));
+            }
+            Err(error) => return Err(StoreError::io("read the log", 0)(error)),
+        };
+        let Some(record) = decode_record(&bytes, self.seed).filter(|record| record.header.seq == slot.seq)
+        else {
+            return Ok(Read::Damaged("its record fails the check".to_owned()));
+        };
+        let payload = match &record.reference {
+            None => {
+                let from = record.header.body_offset();
+                let to = from + record.header.payload_len as usize;
+                if to > bytes.len() {
+                    return Ok(Read::Damaged("its payload is longer than its record".to_owned()));
+                }
+                bytes.slice(from..to)
+            }
+            Some(reference) => match self.read_external(reference, &record, wait)? {
+                Ok(payload) => payload,
+                Err(read) => return Ok(read),
+            },
+        };
+        if payload_check(&payload, self.seed) != record.header.payload_check {
+            return Ok(Read::Damaged("its payload fails the check".to_owned()));
+        }
+        let head = bytes.slice_ref(record.head);
+        let joined = bytes.slice_ref(record.key);
+        Ok(Read::Found(Box::new(Stored { head, payload, stat: stat(slot) }), joined))
+    }
+
+    /// The payload in a file; the inner error is another way for the read to end.
+    fn read_external(&self, reference: &Ref, record: &Record<'_>, wait: Wait) -> Result<Result<Bytes, Read>> {
+        let Some(pin) = self.blobs.pin(reference) else { return Ok(Err(Read::Moved)) };
+        let read = |pin: &Pin<'_>| -> io::Result<Option<Vec<u8>>> {
+            let file = self.blobs.open(pin)?;
+            read_at(&*file, u64::from(reference.payload_offset), record.header.payload_len as usize, wait)
+        };
+        match read(&pin) {
+            Ok(Some(bytes)) => Ok(Ok(bytes.into())),
+            Ok(None) => Ok(Err(Read::WouldBlock)),
+            Err(error) if matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::NotFound) => {
+                Ok(Err(Read::Damaged(format!("its payload file: {error}"))))
+            }
+            Err(error) => Err(StoreError::io("read a payload file", 0)(error)),
+        }
+    }
+
+    /// Which payload file an entry holds, by its record.
+    pub(crate) fn reference(&self, segment: &Segment, slot: &Slot) -> Option<Ref> {
+        let len = slot.place.record_len as usize;
+        let bytes = read_at(&*segment.file, slot.place.offset, len, Wait::Allowed).ok()??;
+        decode_record(&bytes, self.seed)?.reference
+    }
+
+    pub(crate) fn scan(&self, space: &[u8], cursor: u64, limit: usize) -> Result<ScanPage> {
+        let mut page = ScanPage::default();
+        let Some(number) = self.space_number(space) else { return Ok(page) };
+        let now_ms = self.options.clock.now_ms();
+        let mut slots: Vec<Slot> = Vec::new();
+        for (from, shard) in self.index.shards_from_hash(cursor) {
+            // Where to go on if all that was collected so far turns out to be gone.
+            page.next = from;
+            if slots.len() > limit.max(1) {
+                break;
+            }
+            page.next = 0;
+            slots.extend(shard.iter().filter(|slot| {
+                slot.space == number && (slot.hash >> 64) as u64 >= cursor && !slot.is_expired(now_ms)
+            }));
+        }
+        slots.sort_unstable_by_key(|slot| slot.hash);
+        let mut last = None;
+        for slot in slots {
+            let place = (slot.hash >> 64) as u64;
+            // Two hashes may start alike: a page ends between two cursors, never inside one.
+            if page.keys.len() >= limit.max(1) && last != Some(place) {
+                page.next = place;
+                break;
+            }
+            last = Some(place);
+            if let Some(key) = self.key_of(&slot)? {
+                page.keys.push((key, stat(&slot)));
+            }
+        }
+        Ok(page)
+    }
+
+    /// The key of a slot, from its record; `None` if the entry is gone meanwhile.
+    pub(crate) fn key_of(&self, slot: &Slot) -> Result<Option<Bytes>> {
+        let mut slot = *slot;
+        for _ in 0..3 {
+            if let Some(segment) = self.log.segment(slot.place.segment) {
+                // Most keys are short: the header and 256 bytes hold the whole.
+                let len = (slot.place.record_len as usize).min(HEADER_LEN + 256);
+                let mut bytes = read_at(&*segment.file, slot.place.offset, len, Wait::Allowed)
+                    .map_err(StoreError::io("read the log", 0))?
+                    .unwrap_or_default();
+                let Some(header) = decode_header(&bytes) else { return Ok(None) };
+                let whole = HEADER_LEN + usize::from(header.key_len);
+                if whole > bytes.len() {
+                    bytes = read_at(&*segment.file, slot.place.offset, whole, Wait::Allowed)
+                        .map_err(StoreError::io("read the log", 0))?
+                        .unwrap_or_default();
+                }
+                let key = bytes.get(HEADER_LEN..whole).and_then(split_key);
+                return Ok(key.map(|(_, key)| Bytes::copy_from_slice(key)));
+            }
+            match self.index.shard(slot.hash).get(slot.hash) {
+                Some(current) => slot = *current,
+                None => return Ok(None),
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn read_at(file: &dyn MediaFile, offset: u64, len: usize, wait: Wait) -> io::Result<Option<Vec<u8>>> {
+    let mut bytes = vec![0; len];
+    match wait {
+        Wait::Allowed => file.read_at(&mut bytes, offset).map(|()| Some(bytes)),
+        Wait::Never => file.read_at_nowait(&mut bytes, offset).map(|is_read| is_read.then_some(bytes)),
+    }
+}

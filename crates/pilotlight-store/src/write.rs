@@ -1,0 +1,270 @@
+//! How an entry is put, and how it goes.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use crate::format::{
+    HEAD_LEN_MAX, Header, KEY_LEN_MAX, ROW_LEN, RecordType, Ref, encode_prefix, key_hash, payload_check,
+};
+use crate::index::{Place, Slot};
+use crate::log::Append;
+use crate::ops::{Condition, INLINE_MAX, PutRequest};
+use crate::records::space_len;
+use crate::space::{BLOCK, file_bytes};
+use crate::store::Inner;
+use crate::{Result, StoreError};
+
+impl Inner {
+    pub(crate) fn put(&self, request: &PutRequest<'_>, condition: Condition) -> Result<Option<u64>> {
+        self.check_sizes(request)?;
+        let hash = key_hash(request.space, request.key, self.seed);
+        let now_ms = self.options.clock.now_ms();
+        let live = |slot: &&Slot| !slot.is_expired(now_ms);
+        // Asked again under the lock; asked here so that an unmet put writes no payload file.
+        if condition != Condition::Always && !condition.holds(self.index.shard(hash).get(hash).filter(live)) {
+            return Ok(None);
+        }
+        let space_len = space_len(request.space);
+        let key: [&[u8]; 3] = [&space_len, request.space, request.key];
+        let header = header(request, self.seed);
+        let file_len = header.body_offset() + request.payload.len();
+        let file_need = if header.is_external { file_bytes(file_len as u64) } else { 0 };
+        let _reservation = self.reserve(header.record_len() + ROW_LEN as u64 + BLOCK + file_need)?;
+        let held = if header.is_external { Some(self.hold_payload(&header, request, &key)?) } else { None };
+        let append = Append {
+            header,
+            key: &key,
+            head: request.head,
+            payload: if header.is_external { &[] } else { request.payload },
+            reference: held.as_ref().map(|held| held.reference),
+            hash,
+            space: self.intern_space(request.space)?,
+            is_move: false,
+        };
+        let mut shard = self.index.shard(hash);
+        if !condition.holds(shard.get(hash).filter(live)) {
+            return Ok(None);
+        }
+        let (seq, place) = self.log.append(&append)?;
+        let slot = self.slot(&append, seq, place, now_ms);
+        let old = shard.insert(slot);
+        let released = old.as_ref().and_then(|old| self.bury(old));
+        self.count(old.as_ref(), Some(&slot));
+        drop(shard);
+        if let Some(held) = held {
+            held.keep();
+        }
+        self.index.note_expiry(slot.expires_ms, hash);
+        self.release(released);
+        self.wait_for(seq)?;
+        Ok(Some(seq))
+    }
+
+    fn check_sizes(&self, request: &PutRequest<'_>) -> Result<()> {
+        let check = |what, size: usize, max: u64| {
+            if size as u64 > max {
+                return Err(StoreError::TooLarge { what, size_bytes: size as u64, max_bytes: max });
+            }
+            Ok(())
+        };
+        check("space", request.space.len(), 255)?;
+        check("key", request.key.len() + request.space.len() + 1, KEY_LEN_MAX as u64)?;
+        check("head", request.head.len(), HEAD_LEN_MAX as u64)?;
+        check("entry", request.payload.len(), self.space.entry_max().min(u64::from(u32::MAX)))
+    }
+
+    fn slot(&self, append: &Append<'_>, seq: u64, place: Place, now_ms: u64) -> Slot {
+        let mut slot = Slot {
+            hash: append.hash,
+            seq,
+            expires_ms: append.header.expires_ms,
+            created_ms: append.header.created_ms,
+            place,
+            payload_len: append.header.payload_len,
+            logical_len: append.header.logical_len,
+            cost_ms: append.header.cost_ms,
+            accessed_s: (now_ms / 1000) as u32,
+            worth: 0.0,
+            hits: 0,
+            space: append.space,
+            is_external: append.header.is_external,
+        };
+        slot.worth = self.worth(&slot);
+        slot
+    }
+
+    /// A payload file with these bytes: one that is there already, or a new one.
+    fn hold_payload(&self, header: &Header, request: &PutRequest<'_>, key: &[&[u8]]) -> Result<Held<'_>> {
+        let digest = half(request.digest.unwrap_or_else(|| *blake3::hash(request.payload).as_bytes()));
+        let reference = match self.blobs.hold(digest) {
+            Some(reference) => {
+                self.counters.deduplicated.fetch_add(1, Relaxed);
+                reference
+            }
+            None => {
+                let inline = Header { is_external: false, ..*header };
+                let mut prefix = Vec::new();
+                encode_prefix(&mut prefix, &inline, key, request.head, None, self.seed);
+                self.blobs.write(digest, &prefix, request.payload, !self.is_relaxed())?
+            }
+        };
+        Ok(Held { inner: self, reference, is_kept: false })
+    }
+
+    /// Removes the entry under `hash` if `wanted` says so of it, with a tombstone, so that no restart brings it back.
+    pub(crate) fn remove(&self, hash: u128, wanted: impl Fn(&Slot) -> bool) -> Result<bool> {
+        let mut shard = self.index.shard(hash);
+        let Some(slot) = shard.get(hash).filter(|slot| wanted(slot)).copied() else { return Ok(false) };
+        let key = hash.to_le_bytes();
+        self.log.append(&self.removal(RecordType::Tombstone, &[&key], hash, slot.space))?;
+        shard.remove(hash);
+        let released = self.forget(&slot);
+        drop(shard);
+        self.release(released);
+        Ok(true)
+    }
+
+    fn removal<'a>(
+        &self,
+        record_type: RecordType,
+        key: &'a [&'a [u8]],
+        hash: u128,
+        space: u16,
+    ) -> Append<'a> {
+        let header = Header {
+            record_type,
+            is_external: false,
+            key_len: key.iter().map(|part| part.len() as u16).sum(),
+            head_len: 0,
+            payload_len: 0,
+            seq: 0,
+            expires_ms: 0,
+            logical_len: 0,
+            cost_ms: 0,
+            created_ms: self.options.clock.now_ms(),
+            payload_check: payload_check(&[], self.seed),
+        };
+        Append { header, key, head: &[], payload: &[], reference: None, hash, space, is_move: false }
+    }
+
+    /// Takes an entry that was just removed from the index out of all counts, and says which payload file it held.
+    ///
+    /// Its shard must still be locked: the cleaner needs that lock to move the record, so the record is where the slot
+    /// says.
+    pub(crate) fn forget(&self, slot: &Slot) -> Option<Ref> {
+        self.count(Some(slot), None);
+        self.bury(slot)
+    }
+
+    /// The same, but for the counts of its space.
+    fn bury(&self, slot: &Slot) -> Option<Ref> {
+        self.log.note_dead(&slot.place);
+        if !slot.is_external {
+            return None;
+        }
+        self.reference(&*self.log.segment(slot.place.segment)?, slot)
+    }
+
+    pub(crate) fn release(&self, reference: Option<Ref>) {
+        if let Some(reference) = reference {
+            self.blobs.release(&reference);
+        }
+    }
+
+    /// Sets a damaged entry aside: its next get is a miss.
+    pub(crate) fn set_aside(&self, slot: &Slot) -> Result<()> {
+        let reference = if slot.is_external {
+            self.log.segment(slot.place.segment).and_then(|segment| self.reference(&segment, slot))
+        } else {
+            None
+        };
+        if let Some(reference) = reference {
+            self.blobs.quarantine(&reference);
+        }
+        if self.remove(slot.hash, |current| current.seq == slot.seq)? {
+            self.counters.quarantined.fetch_add(1, Relaxed);
+            tracing::warn!(key_hash = format!("{:032x}", slot.hash), "a damaged entry was set aside");
+        }
+        Ok(())
+    }
+
+    pub(crate) fn clear(&self, space: &[u8]) -> Result<u64> {
+        let Some(number) = self.space_number(space) else { return Ok(0) };
+        let now_ms = self.options.clock.now_ms();
+        // No cleaning meanwhile: a record that it moved behind the clear would outlive the clear in the log, and come
+        // back at an open.
+        let room = self.room.lock();
+        let (seq, _) = self.log.append(&self.removal(RecordType::Clear, &[space], 0, number))?;
+        let mut cleared = 0;
+        for mut shard in self.index.shards_from(0) {
+            // What was put after the clear was recorded stays.
+            let gone: Vec<Slot> =
+                shard.iter().filter(|slot| slot.space == number && slot.seq < seq).copied().collect();
+            let mut released = Vec::new();
+            for slot in &gone {
+                cleared += u64::from(!slot.is_expired(now_ms));
+                shard.remove(slot.hash);
+                released.push(self.forget(slot));
+            }
+            drop(shard);
+            released.into_iter().for_each(|reference| self.release(reference));
+        }
+        drop(room);
+        self.wait_for(seq)?;
+        Ok(cleared)
+    }
+
+    pub(crate) fn wait_durable(&self) -> Result<()> {
+        if self.is_relaxed() { Ok(()) } else { self.wait_for(self.log.last_seq()) }
+    }
+
+    fn wait_for(&self, seq: u64) -> Result<()> {
+        if self.is_relaxed() {
+            return Ok(());
+        }
+        self.committer.wait(seq).map_err(StoreError::io("sync", 0))
+    }
+}
+
+/// A payload file held for an entry that is not in the index yet; let go if it never gets there.
+struct Held<'a> {
+    inner: &'a Inner,
+    reference: Ref,
+    is_kept: bool,
+}
+
+impl Held<'_> {
+    fn keep(mut self) {
+        self.is_kept = true;
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        if !self.is_kept {
+            self.inner.blobs.release(&self.reference);
+        }
+    }
+}
+
+fn header(request: &PutRequest<'_>, seed: u64) -> Header {
+    Header {
+        record_type: RecordType::Put,
+        is_external: request.payload.len() > INLINE_MAX,
+        key_len: (1 + request.space.len() + request.key.len()) as u16,
+        head_len: request.head.len() as u32,
+        payload_len: request.payload.len() as u32,
+        seq: 0,
+        // 0 says never: what expired at the epoch expired a millisecond later.
+        expires_ms: request.expires_ms.map_or(0, |expires_ms| expires_ms.max(1)),
+        logical_len: request.logical_len,
+        cost_ms: request.cost_ms,
+        created_ms: request.created_ms,
+        payload_check: payload_check(request.payload, seed),
+    }
+}
+
+/// The first half of a payload's BLAKE3: what equal payloads are known by.
+fn half(digest: [u8; 32]) -> u128 {
+    let (half, _) = digest.split_at(16);
+    half.try_into().map_or(0, u128::from_be_bytes)
+}
