@@ -40,6 +40,10 @@ test-rust: ## Run the Rust tests and documentation examples
 test-clients: server tools venv-test clients ## Run redis-py 5 to 8, redis-cli, ioredis, ccache, stock torch, crash and bound tests
 	@$(PY) -m pytest tests/clients -n $(WORKERS) --dist loadgroup $(ARGS)
 
+.PHONY: test-suites
+test-suites: server ## Run what we claim to pass of the test suites of Redis and redis-py; fetches them
+	@$(PYTHON) -m devtools.suites $(ARGS)
+
 .PHONY: bench
 bench: server loadgen tools venv-test ## Measure the server beside redis-server, alternating; ARGS=--quick takes two minutes
 	@$(PY) -m bench.run $(ARGS)
