@@ -8,6 +8,8 @@
 
 /// The byte bound, eviction and expiry.
 mod bound;
+/// What the store says it holds is what it holds.
+mod counts;
 /// Damage on the disk: found, set aside, never served.
 mod damage;
 /// Failures of the medium, injected at every call in turn.
