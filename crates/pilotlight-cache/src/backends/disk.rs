@@ -87,8 +87,11 @@ impl DiskBackend {
         let (sender, receiver) = oneshot::channel();
         let store = self.store.clone();
         self.blocking.run(Box::new(move || {
-            // Whoever asked may have given up meanwhile.
-            let _ = sender.send(work(&store));
+            // Whoever asked may have given up meanwhile: a job that waited behind a stalled disk must not write over what
+            // was put since, and a pile of them must not be worked off for nobody.
+            if !sender.is_canceled() {
+                let _ = sender.send(work(&store));
+            }
         }));
         let closing = |_| Error::Unavailable { what: "the store".to_owned(), source: None };
         receiver.await.map_err(closing)?

@@ -6,6 +6,8 @@
     reason = "tests say what they expect by panicking, helpers of tests too"
 )]
 
+/// Requests that were given up.
+mod abandoned;
 /// The backend contract, on every backend and every layer.
 mod contract;
 /// The behaviours PyTorch's `test_remote_cache.py` demands of the controller.
