@@ -108,11 +108,9 @@ impl Backend for Hot {
     }
 
     async fn put(&self, key: &Key, entry: Entry, when: When) -> Result<Put> {
-        let put = self.inner.put(key, entry.clone(), when).await?;
-        if let Put::Stored(version) = put {
-            self.keep(key, entry, version);
-        }
-        Ok(put)
+        // What is put is not hot yet: most entries are asked for later or never, and a herd's first get brings one in. An
+        // older copy stays until it is found stale or pushed out.
+        self.inner.put(key, entry, when).await
     }
 
     async fn set_expiry(&self, key: &Key, expires_ms: Option<u64>, when: When) -> Result<Put> {
