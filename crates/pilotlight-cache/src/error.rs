@@ -194,7 +194,7 @@ impl Error {
             ErrorKind::Corrupt => {
                 Some("the entry was set aside and will be compiled again; run `pilotlight verify`")
             }
-            ErrorKind::TooLarge => Some("raise `--max-entry-size`"),
+            ErrorKind::TooLarge => Some("raise `--max-entry-size`, or `--max-size` if that is the smaller"),
             ErrorKind::Timeout
             | ErrorKind::Unverified
             | ErrorKind::Denied

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::format::key_hash;
 use crate::index::Slot;
-use crate::read::Wait;
+use crate::read::{Noted, Wait};
 use crate::store::{Inner, Store};
 use crate::{Result, StoreError};
 
@@ -140,18 +140,29 @@ impl Store {
     /// # Errors
     /// `Corrupt` once for a damaged entry, which is set aside: later gets are misses. `Io` when the medium fails.
     pub fn get(&self, space: &[u8], key: &[u8]) -> Result<Option<Stored>> {
-        match self.inner.get(space, key, Wait::Allowed)? {
+        match self.inner.get(space, key, Wait::Allowed, Noted::AsUse)? {
             TryGet::Ready(found) => Ok(found),
             TryGet::WouldBlock => Ok(None),
         }
     }
 
-    /// The same, if it can be had without waiting for the medium.
+    /// The same, but no use: for whoever only checks.
+    ///
+    /// # Errors
+    /// As [`Store::get`].
+    pub fn peek(&self, space: &[u8], key: &[u8]) -> Result<Option<Stored>> {
+        match self.inner.get(space, key, Wait::Allowed, Noted::No)? {
+            TryGet::Ready(found) => Ok(found),
+            TryGet::WouldBlock => Ok(None),
+        }
+    }
+
+    /// As [`Store::get`], if it can be had without waiting for the medium.
     ///
     /// # Errors
     /// As [`Store::get`].
     pub fn try_get(&self, space: &[u8], key: &[u8]) -> Result<TryGet> {
-        self.inner.get(space, key, Wait::Never)
+        self.inner.get(space, key, Wait::Never, Noted::AsUse)
     }
 
     /// What is known of the entry under `key`: a look into memory.

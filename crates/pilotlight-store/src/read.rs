@@ -14,6 +14,13 @@ use crate::records::split_key;
 use crate::store::Inner;
 use crate::{Result, StoreError};
 
+/// Whether a read counts as a use, which eviction weighs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Noted {
+    AsUse,
+    No,
+}
+
 /// Whether a read may wait for the medium.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wait {
@@ -31,12 +38,18 @@ enum Read {
 }
 
 impl Inner {
-    pub(crate) fn get(&self, space: &[u8], key: &[u8], wait: Wait) -> Result<TryGet> {
+    pub(crate) fn get(&self, space: &[u8], key: &[u8], wait: Wait, noted: Noted) -> Result<TryGet> {
         let hash = key_hash(space, key, self.seed);
         let now_ms = self.options.clock.now_ms();
         let mut last_seq = None;
         loop {
-            let Some(slot) = self.touch(hash, now_ms) else { return Ok(TryGet::Ready(None)) };
+            let slot = match noted {
+                Noted::AsUse => self.touch(hash, now_ms),
+                Noted::No => {
+                    self.index.shard(hash).get(hash).filter(|slot| !slot.is_expired(now_ms)).copied()
+                }
+            };
+            let Some(slot) = slot else { return Ok(TryGet::Ready(None)) };
             let what = match self.read(&slot, wait)? {
                 Read::Found(stored, joined) if split_key(&joined) == Some((space, key)) => {
                     return Ok(TryGet::Ready(Some(*stored)));

@@ -101,6 +101,7 @@ impl Store {
         }
         let dir = &options.dir;
         options.media.create_dir(dir).map_err(OpenError::io("make", dir))?;
+        refuse_foreign(dir)?;
         let lock = lock(dir)?;
         let seed = open_format(dir)?;
         let log_dir = dir.join(log::DIR);
@@ -285,6 +286,24 @@ fn lock(dir: &Path) -> Result<File, OpenError> {
     }
 }
 
+/// Refuses a directory that holds something, and no store, before anything is written into it.
+fn refuse_foreign(dir: &Path) -> Result<(), OpenError> {
+    if dir.join("FORMAT").exists() {
+        return Ok(());
+    }
+    let foreign = std::fs::read_dir(dir)
+        .map_err(OpenError::io("list", dir))?
+        .filter_map(Result::ok)
+        .find(|entry| !["LOCK", "FORMAT.new", "lost+found"].contains(&&*entry.file_name().to_string_lossy()));
+    match foreign {
+        Some(entry) => {
+            let found = format!("it holds `{}`", entry.file_name().to_string_lossy());
+            Err(OpenError::NotAStore { dir: dir.to_owned(), found })
+        }
+        None => Ok(()),
+    }
+}
+
 /// Reads the seed from FORMAT, or makes the file in a directory that holds no store yet.
 fn open_format(dir: &Path) -> Result<u64, OpenError> {
     let path = dir.join("FORMAT");
@@ -312,13 +331,6 @@ fn open_format(dir: &Path) -> Result<u64, OpenError> {
                 .ok_or_else(|| not_a_store("FORMAT has no seed".to_owned()))
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let io = |action| OpenError::io(action, dir);
-            let foreign = std::fs::read_dir(dir).map_err(io("list"))?.filter_map(Result::ok).find(|entry| {
-                !["LOCK", "FORMAT.new", "lost+found"].contains(&&*entry.file_name().to_string_lossy())
-            });
-            if let Some(entry) = foreign {
-                return Err(not_a_store(format!("it holds `{}`", entry.file_name().to_string_lossy())));
-            }
             let seed = new_seed(dir);
             let text = format!("pilotlight-store\nformat {FORMAT_VERSION}\nseed {seed:016x}\n");
             let write = || -> io::Result<()> {

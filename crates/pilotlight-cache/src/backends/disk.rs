@@ -265,7 +265,7 @@ impl DiskBackend {
     fn verify_entry(&self, space: &[u8], key: &Key, stat: &Stat, report: &mut VerifyReport) -> Result<()> {
         report.entries_checked += 1;
         report.bytes_checked += stat.stored_bytes;
-        let Some(stored) = self.store.get(space, key.bytes()).map_err(from_store)? else { return Ok(()) };
+        let Some(stored) = self.store.peek(space, key.bytes()).map_err(from_store)? else { return Ok(()) };
         open_stored(&self.store, key, stored).map(|_| ())
     }
 }

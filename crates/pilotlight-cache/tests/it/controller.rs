@@ -159,3 +159,15 @@ async fn absorbed_failures_are_misses_and_refusals_after_they_were_counted() {
     cache.get(&other).await.unwrap_err();
     cache.put(&other, Entry::new("x"), When::Always).await.unwrap_err();
 }
+
+#[tokio::test]
+async fn saved_time_is_not_counted_twice_for_an_aot_entry_and_its_graphs() {
+    let cache = Cache::new(Arc::new(MemoryBackend::new(1 << 20)));
+    for name in ["pt2:autograd-experimental::a:c1", "pt2:fx-graph-v1::f:c1"] {
+        let mut entry = Entry::new("x");
+        entry.metadata.compile_ms = 1000;
+        cache.put(&Key::new(name), entry, When::Always).await.unwrap();
+        cache.get(&Key::new(name)).await.unwrap().expect("hit");
+    }
+    assert_eq!(cache.stats().snapshot().saved_ms.iter().sum::<u64>(), 1000);
+}

@@ -198,7 +198,7 @@ fn a_put_over_the_limit_is_413_announced_or_not() {
     let refused = server.put("/cache/k2", &[], &[0; 1001]);
     assert_eq!(refused.status, 413);
     assert_eq!(refused.json()["error"], "entry of 1001 bytes, expected at most 1000");
-    assert_eq!(refused.json()["hint"], "raise `--max-entry-size`");
+    assert_eq!(refused.json()["hint"], "raise `--max-entry-size`, or `--max-size` if that is the smaller");
     let mut connection = server.connect();
     connection.write(b"PUT /cache/k3 HTTP/1.1\r\nhost: t\r\ntransfer-encoding: chunked\r\n\r\n");
     for _ in 0..2 {

@@ -18,6 +18,7 @@ fn a_directory_of_something_else_is_left_alone() {
     let error = Store::open(options(dir.path(), 64 << 20).0).unwrap_err();
     assert!(matches!(error, OpenError::NotAStore { .. }), "{error}");
     assert_eq!(std::fs::read_to_string(dir.path().join("thesis.txt")).unwrap(), "years of work");
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing was added");
 }
 
 #[test]
@@ -56,4 +57,24 @@ fn every_durability_keeps_what_it_acknowledged() {
             assert!(get(&store, &u64::to_le_bytes(seed)).is_some(), "{durability:?}");
         }
     }
+}
+
+#[test]
+fn only_the_owner_may_look_into_a_store() {
+    use std::os::unix::fs::PermissionsExt;
+    let parent = tempfile::tempdir().unwrap();
+    let dir = parent.path().join("made/store");
+    drop(open(&dir));
+    assert_eq!(std::fs::metadata(dir).unwrap().permissions().mode() & 0o777, 0o700);
+}
+
+#[test]
+fn a_check_is_no_use() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    put(&store, b"key", b"payload").unwrap();
+    assert!(store.peek(b"", b"key").unwrap().is_some());
+    assert_eq!(store.stat(b"", b"key").unwrap().hits, 0);
+    assert!(get(&store, b"key").is_some());
+    assert_eq!(store.stat(b"", b"key").unwrap().hits, 1);
 }

@@ -67,6 +67,14 @@ impl Server {
     fn send(&self, request: request::Builder, body: &[u8]) -> Result<Response<Body>, Failure> {
         let request = request.body(body).map_err(|error| Failure::new("could not ask").because(&error))?;
         self.agent.run(request).map_err(|error| {
+            // The server answers and closes before it has read what it will not take; the answer is lost with the rest.
+            let is_cut_off = matches!(&error, ureq::Error::Io(io) if matches!(
+                io.kind(), std::io::ErrorKind::BrokenPipe | std::io::ErrorKind::ConnectionReset));
+            if is_cut_off && !body.is_empty() {
+                return Failure::new("the server closed the connection while the artifact was sent")
+                    .because(&error)
+                    .with_hint("it may be larger than the server's `--max-entry-size`");
+            }
             Failure::new(format!("could not reach a server at {}", self.url)).because(&error).with_hint(
                 "start one with `pilotlight serve`, name another with `--server URL`, or look into the \
                             directory of a stopped one with `--data-dir DIR`",
