@@ -28,6 +28,9 @@ const RECYCLE_DIR: &str = "recycle";
 const QUARANTINE_DIR: &str = "quarantine";
 /// Released files kept for reuse: a few writers' worth.
 const POOL_MAX: usize = 16;
+/// What a file is cut to while it waits. Not to nothing: ext4 takes a file that was emptied and filled again for one being
+/// replaced, and starts writing it out when it is closed.
+const POOLED_LEN: u64 = 1;
 /// Quarantined files kept for a person to look at; later ones are removed.
 const QUARANTINE_MAX: u64 = 16;
 
@@ -238,7 +241,7 @@ impl Blobs {
     fn begin(&self, path: &Path) -> io::Result<Arc<dyn MediaFile>> {
         let pooled = self.state.lock().pool.pop();
         let Some(pooled) = pooled else { return self.media.create(path) };
-        self.space.blobs.fetch_sub(file_bytes(0), Relaxed);
+        self.space.blobs.fetch_sub(file_bytes(POOLED_LEN), Relaxed);
         self.media.rename(&pooled.path, path).inspect_err(|_| {
             let _ = self.media.remove(&pooled.path);
         })?;
@@ -298,7 +301,7 @@ impl Blobs {
         if self.state.lock().pool.len() < POOL_MAX
             && let Ok(pooled) = self.to_pool(&path, &blob)
         {
-            self.space.blobs.fetch_add(file_bytes(0), Relaxed);
+            self.space.blobs.fetch_add(file_bytes(POOLED_LEN), Relaxed);
             self.space.blobs.fetch_sub(file_bytes(blob.len), Relaxed);
             self.state.lock().pool.push(pooled);
             return;
@@ -308,7 +311,7 @@ impl Blobs {
 
     fn to_pool(&self, path: &Path, blob: &Blob) -> io::Result<Pooled> {
         let file = self.media.open(path, true)?;
-        file.set_len(0)?;
+        file.set_len(POOLED_LEN)?;
         let to = self.dir.join(RECYCLE_DIR).join(format!("old.{:x}", blob.generation));
         self.media.rename(path, &to)?;
         Ok(Pooled { path: to, file })
