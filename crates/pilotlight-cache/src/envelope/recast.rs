@@ -51,17 +51,19 @@ pub fn join(artifact: &[u8], frame: &Frame) -> Bytes {
     value.into()
 }
 
-/// What the compile took, as PyTorch's JSON tells it in its last field; 0 when it does not.
+/// What the compile took, in milliseconds: PyTorch's JSON ends in `"time_taken_ms": <n>}`. 0 when it does not say.
 #[must_use]
 pub fn time_taken_ms(value: &[u8]) -> u32 {
-    const FIELD: &[u8] = b"\"time_taken_ms\": ";
-    let tail = value.get(value.len().saturating_sub(64)..).unwrap_or_default();
-    let Some(at) = memchr::memmem::rfind(tail, FIELD) else { return 0 };
-    let number = tail.get(at + FIELD.len()..).unwrap_or_default();
-    let digits = number.iter().take_while(|byte| byte.is_ascii_digit());
-    digits
-        .fold(0u64, |sum, digit| sum.saturating_mul(10).saturating_add(u64::from(digit - b'0')))
-        .min(u32::MAX.into()) as u32
+    const LABEL: &[u8] = b"\"time_taken_ms\":";
+    // Enough for the label and any number of milliseconds; the rest of the value may be megabytes.
+    const TAIL_LEN: usize = 64;
+    let tail = value.get(value.len().saturating_sub(TAIL_LEN)..).unwrap_or_default();
+    let number = || {
+        let at = memchr::memmem::rfind(tail, LABEL)? + LABEL.len();
+        let text = std::str::from_utf8(tail.get(at..)?).ok()?.trim();
+        text.strip_suffix('}')?.trim().parse().ok()
+    };
+    number().unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -103,11 +105,19 @@ mod tests {
     }
 
     #[test]
-    fn time_taken_is_read_from_the_tail() {
-        assert_eq!(time_taken_ms(&torch_json(&[0; 200], ", \"time_taken_ms\": 5321}")), 5321);
-        assert_eq!(time_taken_ms(b"{\"data\": \"\", \"time_taken_ms\": 99999999999999999999}"), u32::MAX);
-        assert_eq!(time_taken_ms(b"{\"time_taken_ms\": x}"), 0);
-        assert_eq!(time_taken_ms(b""), 0);
+    fn compile_time_is_read_from_what_torch_writes() {
+        let long = format!(r#"{{"data": "{}", "time_taken_ms": 1234}}"#, "A".repeat(1000));
+        for (value, expected) in [
+            (long.as_str(), 1234),
+            (r#"{"data": "", "time_taken_ms": 0}"#, 0),
+            (r#"{"time_taken_ms": 7, "data": ""}"#, 0),
+            (r#"{"data": "", "time_taken_ms": -1}"#, 0),
+            (r#"{"data": "", "time_taken_ms": 99999999999}"#, 0),
+            (r#""time_taken_ms":"#, 0),
+            ("", 0),
+        ] {
+            assert_eq!(time_taken_ms(value.as_bytes()), expected, "{value}");
+        }
     }
 
     proptest! {

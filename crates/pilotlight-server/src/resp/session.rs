@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
 
 use bytes::Bytes;
+use pilotlight_cache::envelope::recast;
 use pilotlight_cache::{
     Entry, Error, Found, KEY_LEN_MAX, Key, Metadata, Namespace, PutOutcome, Verified, Version, When,
 };
@@ -281,7 +282,7 @@ impl Session {
         expires_ms: Option<u64>,
         when: When,
     ) -> Result<PutOutcome, Fault> {
-        let compile_ms = if key.kind().is_compile_cache() { compile_ms(&artifact) } else { 0 };
+        let compile_ms = if key.kind().is_compile_cache() { recast::time_taken_ms(&artifact) } else { 0 };
         let metadata = Metadata { expires_ms, compile_ms, ..Metadata::default() };
         self.put_entry(key, Entry { artifact: Verified::from_producer(artifact), metadata }, when).await
     }
@@ -315,39 +316,4 @@ fn key_too_long(name: &Bytes) -> Option<Error> {
         size_bytes: name.len() as u64,
         max_bytes: KEY_LEN_MAX as u64,
     })
-}
-
-/// What the compile of a PyTorch artifact took: its JSON ends in `"time_taken_ms": <n>}`. 0 when it does not say.
-fn compile_ms(artifact: &[u8]) -> u32 {
-    const LABEL: &[u8] = b"\"time_taken_ms\":";
-    // Enough for the label and any number of milliseconds; the rest of the artifact may be megabytes.
-    const TAIL_LEN: usize = 64;
-    let tail = artifact.get(artifact.len().saturating_sub(TAIL_LEN)..).unwrap_or_default();
-    let number = || {
-        let at = memchr::memmem::rfind(tail, LABEL)? + LABEL.len();
-        let text = std::str::from_utf8(tail.get(at..)?).ok()?.trim();
-        text.strip_suffix('}')?.trim().parse().ok()
-    };
-    number().unwrap_or(0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn compile_time_is_read_from_what_torch_writes() {
-        let long = format!(r#"{{"data": "{}", "time_taken_ms": 1234}}"#, "A".repeat(1000));
-        for (artifact, expected) in [
-            (long.as_str(), 1234),
-            (r#"{"data": "", "time_taken_ms": 0}"#, 0),
-            (r#"{"time_taken_ms": 7, "data": ""}"#, 0),
-            (r#"{"data": "", "time_taken_ms": -1}"#, 0),
-            (r#"{"data": "", "time_taken_ms": 99999999999}"#, 0),
-            (r#""time_taken_ms":"#, 0),
-            ("", 0),
-        ] {
-            assert_eq!(compile_ms(artifact.as_bytes()), expected, "{artifact}");
-        }
-    }
 }
