@@ -1,0 +1,110 @@
+"""What the Rust side offers to the Python side. Nothing else crosses the boundary.
+
+No method but the constructor raises for a reason that lies outside the caller: a failed get is a miss, a failed put is a
+dropped put, both counted by reason. All of them release the GIL while they wait. Nothing here starts a thread, and
+sockets are made anew after a fork.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Final, final
+
+__version__: Final[str]
+
+@final
+class Entry:
+    """An artifact whose digest was checked, and what is known about it."""
+
+    @property
+    def artifact(self) -> bytes:
+        """The bytes. Of an entry in PyTorch's JSON shape: what `data` stands for, the base64 undone."""
+    @property
+    def torch_json(self) -> bool:
+        """Whether stock clients see it as `{"data": base64, "time_taken_ms": n}`."""
+    @property
+    def compile_ms(self) -> int: ...
+    @property
+    def created_ms(self) -> int: ...
+    @property
+    def producer(self) -> str | None: ...
+    @property
+    def fingerprint(self) -> bytes | None:
+        """32 bytes, or nothing: then it fits everywhere (a stock client put it, or it does not depend on the host)."""
+    @property
+    def variant(self) -> int | None: ...
+    @property
+    def components(self) -> list[tuple[int, int]]: ...
+
+@final
+class Client:
+    """A remote cache: a Pilotlight, a Redis, or a directory. Makes no connection before the first call."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        connect_timeout: float = 1.0,
+        stall_timeout: float = 1.0,
+        total_timeout: float = 10.0,
+        trouble_budget: float = 2.0,
+        max_bytes: int = 0,
+    ) -> None:
+        """`url` is `pilotlight://`, `redis://`, `rediss://`, `unix://` or `file://`. Times in seconds.
+
+        `stall_timeout` bounds a wait in which no byte moves, `total_timeout` one operation, `trouble_budget` what all
+        failures of this process may cost together: when it is spent the client stays quiet for good. `max_bytes` bounds
+        a `file://` directory; 0 is 10 GiB.
+
+        Raises `ValueError` for a URL that cannot be understood, with a hint and without its password.
+        """
+    @property
+    def url(self) -> str:
+        """Without secrets."""
+    def ping(self) -> float | None:
+        """Seconds that a round trip takes, connection included; `None` if it failed."""
+    def get_many(self, keys: Sequence[bytes]) -> list[Entry | None]:
+        """One answer a key, in one round trip, whatever fingerprint they carry."""
+    def candidates(self, key: bytes, fingerprint: bytes | None) -> Iterator[Entry]:
+        """The variants under `key` whose fingerprint is `fingerprint` or absent, newest first.
+
+        Lazy: the first comes in the same round trip as the list of the others, those in a second one, and only when
+        asked for. Variants that were passed over are counted under `misfit`.
+        """
+    def put(
+        self,
+        key: bytes,
+        artifact: bytes,
+        *,
+        torch_json: bool = False,
+        compile_ms: int = 0,
+        producer: str | None = None,
+        fingerprint: bytes | None = None,
+        components: Sequence[tuple[int, int]] = (),
+    ) -> bool:
+        """Stores one entry in place of whatever stands under `key`. Whether it was stored."""
+    def put_variant(
+        self,
+        key: bytes,
+        variant: int,
+        artifact: bytes,
+        *,
+        torch_json: bool = False,
+        compile_ms: int = 0,
+        producer: str | None = None,
+        fingerprint: bytes | None = None,
+        components: Sequence[tuple[int, int]] = (),
+    ) -> bool:
+        """Stores one variant (64 bits, chosen by the caller) as the newest, and keeps up to 15 others under `key`."""
+    def get_raw(self, key: bytes) -> bytes | None:
+        """The value as a stock client would get it: PyTorch's JSON rebuilt. For the drop-in's Redis-like backend."""
+    def put_raw(self, key: bytes, value: bytes, *, compile_ms: int = 0) -> bool:
+        """Stores a value as a stock client would."""
+    def delete(self, key: bytes) -> bool: ...
+    def quarantine(self, key: bytes) -> None:
+        """The caller could not use an entry although its digest was right: counts it and deletes it."""
+    def notice(self) -> str | None:
+        """A sentence for the user, once: at the first failure, at the recovery, when the budget is spent."""
+    def stats(self) -> dict[str, int]:
+        """Since the start of this process. Keys: `gets hits misses puts dropped misfit corrupt quarantined unavailable
+        timeout denied full too_large bytes_read bytes_written round_trips connections trouble_us`."""
+    def close(self) -> None:
+        """Closes what is open. The client may be used again."""
