@@ -35,6 +35,15 @@ impl Backend for MapBackend {
         Ok(Put::Stored(version))
     }
 
+    // There is no medium to spare: a staged put is a put.
+    async fn stage(&self, key: &Key, entry: Entry, when: When) -> Result<Put> {
+        self.put(key, entry, when).await
+    }
+
+    async fn settle_many(&self, versions: &[Version]) -> Vec<Result<()>> {
+        versions.iter().map(|_| Ok(())).collect()
+    }
+
     async fn delete(&self, key: &Key, _when: When) -> Result<bool> {
         Ok(self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(key).is_some())
     }

@@ -4,7 +4,7 @@ use std::fmt::{Debug, Display};
 
 use async_trait::async_trait;
 
-use crate::{Entry, Found, Head, Key, Namespace, Put, Result, When};
+use crate::{Entry, Found, Head, Key, Namespace, Put, Result, Version, When};
 
 /// Keeps entries under keys. A *layer* is a backend that wraps one.
 ///
@@ -26,7 +26,8 @@ use crate::{Entry, Found, Head, Key, Namespace, Put, Result, When};
 /// 12. `namespaces_are_isolated`: no method sees or touches another namespace.
 /// 13. `clear_leaves_other_namespaces`: and everything of its own is gone.
 /// 14. `touch_notes_a_use`: as a get does, and changes nothing else.
-/// 15. `a_stack_prints_itself`: `Display` names the backend and its limits, without secrets.
+/// 15. `staged_put_is_seen_and_settles`: every reader sees it at once, and settled it is as sure as a put.
+/// 16. `a_stack_prints_itself`: `Display` names the backend and its limits, without secrets.
 ///
 /// # Cancellation
 /// Dropping a future leaves the old entry or the new one, whole, and nothing locked.
@@ -47,6 +48,13 @@ pub trait Backend: Send + Sync + Debug + Display {
 
     /// Stores `entry` under `key` if `when` holds. `created_ms` 0 is replaced by now.
     async fn put(&self, key: &Key, entry: Entry, when: When) -> Result<Put>;
+
+    /// A put whose acknowledgement waits for [`Backend::settle_many`], so that many of them cost the medium one write. Until
+    /// then a crash may lose the entry, and a write that fails may take it back.
+    async fn stage(&self, key: &Key, entry: Entry, when: When) -> Result<Put>;
+
+    /// Makes the staged puts that were given these versions as sure as [`Backend::put`] makes one; one answer a version.
+    async fn settle_many(&self, versions: &[Version]) -> Vec<Result<()>>;
 
     /// Makes the entry under `key` expire at `expires_ms` (never, if `None`) if `when` holds; `Unmet` also when absent.
     async fn set_expiry(&self, key: &Key, expires_ms: Option<u64>, when: When) -> Result<Put>;

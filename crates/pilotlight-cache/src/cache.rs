@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::{
-    Backend, Cursor, Entry, Error, ErrorKind, Found, Head, Key, Namespace, NoSamples, Operation, Outcome,
-    Page, Put, Result, Sample, SampleHooks, Serde, Stats, Usage, Verified, When,
+    Backend, Cursor, Entry, Error, ErrorKind, Found, Head, Key, Kind, Namespace, NoSamples, Operation,
+    Outcome, Page, Put, Result, Sample, SampleHooks, Serde, Stats, Usage, Verified, Version, When,
 };
 
 /// What becomes of a backend's error, after it was counted and sampled.
@@ -23,11 +23,29 @@ pub enum FailurePolicy {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PutOutcome {
     /// Stored under this version.
-    Stored(crate::Version),
+    Stored(Version),
     /// The precondition did not hold.
     Unmet,
     /// Not kept, for this reason, and the policy says that nobody fails over it.
     Refused(ErrorKind),
+}
+
+/// How far the first half of a put came.
+#[derive(Debug)]
+pub enum Staged {
+    /// It is over.
+    Done(PutOutcome),
+    /// It is to be settled.
+    Pending(PendingPut),
+}
+
+/// A put that is staged and neither acknowledged nor counted yet. Made by [`Cache::stage`], for [`Cache::settle_many`].
+#[derive(Debug)]
+pub struct PendingPut {
+    kind: Kind,
+    version: Version,
+    bytes: u64,
+    sample: OpenSample,
 }
 
 /// The controller over one backend. Entries in, entries out; [`RemoteCache`] adds a serde.
@@ -134,7 +152,7 @@ impl Cache {
         }
         self.log_sample(sample, Some(outcome), served.map(|(_, tier)| tier), bytes, result.as_ref().err());
         match result {
-            Err(error) if self.absorbs(key) => {
+            Err(error) if self.absorbs(key.kind()) => {
                 self.stats.count_absorbed_get(error.kind());
                 Ok(None)
             }
@@ -150,23 +168,64 @@ impl Cache {
         let sample = self.open_sample(key, Operation::Put);
         let bytes = entry.artifact.len() as u64;
         let result = self.backend.put(key, entry, when).await;
+        self.close_put(key.kind(), sample, bytes, result)
+    }
+
+    /// The first half of a put, see [`Backend::stage`]: what it comes to is told, and counted, by [`Cache::settle_many`].
+    ///
+    /// # Errors
+    /// The backend's, unless the policy absorbs them.
+    pub async fn stage(&self, key: &Key, entry: Entry, when: When) -> Result<Staged> {
+        let sample = self.open_sample(key, Operation::Put);
+        let bytes = entry.artifact.len() as u64;
+        match self.backend.stage(key, entry, when).await {
+            Ok(Put::Stored(version)) => {
+                Ok(Staged::Pending(PendingPut { kind: key.kind(), version, bytes, sample }))
+            }
+            result => self.close_put(key.kind(), sample, bytes, result).map(Staged::Done),
+        }
+    }
+
+    /// The second half of these puts, in order.
+    ///
+    /// # Cancellation
+    /// A put whose second half never runs is not counted; the backend settles it by itself sooner or later.
+    pub async fn settle_many(&self, puts: Vec<PendingPut>) -> Vec<Result<PutOutcome>> {
+        let versions: Vec<_> = puts.iter().map(|put| put.version).collect();
+        let results = self.backend.settle_many(&versions).await;
+        debug_assert_eq!(results.len(), puts.len(), "contract 15");
+        puts.into_iter()
+            .zip(results)
+            .map(|(PendingPut { kind, version, bytes, sample }, result)| {
+                self.close_put(kind, sample, bytes, result.map(|()| Put::Stored(version)))
+            })
+            .collect()
+    }
+
+    fn close_put(
+        &self,
+        kind: Kind,
+        sample: OpenSample,
+        bytes: u64,
+        result: Result<Put>,
+    ) -> Result<PutOutcome> {
         let outcome = match &result {
             Ok(Put::Stored(_)) => Some(Outcome::Put),
             Ok(Put::Unmet) => None,
             Err(_) => Some(Outcome::Exception),
         };
         if let Some(outcome) = outcome {
-            self.stats.count(key.kind(), outcome);
+            self.stats.count(kind, outcome);
             self.stats.count_backend(outcome);
         }
         if outcome == Some(Outcome::Put) {
-            self.stats.add_received(key.kind(), bytes);
+            self.stats.add_received(kind, bytes);
         }
         self.log_sample(sample, outcome, None, bytes, result.as_ref().err());
         match result {
             Ok(Put::Stored(version)) => Ok(PutOutcome::Stored(version)),
             Ok(Put::Unmet) => Ok(PutOutcome::Unmet),
-            Err(error) if self.absorbs(key) => {
+            Err(error) if self.absorbs(kind) => {
                 self.stats.count_refused_put(error.kind());
                 Ok(PutOutcome::Refused(error.kind()))
             }
@@ -229,7 +288,7 @@ impl Cache {
     /// `error` itself, where the policy does not absorb it.
     pub fn refuse_put(&self, key: &Key, error: Error) -> Result<PutOutcome> {
         self.stats.count(key.kind(), Outcome::Exception);
-        if self.absorbs(key) {
+        if self.absorbs(key.kind()) {
             self.stats.count_refused_put(error.kind());
             return Ok(PutOutcome::Refused(error.kind()));
         }
@@ -243,15 +302,15 @@ impl Cache {
     /// `error` itself, where the policy does not absorb it.
     pub fn refuse_get(&self, key: &Key, error: Error) -> Result<Option<Found>> {
         self.stats.count(key.kind(), Outcome::Exception);
-        if self.absorbs(key) {
+        if self.absorbs(key.kind()) {
             self.stats.count_absorbed_get(error.kind());
             return Ok(None);
         }
         Err(error)
     }
 
-    fn absorbs(&self, key: &Key) -> bool {
-        self.policy == FailurePolicy::Absorb && key.kind().is_compile_cache()
+    fn absorbs(&self, kind: Kind) -> bool {
+        self.policy == FailurePolicy::Absorb && kind.is_compile_cache()
     }
 
     fn open_sample(&self, key: &Key, operation: Operation) -> OpenSample {

@@ -49,7 +49,7 @@ pub use pilotlight_store::{Clock, Durability, ManualClock, OpenError, SystemCloc
 pub use crate::backend::{Backend, BackendExt, Cursor, Page, Usage};
 pub use crate::backends::disk::{Blocking, DiskBackend, DiskOptions, Inline};
 pub use crate::backends::memory::MemoryBackend;
-pub use crate::cache::{Cache, FailurePolicy, PutOutcome, RemoteCache};
+pub use crate::cache::{Cache, FailurePolicy, PendingPut, PutOutcome, RemoteCache, Staged};
 pub use crate::entry::{Details, Digest, Entry, Found, Head, Metadata, Put, Verified, Version, When};
 pub use crate::error::{Error, ErrorKind, Result};
 pub use crate::key::{KEY_LEN_MAX, Key, NAMESPACE_LEN_MAX, Namespace};

@@ -116,7 +116,8 @@ fn serve(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let drain_timeout = server.config.drain_timeout;
     let for_connections = shutdown.clone();
-    let core = Rc::new(Core { server, index, scratch: RefCell::new(vec![0; SCRATCH_LEN]) });
+    let scratch = RefCell::new(vec![0; SCRATCH_LEN]);
+    let core = Rc::new(Core { server, index, scratch, open: Arc::clone(open) });
     let tasks = LocalSet::new();
     tasks.block_on(&runtime, async {
         let mut connections = JoinSet::new();

@@ -15,6 +15,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use crate::format::{RecordType, SEGMENT_HEADER_LEN, key_hash};
 use crate::index::{Place, Slot};
 use crate::log::{Append, Segment};
+use crate::pending::Change;
 use crate::records::{Records, split_key};
 use crate::space::{BLOCK, Reservation};
 use crate::store::Inner;
@@ -160,6 +161,10 @@ impl Inner {
     /// older records of the same keys could only lie in front, and nothing is. It is dropped when the file is gone, not
     /// before: whoever is told that a key is absent must not find it again after a crash.
     fn clean(&self, oldest: &Arc<Segment>, cut: f32) -> Result<Step> {
+        // All of it must be in its file to be read there. And had a write failed meanwhile, entries would be alive again
+        // that were dead when they were looked at.
+        let failures = self.log.failures();
+        self.flush().map_err(StoreError::io("append to the log", 0))?;
         let end = oldest.end.load(Relaxed);
         let mut bytes = vec![0; end as usize];
         let mut dropped = Vec::new();
@@ -192,8 +197,12 @@ impl Inner {
                 }
             }
         }
+        // The copies must be down before the originals go.
+        self.flush().map_err(StoreError::io("append to the log", 0))?;
+        if self.log.failures() != failures {
+            return Ok(Step::Turned);
+        }
         if !self.is_relaxed() {
-            // The copies must be down before the originals go.
             self.sync_all().map_err(StoreError::io("sync", 0))?;
         }
         self.log.remove(oldest.id, || dropped.iter().for_each(|hash| self.drop_from(oldest.id, *hash)))?;
@@ -213,7 +222,8 @@ impl Inner {
             return Ok(Fate::Unworthy);
         }
         append.space = slot.space;
-        let (_, place) = self.log.append(&append)?;
+        let change = Change { old: Some(*slot), names_record: true, ..Change::default() };
+        let (_, place) = self.log.append(&append, Some(change))?;
         slot.place = place;
         oldest.live.fetch_sub(u64::from(from.record_len), Relaxed);
         Ok(Fate::Moved)

@@ -10,7 +10,7 @@
 //!
 //! # Invariants
 //! 1. An acknowledged put survives `kill -9`; what else it survives is [`Durability`].
-//! 2. A get gives the whole entry, its check passed, or nothing.
+//! 2. A get gives the whole entry, its check passed, or nothing. It may give one that is staged and not acknowledged yet.
 //! 3. The directory never takes more than the bound, as `du` counts: every writer reserves before it writes.
 //! 4. A file's name is never used twice, and bytes below a segment's end never change.
 //! 5. One process a directory: a second open is refused.
@@ -20,7 +20,7 @@
 //! Spaces: 65,535. File systems that allocate ahead of need (XFS) can show more in `du` than the store counts, for a
 //! moment.
 //!
-//! Where to look next: `write.rs` and `read.rs` for the life of a put and a get, `recovery.rs` for what survives a crash.
+//! Where to look next: `write.rs`, `pending.rs` and `read.rs` for the life of a put and a get, `recovery.rs` for what survives a crash.
 
 mod background;
 mod blobs;
@@ -34,6 +34,7 @@ mod log;
 pub mod media;
 mod ops;
 mod options;
+mod pending;
 mod read;
 mod records;
 mod recovery;

@@ -1,13 +1,13 @@
 //! The log: numbered segments, of which the last is appended to.
 //!
-//! Invariant: a segment's bytes below its end never change, so a reader needs no lock, and a reader that holds a segment
-//! may finish although the cleaner removed it meanwhile.
+//! Invariant: a segment's written bytes never change, so a reader needs no lock, and a reader that holds a segment may
+//! finish although the cleaner removed it meanwhile.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
@@ -17,10 +17,11 @@ use crate::format::{
 };
 use crate::index::Place;
 use crate::media::{Media, MediaFile};
+use crate::pending::{Change, Pending, Refused, Undo};
 use crate::space::{Space, blocks};
 use crate::{Result, StoreError};
 
-/// Tries at the lock before a thread goes to sleep over it: about 5 us.
+/// Tries at a lock before a thread goes to sleep over it: about 5 us.
 const SPINS: u32 = 200;
 /// What a record ends in up to the next multiple of [`ALIGN`].
 const PADDING: [u8; ALIGN as usize] = [0; ALIGN as usize];
@@ -32,8 +33,10 @@ pub(crate) const DIR: &str = "log";
 pub(crate) struct Segment {
     pub(crate) id: u32,
     pub(crate) file: Arc<dyn MediaFile>,
-    /// End of the records, in bytes.
+    /// End of the records, in bytes, those included that are not in the file yet.
     pub(crate) end: AtomicU64,
+    /// End of what is in the file, in bytes; what lies behind it is in [`crate::pending`].
+    pub(crate) written: AtomicU64,
     /// Length with the footer, in bytes; of the active segment, with the footer it will get.
     pub(crate) len: AtomicU64,
     /// Bytes of records of live entries.
@@ -67,22 +70,31 @@ pub(crate) struct Log {
     /// The namespaces of the store by number: footers name them.
     spaces: Arc<RwLock<Vec<Vec<u8>>>>,
     segments: RwLock<BTreeMap<u32, Arc<Segment>>>,
-    active: Mutex<Active>,
+    pub(crate) active: Mutex<Active>,
+    /// One at a time writes what is pending.
+    pub(crate) turn: Mutex<()>,
+    /// Every record up to this number is in its file, or was refused.
+    pub(crate) written_seq: AtomicU64,
+    /// Bytes that are pending, about.
+    pub(crate) pending_len: AtomicUsize,
+    pub(crate) refused: Mutex<Refused>,
+    pub(crate) failures: AtomicU64,
     /// Files written to since the last sync; the active segment comes on top.
     unsynced: Mutex<Vec<Arc<dyn MediaFile>>>,
 }
 
 #[derive(Debug)]
-struct Active {
+pub(crate) struct Active {
     segment: Option<Arc<Segment>>,
     rows: Vec<Row>,
     /// The spaces that the rows speak of, and what their names will take in the footer.
     spaces: HashSet<u16>,
     names_len: u64,
     next_id: u32,
-    next_seq: u64,
+    pub(crate) next_seq: u64,
     /// Reused from append to append.
     buffer: Vec<u8>,
+    pub(crate) pending: Pending,
 }
 
 /// What recovery found: where appending goes on.
@@ -115,6 +127,7 @@ impl Log {
             next_id: 0,
             next_seq: 1,
             buffer: Vec::new(),
+            pending: Pending::default(),
         };
         Self {
             dir,
@@ -125,6 +138,11 @@ impl Log {
             spaces,
             segments: RwLock::default(),
             active: Mutex::new(active),
+            turn: Mutex::default(),
+            written_seq: AtomicU64::new(0),
+            pending_len: AtomicUsize::new(0),
+            refused: Mutex::default(),
+            failures: AtomicU64::new(0),
             unsynced: Mutex::default(),
         }
     }
@@ -142,6 +160,7 @@ impl Log {
         }
         active.next_id = tail.next_id;
         active.next_seq = tail.next_seq;
+        self.written_seq.store(tail.next_seq.saturating_sub(1), Relaxed);
         *self.segments.write() = segments;
     }
 
@@ -153,6 +172,13 @@ impl Log {
     pub(crate) fn note_dead(&self, place: &Place) {
         if let Some(segment) = self.segments.read().get(&place.segment) {
             segment.live.fetch_sub(u64::from(place.record_len), Relaxed);
+        }
+    }
+
+    /// Counts a record of `segment` as alive again.
+    pub(crate) fn note_alive(&self, place: &Place) {
+        if let Some(segment) = self.segments.read().get(&place.segment) {
+            segment.live.fetch_add(u64::from(place.record_len), Relaxed);
         }
     }
 
@@ -172,53 +198,63 @@ impl Log {
         self.active.lock().next_seq - 1
     }
 
-    /// Appends a record and gives its sequence number and place.
-    pub(crate) fn append(&self, append: &Append<'_>) -> Result<(u64, Place)> {
+    /// Appends a record that changes the index so, and gives its sequence number and place. It is in memory then: see
+    /// [`crate::pending`].
+    pub(crate) fn append(&self, append: &Append<'_>, change: Option<Change>) -> Result<(u64, Place)> {
         let record_len = append.header.record_len();
-        let mut active = self.lock_active();
-        let segment = self.segment_for(&mut active, record_len)?;
+        let mut guard = self.lock_active();
+        let active = &mut *guard;
+        active.pending.check_sound().map_err(StoreError::io("append to the log", record_len))?;
+        let segment = self.segment_for(active, record_len)?;
         let mut header = append.header;
         if !append.is_move {
             header.seq = active.next_seq;
+            active.next_seq += 1;
+            active.pending.note_seq(header.seq);
         }
         let offset = segment.end.load(Relaxed);
-        let mut buffer = std::mem::take(&mut active.buffer);
-        encode_prefix(&mut buffer, &header, append.key, append.head, append.reference.as_ref(), self.seed);
-        let padding_len = record_len as usize - buffer.len() - append.payload.len();
+        let place = Place { segment: segment.id, offset, record_len: record_len as u32 };
+        encode_prefix(
+            &mut active.buffer,
+            &header,
+            append.key,
+            append.head,
+            append.reference.as_ref(),
+            self.seed,
+        );
+        let padding_len = record_len as usize - active.buffer.len() - append.payload.len();
         let padding = PADDING.get(..padding_len).unwrap_or_default();
-        let written = segment.file.write_at(&[&buffer, append.payload, padding], offset);
-        active.buffer = buffer;
-        if let Err(error) = written {
-            // It may be whole and only its sync or its last byte have failed: it was refused, so no open may find it. If
-            // it cannot be cut off either, the next append overwrites it.
-            let _ = segment.file.set_len(offset);
-            return Err(StoreError::io("append to the log", record_len)(error));
+        let parts = [active.buffer.as_slice(), append.payload, padding];
+        active.pending.extend(&segment, offset, active.rows.len(), &parts);
+        if let Some(change) = change {
+            active.pending.note_undo(Undo { hash: append.hash, seq: header.seq, place, change });
         }
-        if !append.is_move {
-            active.next_seq += 1;
-        }
-        let end = offset + record_len;
-        segment.end.store(end, Relaxed);
-        let row = row(&header, append, Place { segment: segment.id, offset, record_len: record_len as u32 });
-        self.note_space(&mut active, row.space);
-        self.note_len(&segment, end + footer_len(active.rows.len() + 1) + active.names_len);
+        self.pending_len.fetch_add(record_len as usize, Relaxed);
+        segment.end.store(offset + record_len, Relaxed);
         if header.record_type == RecordType::Put {
             segment.live.fetch_add(record_len, Relaxed);
         }
-        let place = Place { segment: segment.id, offset, record_len: record_len as u32 };
+        let row = row(&header, append, place);
+        self.note_space(active, row.space);
         active.rows.push(row);
+        self.note_active_len(active, &segment);
         Ok((header.seq, place))
     }
 
-    /// Who holds the lock is through in a few microseconds, which is what putting a thread to sleep and waking it costs.
-    fn lock_active(&self) -> MutexGuard<'_, Active> {
-        for _ in 0..SPINS {
-            if let Some(active) = self.active.try_lock() {
-                return active;
-            }
-            std::hint::spin_loop();
+    /// Whoever holds the lock is through in a microsecond.
+    pub(crate) fn lock_active(&self) -> MutexGuard<'_, Active> {
+        lock_soon(&self.active)
+    }
+
+    /// Takes `segment` for ending where it says, behind `rows` rows if it is the active one: what was to come there was
+    /// not written.
+    pub(crate) fn cut(&self, active: &mut Active, segment: &Arc<Segment>, rows: usize) {
+        if active.segment.as_ref().is_some_and(|current| current.id == segment.id) {
+            active.rows.truncate(rows);
+            self.note_active_len(active, segment);
+        } else {
+            self.note_len(segment, segment.end.load(Relaxed));
         }
-        self.active.lock()
     }
 
     /// Notes that the footer will name the space.
@@ -229,7 +265,12 @@ impl Log {
         }
     }
 
-    /// Counts the segment as `len` bytes long. The active one counts with the footer it will get.
+    /// The active segment counts with the footer it will get.
+    fn note_active_len(&self, active: &Active, segment: &Segment) {
+        self.note_len(segment, segment.end.load(Relaxed) + footer_len(active.rows.len()) + active.names_len);
+    }
+
+    /// Counts the segment as `len` bytes long.
     fn note_len(&self, segment: &Segment, len: u64) {
         let old_len = segment.len.swap(len, Relaxed);
         // Most records end in the block they begin in; the count is everybody's.
@@ -267,6 +308,7 @@ impl Log {
             id,
             file,
             end: AtomicU64::new(SEGMENT_HEADER_LEN as u64),
+            written: AtomicU64::new(SEGMENT_HEADER_LEN as u64),
             len: AtomicU64::new(SEGMENT_HEADER_LEN as u64),
             live: AtomicU64::new(0),
         });
@@ -275,7 +317,7 @@ impl Log {
         Ok(segment)
     }
 
-    /// Ends the active segment with its footer. Without one (the disk was full) it is scanned at the next open.
+    /// Ends the active segment with its footer. Without one (its write failed) it is scanned at the next open.
     fn seal(&self, active: &mut Active) {
         let Some(segment) = active.segment.take() else { return };
         let mut rows = std::mem::take(&mut active.rows);
@@ -284,9 +326,8 @@ impl Log {
         active.names_len = 0;
         let end = segment.end.load(Relaxed);
         let footer = encode_footer(&rows, &names, self.seed);
-        if segment.file.write_at(&[&footer], end).is_ok() {
-            self.note_len(&segment, end + footer.len() as u64);
-        }
+        active.pending.extend(&segment, end, rows.len(), &[&footer]);
+        self.note_len(&segment, end + footer.len() as u64);
         self.unsynced.lock().push(segment.file.clone());
     }
 
@@ -323,7 +364,7 @@ impl Log {
         Ok(())
     }
 
-    /// Makes every record appended so far survive a power cut. One at a time: see [`crate::store::Inner::sync_all`].
+    /// Makes every record that is in its file survive a power cut. One at a time: see [`crate::store::Inner::sync_all`].
     pub(crate) fn sync(&self) -> io::Result<()> {
         let file = self.active.lock().segment.as_ref().map(|segment| segment.file.clone());
         let unsynced = std::mem::take(&mut *self.unsynced.lock());
@@ -335,6 +376,18 @@ impl Log {
         }
         self.media.sync_dir(&self.dir)
     }
+}
+
+/// Tries for a while before it sleeps: whoever holds the lock is soon through, and putting a thread to sleep and waking it
+/// costs more.
+pub(crate) fn lock_soon<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    for _ in 0..SPINS {
+        if let Some(guard) = mutex.try_lock() {
+            return guard;
+        }
+        std::hint::spin_loop();
+    }
+    mutex.lock()
 }
 
 /// What the footer will take, the names of spaces left out but for that of the next record.

@@ -189,6 +189,25 @@ impl Store {
         self.inner.put(request, condition)
     }
 
+    /// A put whose acknowledgement waits for [`Store::settle`]: every reader sees the entry at once, and a kill may lose it
+    /// until then. Many puts staged together go into the log with one system call.
+    ///
+    /// # Errors
+    /// As [`Store::put`].
+    pub fn stage(&self, request: &PutRequest<'_>, condition: Condition) -> Result<Option<u64>> {
+        self.inner.stage(request, condition)
+    }
+
+    /// Makes the staged put that was given `version` as sure as [`Store::put`] makes one. What else is staged goes with
+    /// it, so that settling one after the other costs no more than settling the last.
+    ///
+    /// # Errors
+    /// As [`Store::put`].
+    pub fn settle(&self, version: u64) -> Result<()> {
+        self.inner.settle(version)?;
+        self.inner.wait_for(version)
+    }
+
     /// Changes when an entry expires if `condition` holds; gives its new version, or `None`.
     ///
     /// # Errors

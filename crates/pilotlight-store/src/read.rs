@@ -63,11 +63,18 @@ impl Inner {
                     last_seq = Some((slot.seq, slot.place));
                     continue;
                 }
+                // It was replaced meanwhile, or taken back: see `crate::pending`.
+                Read::Damaged(_) if !self.is_current(&slot) => continue,
                 Read::Damaged(what) => what,
             };
             self.set_aside(&slot)?;
             return Err(StoreError::Corrupt { what });
         }
+    }
+
+    fn is_current(&self, slot: &Slot) -> bool {
+        let shard = self.index.shard(slot.hash);
+        shard.get(slot.hash).map(|current| (current.seq, current.place)) == Some((slot.seq, slot.place))
     }
 
     /// The slot under `hash`, its hit noted; an expired one is left to the background.
@@ -82,7 +89,9 @@ impl Inner {
 
     fn read(&self, slot: &Slot, wait: Wait) -> Result<Read> {
         let Some(segment) = self.log.segment(slot.place.segment) else { return Ok(Read::Moved) };
-        let bytes = match read_at(&*segment.file, slot.place.offset, slot.place.record_len as usize, wait) {
+        let (offset, len) = (slot.place.offset, slot.place.record_len as usize);
+        let bytes = match self.log.read(&segment, offset, len, || read_at(&*segment.file, offset, len, wait))
+        {
             Ok(Some(bytes)) => Bytes::from(bytes),
             Ok(None) => return Ok(Read::WouldBlock),
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
@@ -133,10 +142,18 @@ impl Inner {
         }
     }
 
+    /// Bytes of a segment, waited for.
+    fn read_log(&self, segment: &Segment, offset: u64, len: usize) -> Result<Vec<u8>> {
+        self.log
+            .read(segment, offset, len, || read_at(&*segment.file, offset, len, Wait::Allowed))
+            .map(Option::unwrap_or_default)
+            .map_err(StoreError::io("read the log", 0))
+    }
+
     /// Which payload file an entry holds, by its record.
     pub(crate) fn reference(&self, segment: &Segment, slot: &Slot) -> Option<Ref> {
         let len = slot.place.record_len as usize;
-        let bytes = read_at(&*segment.file, slot.place.offset, len, Wait::Allowed).ok()??;
+        let bytes = self.read_log(segment, slot.place.offset, len).ok()?;
         decode_record(&bytes, self.seed)?.reference
     }
 
@@ -180,15 +197,11 @@ impl Inner {
             if let Some(segment) = self.log.segment(slot.place.segment) {
                 // Most keys are short: the header and 256 bytes hold the whole.
                 let len = (slot.place.record_len as usize).min(HEADER_LEN + 256);
-                let mut bytes = read_at(&*segment.file, slot.place.offset, len, Wait::Allowed)
-                    .map_err(StoreError::io("read the log", 0))?
-                    .unwrap_or_default();
+                let mut bytes = self.read_log(&segment, slot.place.offset, len)?;
                 let Some(header) = decode_header(&bytes) else { return Ok(None) };
                 let whole = HEADER_LEN + usize::from(header.key_len);
                 if whole > bytes.len() {
-                    bytes = read_at(&*segment.file, slot.place.offset, whole, Wait::Allowed)
-                        .map_err(StoreError::io("read the log", 0))?
-                        .unwrap_or_default();
+                    bytes = self.read_log(&segment, slot.place.offset, whole)?;
                 }
                 let key = bytes.get(HEADER_LEN..whole).and_then(split_key);
                 return Ok(key.map(|(_, key)| Bytes::copy_from_slice(key)));

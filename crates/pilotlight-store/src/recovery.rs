@@ -70,6 +70,7 @@ pub(crate) fn recover(dir: &Path, media: &dyn Media, seed: u64) -> io::Result<Re
             file,
             // The padding of the last record may be missing.
             end: AtomicU64::new(if is_active { read.end } else { read.end.min(read.len) }),
+            written: AtomicU64::new(if is_active { read.end } else { read.end.min(read.len) }),
             len: AtomicU64::new(if is_active { read.end } else { read.len }),
             live: AtomicU64::new(0),
         };

@@ -259,6 +259,7 @@ impl Inner {
         let _syncing = self.syncing.lock();
         // Asked first: payload files of later records may not be among those that are synced here.
         let seq = self.log.last_seq();
+        self.flush()?;
         self.blobs.sync()?;
         self.log.sync()?;
         Ok(seq)

@@ -8,6 +8,7 @@ use crate::format::{
 use crate::index::{Place, Slot};
 use crate::log::Append;
 use crate::ops::{Condition, INLINE_MAX, PutRequest};
+use crate::pending::Change;
 use crate::records::space_len;
 use crate::space::{BLOCK, file_bytes};
 use crate::store::Inner;
@@ -15,6 +16,16 @@ use crate::{Result, StoreError};
 
 impl Inner {
     pub(crate) fn put(&self, request: &PutRequest<'_>, condition: Condition) -> Result<Option<u64>> {
+        let seq = self.stage(request, condition)?;
+        if let Some(seq) = seq {
+            self.settle(seq)?;
+            self.wait_for(seq)?;
+        }
+        Ok(seq)
+    }
+
+    /// A put up to where every reader sees it: it is not acknowledged before it is settled, see [`crate::pending`].
+    pub(crate) fn stage(&self, request: &PutRequest<'_>, condition: Condition) -> Result<Option<u64>> {
         self.check_sizes(request)?;
         let hash = key_hash(request.space, request.key, self.seed);
         let now_ms = self.options.clock.now_ms();
@@ -41,21 +52,29 @@ impl Inner {
             is_move: false,
         };
         let mut shard = self.index.shard(hash);
-        if !condition.holds(shard.get(hash).filter(live)) {
+        let old = shard.get(hash).copied();
+        if !condition.holds(old.as_ref().filter(live)) {
             return Ok(None);
         }
-        let (seq, place) = self.log.append(&append)?;
+        let change = Change {
+            old,
+            names_record: true,
+            old_file: old.and_then(|old| self.file_of(&old)),
+            new_file: append.reference.map(Box::new),
+        };
+        let (seq, place) = self.log.append(&append, Some(change))?;
         let slot = self.slot(&append, seq, place, now_ms);
-        let old = shard.insert(slot);
-        let released = old.as_ref().and_then(|old| self.bury(old));
+        shard.insert(slot);
+        if let Some(old) = &old {
+            self.log.note_dead(&old.place);
+        }
         self.count(old.as_ref(), Some(&slot));
         drop(shard);
         if let Some(held) = held {
             held.keep();
         }
         self.index.note_expiry(slot.expires_ms, hash);
-        self.release(released);
-        self.wait_for(seq)?;
+        self.relieve();
         Ok(Some(seq))
     }
 
@@ -115,11 +134,15 @@ impl Inner {
         let mut shard = self.index.shard(hash);
         let Some(slot) = shard.get(hash).filter(|slot| wanted(slot)).copied() else { return Ok(false) };
         let key = hash.to_le_bytes();
-        self.log.append(&self.removal(RecordType::Tombstone, &[&key], hash, slot.space))?;
+        let change = Change { old: Some(slot), old_file: self.file_of(&slot), ..Change::default() };
+        let key: [&[u8]; 1] = [&key];
+        let tombstone = self.removal(RecordType::Tombstone, &key, hash, slot.space);
+        let (seq, _) = self.log.append(&tombstone, Some(change))?;
         shard.remove(hash);
-        let released = self.forget(&slot);
+        self.log.note_dead(&slot.place);
+        self.count(Some(&slot), None);
         drop(shard);
-        self.release(released);
+        self.settle(seq)?;
         Ok(true)
     }
 
@@ -150,21 +173,21 @@ impl Inner {
     ///
     /// Its shard must still be locked: the cleaner needs that lock to move the record, so the record is where the slot
     /// says.
-    pub(crate) fn forget(&self, slot: &Slot) -> Option<Ref> {
+    pub(crate) fn forget(&self, slot: &Slot) -> Option<Box<Ref>> {
         self.count(Some(slot), None);
-        self.bury(slot)
+        self.log.note_dead(&slot.place);
+        self.file_of(slot)
     }
 
-    /// The same, but for the counts of its space.
-    fn bury(&self, slot: &Slot) -> Option<Ref> {
-        self.log.note_dead(&slot.place);
+    /// The payload file that an entry holds, by its record. Its shard must be locked.
+    fn file_of(&self, slot: &Slot) -> Option<Box<Ref>> {
         if !slot.is_external {
             return None;
         }
-        self.reference(&*self.log.segment(slot.place.segment)?, slot)
+        self.reference(&*self.log.segment(slot.place.segment)?, slot).map(Box::new)
     }
 
-    pub(crate) fn release(&self, reference: Option<Ref>) {
+    pub(crate) fn release(&self, reference: Option<Box<Ref>>) {
         if let Some(reference) = reference {
             self.blobs.release(&reference);
         }
@@ -193,7 +216,8 @@ impl Inner {
         // No cleaning meanwhile: a record that it moved behind the clear would outlive the clear in the log, and come
         // back at an open.
         let room = self.room.lock();
-        let (seq, _) = self.log.append(&self.removal(RecordType::Clear, &[space], 0, number))?;
+        let (seq, _) = self.log.append(&self.removal(RecordType::Clear, &[space], 0, number), None)?;
+        self.settle(seq)?;
         let mut cleared = 0;
         for mut shard in self.index.shards_from(0) {
             // What was put after the clear was recorded stays.
@@ -217,7 +241,7 @@ impl Inner {
         if self.is_relaxed() { Ok(()) } else { self.wait_for(self.log.last_seq()) }
     }
 
-    fn wait_for(&self, seq: u64) -> Result<()> {
+    pub(crate) fn wait_for(&self, seq: u64) -> Result<()> {
         if self.is_relaxed() {
             return Ok(());
         }

@@ -97,6 +97,19 @@ impl DiskBackend {
         receiver.await.map_err(closing)?
     }
 
+    /// Only what is put on the calling thread is staged, in a store that waits for no sync: so settling never waits for
+    /// the medium. Everything else is put whole.
+    async fn put_entry(&self, key: &Key, mut entry: Entry, when: When, ack: Acknowledged) -> Result<Put> {
+        if entry.metadata.created_ms == 0 {
+            entry.metadata.created_ms = self.clock.now_ms();
+        }
+        if self.is_relaxed && entry.artifact.len() <= PUT_INLINE_MAX {
+            return put_stored(&self.store, key, &entry, when, ack);
+        }
+        let key = key.clone();
+        self.offload(move |store| put_stored(store, &key, &entry, when, Acknowledged::Now)).await
+    }
+
     async fn get(&self, key: &Key) -> Result<Option<Found>> {
         let space = key.namespace().as_str().as_bytes();
         let Some(stat) = self.store.stat(space, key.bytes()) else { return Ok(None) };
@@ -129,7 +142,14 @@ fn open_stored(store: &Store, key: &Key, stored: Stored) -> Result<Found> {
     Ok(Found { entry, version: Version(stat.version), tier: 0 })
 }
 
-fn put_stored(store: &Store, key: &Key, entry: &Entry, when: When) -> Result<Put> {
+/// How a put is acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Acknowledged {
+    Now,
+    WhenSettled,
+}
+
+fn put_stored(store: &Store, key: &Key, entry: &Entry, when: When, ack: Acknowledged) -> Result<Put> {
     let Sealed { head, payload, payload_digest } = envelope::seal(entry)?;
     let request = PutRequest {
         space: key.namespace().as_str().as_bytes(),
@@ -142,7 +162,11 @@ fn put_stored(store: &Store, key: &Key, entry: &Entry, when: When) -> Result<Put
         created_ms: entry.metadata.created_ms,
         expires_ms: entry.metadata.expires_ms,
     };
-    store.put(&request, condition(when)).map(put).map_err(from_store)
+    let version = match ack {
+        Acknowledged::Now => store.put(&request, condition(when)),
+        Acknowledged::WhenSettled => store.stage(&request, condition(when)),
+    };
+    version.map(put).map_err(from_store)
 }
 
 #[async_trait]
@@ -167,15 +191,17 @@ impl Backend for DiskBackend {
         Ok(self.store.touch(key.namespace().as_str().as_bytes(), key.bytes()).as_ref().map(head))
     }
 
-    async fn put(&self, key: &Key, mut entry: Entry, when: When) -> Result<Put> {
-        if entry.metadata.created_ms == 0 {
-            entry.metadata.created_ms = self.clock.now_ms();
-        }
-        if self.is_relaxed && entry.artifact.len() <= PUT_INLINE_MAX {
-            return put_stored(&self.store, key, &entry, when);
-        }
-        let key = key.clone();
-        self.offload(move |store| put_stored(store, &key, &entry, when)).await
+    async fn put(&self, key: &Key, entry: Entry, when: When) -> Result<Put> {
+        self.put_entry(key, entry, when, Acknowledged::Now).await
+    }
+
+    async fn stage(&self, key: &Key, entry: Entry, when: When) -> Result<Put> {
+        self.put_entry(key, entry, when, Acknowledged::WhenSettled).await
+    }
+
+    async fn settle_many(&self, versions: &[Version]) -> Vec<Result<()>> {
+        let settle = |version: &Version| self.store.settle(version.0).map_err(from_store);
+        versions.iter().map(settle).collect()
     }
 
     async fn set_expiry(&self, key: &Key, expires_ms: Option<u64>, when: When) -> Result<Put> {

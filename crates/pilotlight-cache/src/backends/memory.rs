@@ -168,6 +168,14 @@ impl Backend for MemoryBackend {
         Ok(Put::Stored(version))
     }
 
+    async fn stage(&self, key: &Key, entry: Entry, when: When) -> Result<Put> {
+        self.put(key, entry, when).await
+    }
+
+    async fn settle_many(&self, versions: &[Version]) -> Vec<Result<()>> {
+        versions.iter().map(|_| Ok(())).collect()
+    }
+
     async fn set_expiry(&self, key: &Key, expires_ms: Option<u64>, when: When) -> Result<Put> {
         let now_ms = self.clock.now_ms();
         let mut state = self.state.lock();

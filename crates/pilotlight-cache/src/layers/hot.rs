@@ -113,6 +113,14 @@ impl Backend for Hot {
         self.inner.put(key, entry, when).await
     }
 
+    async fn stage(&self, key: &Key, entry: Entry, when: When) -> Result<Put> {
+        self.inner.stage(key, entry, when).await
+    }
+
+    async fn settle_many(&self, versions: &[Version]) -> Vec<Result<()>> {
+        self.inner.settle_many(versions).await
+    }
+
     async fn set_expiry(&self, key: &Key, expires_ms: Option<u64>, when: When) -> Result<Put> {
         self.inner.set_expiry(key, expires_ms, when).await
     }

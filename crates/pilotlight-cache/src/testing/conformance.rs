@@ -41,6 +41,7 @@ where
         namespaces_are_isolated,
         clear_leaves_other_namespaces,
         touch_notes_a_use,
+        staged_put_is_seen_and_settles,
         a_stack_prints_itself,
     );
 }
@@ -257,6 +258,28 @@ pub async fn touch_notes_a_use(backend: &dyn Backend, clock: &ManualClock) {
 }
 
 /// Contract 15.
+pub async fn staged_put_is_seen_and_settles(backend: &dyn Backend, _clock: &ManualClock) {
+    assert!(backend.settle_many(&[]).await.is_empty());
+    let mut versions = Vec::new();
+    for number in 0..20u8 {
+        // Small ones, one that is too long to be staged in most backends, and a key that is put twice.
+        let len = if number == 7 { 200_000 } else { usize::from(number) * 10 };
+        let (key, bytes) = (Key::new(vec![b'k', number % 15]), vec![number; len]);
+        let staged = backend.stage(&key, Entry::new(bytes.clone()), When::Always).await.expect("stage");
+        let Put::Stored(version) = staged else { panic!("an unconditional put was unmet") };
+        assert_eq!(artifact(backend, &key).await, Some(bytes.into()), "seen before it is settled");
+        assert!(versions.last() < Some(&version), "versions grow");
+        versions.push(version);
+    }
+    let settled = backend.settle_many(&versions).await;
+    assert_eq!(settled.len(), versions.len());
+    assert!(settled.iter().all(Result::is_ok), "{settled:?}");
+    assert_eq!(artifact(backend, &Key::new(&b"k\x02"[..])).await, Some(vec![17; 170].into()));
+    let unmet = backend.stage(&Key::new(&b"k\x02"[..]), Entry::new("late"), When::Absent).await;
+    assert!(matches!(unmet, Ok(Put::Unmet)), "{unmet:?}");
+}
+
+/// Contract 16.
 pub async fn a_stack_prints_itself(backend: &dyn Backend, _clock: &ManualClock) {
     assert!(!backend.to_string().is_empty());
     assert!(!backend.name().is_empty());

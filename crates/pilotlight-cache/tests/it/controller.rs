@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use pilotlight_cache::{
     Backend, Cache, Cursor, Entry, Error, ErrorKind, FailurePolicy, Found, Head, JsonSerde, Key,
     MemoryBackend, Namespace, Operation, Outcome, Page, PassthroughSerde, Put, PutOutcome, RemoteCache,
-    Result, Sample, SampleHooks, Usage, When,
+    Result, Sample, SampleHooks, Usage, Version, When,
 };
 
 /// Fails as the upstream test's `FailingBackend` does.
@@ -26,6 +26,12 @@ impl Backend for FailingBackend {
     }
     async fn put(&self, _key: &Key, _entry: Entry, _when: When) -> Result<Put> {
         failure("testput")
+    }
+    async fn stage(&self, _key: &Key, _entry: Entry, _when: When) -> Result<Put> {
+        failure("teststage")
+    }
+    async fn settle_many(&self, versions: &[Version]) -> Vec<Result<()>> {
+        versions.iter().map(|_| failure("testsettle")).collect()
     }
     async fn head(&self, _key: &Key) -> Result<Option<Head>> {
         failure("testhead")

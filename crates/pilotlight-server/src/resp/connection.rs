@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use super::decode::{DIRECT_LEN_MIN, Decoder, Limits, ProtocolError, Request};
 use super::output::Output;
 use super::reply::Reply;
-use super::session::{Core, Session};
+use super::session::{Core, Owed, Session};
 use super::socket::{Accepted, Socket};
 
 /// Read at once. Requests below this come in one system call.
@@ -42,6 +42,8 @@ pub(crate) struct Connection {
     output: Output,
     session: Session,
     reads_long: bool,
+    /// Puts that are staged and not answered. Nothing stands in the output behind them.
+    owed: Vec<Owed>,
 }
 
 /// Input that waits for its turn.
@@ -79,6 +81,7 @@ impl Connection {
             output: Output::default(),
             session: Session::new(core, client),
             reads_long: false,
+            owed: Vec::new(),
         })
     }
 
@@ -153,9 +156,16 @@ impl Connection {
             stats.commands_total.fetch_add(self.batch.requests.len() as u64, Relaxed);
             while let Some(request) = self.batch.requests.pop_front() {
                 let reply = self.session.execute(request).await;
-                reply.write(self.session.protocol, &mut self.output);
+                match self.session.staged.take() {
+                    Some(put) => self.owed.push((put, reply)),
+                    None => {
+                        self.settle().await;
+                        reply.write(self.session.protocol, &mut self.output);
+                    }
+                }
                 // Nothing more runs of a client that was killed, itself included.
                 if self.session.is_closing || self.session.client.is_killed() {
+                    self.settle().await;
                     self.flush().await?;
                     return Ok(Next::Close);
                 }
@@ -164,6 +174,7 @@ impl Connection {
                 }
             }
             if let Some(error) = self.batch.error.take() {
+                self.settle().await;
                 stats.protocol_errors_total.fetch_add(1, Relaxed);
                 Reply::Error(error.into()).write(self.session.protocol, &mut self.output);
                 self.flush().await?;
@@ -179,6 +190,11 @@ impl Connection {
             self.batch.decode(&mut self.decoder, &mut input, self.session.is_authenticated);
             self.batch.rest = input.to_vec();
         }
+        if !self.owed.is_empty() && self.session.core.has_neighbours() {
+            // Whoever else has something to read stages it first, and all of it is written at once.
+            tokio::task::yield_now().await;
+        }
+        self.settle().await;
         self.flush().await?;
         if !self.decoder.is_inside_request() {
             let now_ms = self.session.now_ms();
@@ -188,6 +204,17 @@ impl Connection {
             self.batch.shrink();
         }
         Ok(Next::Read)
+    }
+
+    /// Settles the puts that are staged, and answers them.
+    async fn settle(&mut self) {
+        if self.owed.is_empty() {
+            return;
+        }
+        let owed = std::mem::take(&mut self.owed);
+        for reply in self.session.settle(owed).await {
+            reply.write(self.session.protocol, &mut self.output);
+        }
     }
 
     /// Sends all replies. While this waits for a slow client nothing more of it is read.

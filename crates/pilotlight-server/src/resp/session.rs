@@ -4,13 +4,14 @@ use std::cell::RefCell;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::Poll;
 
 use bytes::Bytes;
 use pilotlight_cache::envelope::recast;
 use pilotlight_cache::{
-    Entry, Error, Found, KEY_LEN_MAX, Key, Metadata, Namespace, PutOutcome, Verified, Version, When,
+    Entry, Error, Found, KEY_LEN_MAX, Key, Metadata, Namespace, PendingPut, PutOutcome, Staged, Verified,
+    Version, When,
 };
 use tokio::time::{Instant, timeout_at};
 
@@ -31,6 +32,15 @@ pub(crate) struct Core {
     /// Read into by whichever connection is reading right now, and decoded before anything else happens: so an idle
     /// connection needs no buffer.
     pub(crate) scratch: RefCell<Vec<u8>>,
+    /// Connections here.
+    pub(crate) open: Arc<AtomicUsize>,
+}
+
+impl Core {
+    /// Whether more than one connection is served here.
+    pub(crate) fn has_neighbours(&self) -> bool {
+        self.open.load(Relaxed) > 1
+    }
 }
 
 /// What a connection remembers between commands.
@@ -52,7 +62,12 @@ pub(crate) struct Session {
     pub(crate) last_command: &'static str,
     /// Set by a command after which the connection closes.
     pub(crate) is_closing: bool,
+    /// What the command that ran last staged: its answer must wait until that is settled.
+    pub(crate) staged: Option<PendingPut>,
 }
+
+/// A put that is staged, and what to answer if settling goes well.
+pub(crate) type Owed = (PendingPut, Reply);
 
 /// `CLIENT REPLY`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,6 +94,7 @@ impl Session {
             replies: Replies::On,
             last_command: "",
             is_closing: false,
+            staged: None,
         }
     }
 
@@ -287,17 +303,57 @@ impl Session {
         self.put_entry(key, Entry { artifact: Verified::from_producer(artifact), metadata }, when).await
     }
 
+    /// The same for the last thing a command does: what it answers waits in [`Session::staged`].
+    pub(crate) async fn stage(
+        &mut self,
+        key: &Key,
+        artifact: Bytes,
+        expires_ms: Option<u64>,
+        when: When,
+    ) -> Result<Option<PutOutcome>, Fault> {
+        let compile_ms = if key.kind().is_compile_cache() { recast::time_taken_ms(&artifact) } else { 0 };
+        let metadata = Metadata { expires_ms, compile_ms, ..Metadata::default() };
+        let entry = Entry { artifact: Verified::from_producer(artifact), metadata };
+        if let Some(error) = self.misfit(key, &entry) {
+            return Ok(Some(self.server().cache.refuse_put(key, error)?));
+        }
+        match self.server().cache.stage(key, entry, when).await? {
+            Staged::Done(outcome) => Ok(Some(outcome)),
+            Staged::Pending(put) => {
+                self.staged = Some(put);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Settles what was staged, and says what to answer.
+    pub(crate) async fn settle(&self, owed: Vec<Owed>) -> Vec<Reply> {
+        let (puts, replies): (Vec<_>, Vec<_>) = owed.into_iter().unzip();
+        let outcomes = self.server().cache.settle_many(puts).await;
+        let answer = |(outcome, reply)| match (outcome, reply) {
+            (_, Reply::Silence) => Reply::Silence,
+            (Ok(PutOutcome::Stored(_)), reply) => reply,
+            (Ok(PutOutcome::Unmet | PutOutcome::Refused(_)), _) => Reply::Nil,
+            (Err(error), _) => Reply::Error(Fault::from(error)),
+        };
+        outcomes.into_iter().zip(replies).map(answer).collect()
+    }
+
     /// The same with metadata of the caller's.
     pub(crate) async fn put_entry(&self, key: &Key, entry: Entry, when: When) -> Result<PutOutcome, Fault> {
-        let server = self.server();
-        let size_bytes = entry.artifact.len() as u64;
-        let max_bytes = server.config.entry_bytes_max;
-        let too_large =
-            (size_bytes > max_bytes).then_some(Error::TooLarge { what: "entry", size_bytes, max_bytes });
-        match key_too_long(key.bytes()).or(too_large) {
-            Some(error) => Ok(server.cache.refuse_put(key, error)?),
-            None => Ok(server.cache.put(key, entry, when).await?),
+        let cache = &self.server().cache;
+        match self.misfit(key, &entry) {
+            Some(error) => Ok(cache.refuse_put(key, error)?),
+            None => Ok(cache.put(key, entry, when).await?),
         }
+    }
+
+    /// Why an entry cannot be put, whatever room there is.
+    fn misfit(&self, key: &Key, entry: &Entry) -> Option<Error> {
+        let size_bytes = entry.artifact.len() as u64;
+        let max_bytes = self.server().config.entry_bytes_max;
+        let too_large = || Error::TooLarge { what: "entry", size_bytes, max_bytes };
+        key_too_long(key.bytes()).or_else(|| (size_bytes > max_bytes).then(too_large))
     }
 }
 

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use pilotlight_cache::{
     Backend, Cursor, Entry, Found, Head, Key, Maintenance, MemoryBackend, Namespace, Page, Put, Result,
-    Usage, VerifyReport, When,
+    Usage, VerifyReport, Version, When,
 };
 use pilotlight_server::Config;
 
@@ -40,6 +40,12 @@ impl Backend for Hung {
         Ok(None)
     }
     async fn put(&self, _key: &Key, _entry: Entry, _when: When) -> Result<Put> {
+        std::future::pending().await
+    }
+    async fn stage(&self, _key: &Key, _entry: Entry, _when: When) -> Result<Put> {
+        std::future::pending().await
+    }
+    async fn settle_many(&self, _versions: &[Version]) -> Vec<Result<()>> {
         std::future::pending().await
     }
     async fn set_expiry(&self, _key: &Key, _expires_ms: Option<u64>, _when: When) -> Result<Put> {

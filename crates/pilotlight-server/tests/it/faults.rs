@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use pilotlight_cache::{
     Backend, Cursor, Entry, Error, ErrorKind, Found, Head, Key, MemoryBackend, Namespace, Page, Put, Result,
-    Usage, When,
+    Usage, Version, When,
 };
 use tokio::sync::Notify;
 
@@ -23,6 +23,7 @@ pub(crate) struct Faulty {
     arrived: Mutex<Option<std::sync::mpsc::Sender<()>>>,
     release: Notify,
     pub(crate) syncs: AtomicU64,
+    settle_failure: Mutex<Option<ErrorKind>>,
 }
 
 impl Faulty {
@@ -34,11 +35,17 @@ impl Faulty {
             arrived: Mutex::default(),
             release: Notify::new(),
             syncs: AtomicU64::new(0),
+            settle_failure: Mutex::default(),
         })
     }
 
     pub(crate) fn fail_with(&self, kind: Option<ErrorKind>) {
         *self.failure.lock() = kind;
+    }
+
+    /// Has staged puts fail when they are settled.
+    pub(crate) fn fail_settling_with(&self, kind: Option<ErrorKind>) {
+        *self.settle_failure.lock() = kind;
     }
 
     /// Has operations hang from now on; the receiver hears of each that begins.
@@ -90,6 +97,17 @@ impl Backend for Faulty {
     async fn put(&self, key: &Key, entry: Entry, when: When) -> Result<Put> {
         self.trip().await?;
         self.inner.put(key, entry, when).await
+    }
+    async fn stage(&self, key: &Key, entry: Entry, when: When) -> Result<Put> {
+        self.trip().await?;
+        self.inner.stage(key, entry, when).await
+    }
+    async fn settle_many(&self, versions: &[Version]) -> Vec<Result<()>> {
+        let failure = *self.settle_failure.lock();
+        match failure {
+            Some(kind) => versions.iter().map(|_| Err(Error::backend(kind, "injected"))).collect(),
+            None => self.inner.settle_many(versions).await,
+        }
     }
     async fn set_expiry(&self, key: &Key, expires_ms: Option<u64>, when: When) -> Result<Put> {
         self.trip().await?;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pilotlight_cache::{ErrorKind, Key, MemoryBackend, SystemClock};
+use pilotlight_cache::{ErrorKind, Key, MemoryBackend, Outcome, SystemClock};
 use pilotlight_server::Config;
 
 use crate::client::{Running, array, config};
@@ -47,6 +47,33 @@ fn a_refused_put_answers_nil_never_an_error() {
         let refused = running.server.cache.stats().snapshot().refused_puts[kind as usize];
         assert_eq!(refused, 7 * COMPILE_KEYS.len() as u64);
     }
+}
+
+#[test]
+fn a_put_that_cannot_be_settled_is_refused_in_its_place() {
+    let faulty = Faulty::new();
+    let running = over(&faulty, config());
+    let mut client = running.connect();
+    let key = COMPILE_KEYS[0];
+    let mut answers = |commands: &[String]| -> Vec<String> {
+        let bytes: Vec<u8> =
+            commands.iter().flat_map(|line| array(&line.split(' ').collect::<Vec<_>>())).collect();
+        client.send(&bytes);
+        commands.iter().map(|_| String::from_utf8_lossy(&client.reply()).into_owned()).collect()
+    };
+    let puts = || running.server.cache.stats().snapshot().cache.map(|kind| kind[Outcome::Put as usize]);
+    let error = "-OOM command not allowed when used memory > 'maxmemory'.\r\n";
+    let set = format!("SET {key} v");
+    let pipeline = [set.clone(), "SET other v".into(), "ECHO a".into(), set.clone(), "ECHO b".into()];
+    faulty.fail_settling_with(Some(ErrorKind::Full));
+    assert_eq!(answers(&pipeline), ["$-1\r\n", error, "$1\r\na\r\n", "$-1\r\n", "$1\r\nb\r\n"]);
+    let transaction = ["MULTI".into(), set, "ECHO a".into(), "SET other v".into(), "EXEC".into()];
+    assert_eq!(answers(&transaction)[4], format!("*3\r\n$-1\r\n$1\r\na\r\n{error}"));
+    assert_eq!(running.server.cache.stats().snapshot().refused_puts[ErrorKind::Full as usize], 3);
+    assert_eq!(puts().iter().sum::<u64>(), 0, "a refused put is no put");
+    faulty.fail_settling_with(None);
+    assert_eq!(answers(&pipeline), ["+OK\r\n", "+OK\r\n", "$1\r\na\r\n", "+OK\r\n", "$1\r\nb\r\n"]);
+    assert_eq!(puts().iter().sum::<u64>(), 3);
 }
 
 #[test]

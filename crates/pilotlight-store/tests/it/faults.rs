@@ -10,10 +10,12 @@ use crate::setup::{noise, open, options};
 
 /// The disk, failing the write-like call number `fuse` counts down to, and all after it if `is_lasting`.
 #[derive(Debug)]
-struct Faulty {
-    fuse: AtomicI64,
-    is_lasting: bool,
-    kind: io::ErrorKind,
+pub(crate) struct Faulty {
+    pub(crate) fuse: AtomicI64,
+    pub(crate) is_lasting: bool,
+    pub(crate) kind: io::ErrorKind,
+    /// Writes so far.
+    pub(crate) writes: AtomicI64,
 }
 
 impl Faulty {
@@ -24,7 +26,7 @@ impl Faulty {
 }
 
 #[derive(Debug)]
-struct FaultyMedia(Arc<Faulty>);
+pub(crate) struct FaultyMedia(pub(crate) Arc<Faulty>);
 
 #[derive(Debug)]
 struct FaultyFile(Arc<dyn MediaFile>, Arc<Faulty>);
@@ -65,6 +67,7 @@ impl MediaFile for FaultyFile {
         self.0.read_at_nowait(buffer, offset)
     }
     fn write_at(&self, parts: &[&[u8]], offset: u64) -> io::Result<()> {
+        self.1.writes.fetch_add(1, Ordering::Relaxed);
         if let Err(error) = self.1.burn() {
             // A write that fails may have written a part.
             let bytes = parts.concat();
@@ -89,7 +92,7 @@ impl MediaFile for FaultyFile {
 /// Puts, overwrites and deletes through a disk that fails; what was acknowledged must be there after a reopen.
 fn run(fuse: i64, is_lasting: bool, kind: io::ErrorKind) -> bool {
     let dir = tempfile::tempdir().unwrap();
-    let faulty = Arc::new(Faulty { fuse: AtomicI64::new(fuse), is_lasting, kind });
+    let faulty = Arc::new(Faulty { fuse: AtomicI64::new(fuse), is_lasting, kind, writes: AtomicI64::new(0) });
     let options = Options { media: Arc::new(FaultyMedia(faulty.clone())), ..options(dir.path(), 16 << 20).0 };
     let mut acknowledged = std::collections::BTreeMap::new();
     {

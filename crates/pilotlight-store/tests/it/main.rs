@@ -24,3 +24,5 @@ mod open;
 mod repair;
 /// What the tests share.
 mod setup;
+/// Puts staged together, settled with one write, and taken back together when that fails.
+mod staging;

@@ -114,7 +114,7 @@ pub(crate) async fn set(session: &mut Session, args: &Args) -> Outcome {
 }
 
 async fn set_with(
-    session: &Session,
+    session: &mut Session,
     name: &Bytes,
     value: &Bytes,
     options: Options<'_>,
@@ -133,9 +133,9 @@ async fn set_with(
         Some(Condition::Absent) => When::Absent,
         Some(Condition::Present) => When::Present,
     };
-    Ok(match session.put(&key, value.clone(), expires_ms, when).await? {
-        PutOutcome::Stored(_) => Reply::Ok,
-        PutOutcome::Unmet | PutOutcome::Refused(_) => Reply::Nil,
+    Ok(match session.stage(&key, value.clone(), expires_ms, when).await? {
+        None | Some(PutOutcome::Stored(_)) => Reply::Ok,
+        Some(PutOutcome::Unmet | PutOutcome::Refused(_)) => Reply::Nil,
     })
 }
 
@@ -196,7 +196,7 @@ pub(crate) async fn psetex(session: &mut Session, args: &Args) -> Outcome {
     set_expiring(session, args, Unit { is_seconds: false, is_absolute: false }, "psetex").await
 }
 
-async fn set_expiring(session: &Session, args: &Args, unit: Unit, command: &str) -> Outcome {
+async fn set_expiring(session: &mut Session, args: &Args, unit: Unit, command: &str) -> Outcome {
     let options = Options { expiry: Expiry::Time(unit, args.at(2)?), ..Options::default() };
     set_with(session, args.at(1)?, args.at(3)?, options, command).await
 }

@@ -103,8 +103,19 @@ pub(crate) async fn exec(session: &mut Session, deadline: Instant) -> Reply {
         }
     }
     let mut replies = Vec::with_capacity(queue.len());
+    let (mut owed, mut places) = (Vec::new(), Vec::new());
     for (command, request) in queue {
-        replies.push(session.run_inside(command, request, deadline).await);
+        let reply = session.run_inside(command, request, deadline).await;
+        if let Some(put) = session.staged.take() {
+            owed.push((put, Reply::Ok));
+            places.push(replies.len());
+        }
+        replies.push(reply);
+    }
+    for (place, reply) in places.into_iter().zip(session.settle(owed).await) {
+        if let Some(answer) = replies.get_mut(place) {
+            *answer = reply;
+        }
     }
     Reply::Array(replies)
 }

@@ -1,0 +1,338 @@
+//! What was appended to the log and is not in its file yet.
+//!
+//! An entry is *staged* when its record is appended and the index names it; it is *settled* when the record is in its
+//! file, and acknowledged only then. The records of many puts go into the file with one system call, which for a small
+//! entry costs more than all the rest of its put. Readers find what is staged in memory, so nobody waits for the call.
+//!
+//! When the call fails, every record that is not in a file yet is taken back, newest first: the index names again what it
+//! named before, and whoever staged one of them is told when settling.
+
+use std::io;
+use std::mem;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+
+use crate::format::Ref;
+use crate::index::{Place, Slot};
+use crate::log::{Log, Segment, lock_soon};
+use crate::store::Inner;
+use crate::{Result, StoreError};
+
+/// Whoever stages with this much waiting settles it first.
+const STAGED_BYTES_MAX: usize = 1 << 20;
+/// A longer buffer is given back after use.
+const KEPT_BYTES_MAX: usize = 256 << 10;
+/// Ranges of refused sequence numbers that are remembered: far more failures than can lie between staging and settling.
+const REFUSED_MAX: usize = 4096;
+
+/// How the index changes with a record.
+#[derive(Debug, Default)]
+pub(crate) struct Change {
+    /// The slot that goes.
+    pub(crate) old: Option<Slot>,
+    /// Whether one comes.
+    pub(crate) names_record: bool,
+    /// The payload file that the old slot holds: let go when the record is in its file.
+    pub(crate) old_file: Option<Box<Ref>>,
+    /// The payload file that the new slot holds: let go if the record is taken back.
+    pub(crate) new_file: Option<Box<Ref>>,
+}
+
+/// What is taken back if a record never reaches its file.
+#[derive(Debug)]
+pub(crate) struct Undo {
+    pub(crate) hash: u128,
+    pub(crate) seq: u64,
+    pub(crate) place: Place,
+    pub(crate) change: Change,
+}
+
+/// Records that go into their files together, in order.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    chunks: Vec<Chunk>,
+    /// The sequence number of the first record that was given one; 0 if none was.
+    first_seq: u64,
+    /// Of the last.
+    last_seq: u64,
+    /// In bytes.
+    len: usize,
+}
+
+/// Neighbouring bytes of one segment.
+#[derive(Debug)]
+struct Chunk {
+    segment: Arc<Segment>,
+    /// Where they go, in bytes.
+    from: u64,
+    bytes: Vec<u8>,
+    /// Rows of the segment before these records.
+    rows: usize,
+}
+
+/// What the log has not written yet. Locked with the end of the log.
+#[derive(Debug, Default)]
+pub(crate) struct Pending {
+    batch: Batch,
+    undos: Vec<Undo>,
+    /// Being written. It stays readable here until it is.
+    writing: Option<Arc<Batch>>,
+    /// A write failed, and what it should have written is being taken back.
+    is_failing: bool,
+    /// Reused from batch to batch.
+    spare_bytes: Vec<u8>,
+    spare_undos: Vec<Undo>,
+}
+
+impl Pending {
+    /// # Errors
+    /// While a failed write is taken back: nothing may be built upon what goes.
+    pub(crate) fn check_sound(&self) -> io::Result<()> {
+        if self.is_failing { Err(io::Error::other("a write before it failed")) } else { Ok(()) }
+    }
+
+    /// Adds bytes to what goes to `segment`, whose bytes so far end at `end`, behind `rows` rows.
+    pub(crate) fn extend(&mut self, segment: &Arc<Segment>, end: u64, rows: usize, parts: &[&[u8]]) {
+        self.batch.len += parts.iter().map(|part| part.len()).sum::<usize>();
+        if let Some(chunk) = self.batch.chunks.last_mut().filter(|chunk| chunk.segment.id == segment.id) {
+            parts.iter().for_each(|part| chunk.bytes.extend_from_slice(part));
+            return;
+        }
+        let mut bytes = mem::take(&mut self.spare_bytes);
+        parts.iter().for_each(|part| bytes.extend_from_slice(part));
+        self.batch.chunks.push(Chunk { segment: segment.clone(), from: end, bytes, rows });
+    }
+
+    /// Notes that a record was given `seq`.
+    pub(crate) fn note_seq(&mut self, seq: u64) {
+        if self.batch.first_seq == 0 {
+            self.batch.first_seq = seq;
+        }
+        self.batch.last_seq = seq;
+    }
+
+    pub(crate) fn note_undo(&mut self, undo: Undo) {
+        self.undos.push(undo);
+    }
+
+    fn read(&self, segment: u32, offset: u64, len: usize) -> Option<Vec<u8>> {
+        let in_writing = || self.writing.as_ref().and_then(|batch| batch.read(segment, offset, len));
+        self.batch.read(segment, offset, len).or_else(in_writing)
+    }
+}
+
+impl Batch {
+    fn read(&self, segment: u32, offset: u64, len: usize) -> Option<Vec<u8>> {
+        let chunk = self.chunks.iter().find(|chunk| chunk.segment.id == segment && chunk.from <= offset)?;
+        let from = usize::try_from(offset - chunk.from).ok()?;
+        chunk.bytes.get(from..from.checked_add(len)?).map(<[u8]>::to_vec)
+    }
+
+    fn write(&self) -> io::Result<()> {
+        self.chunks.iter().try_for_each(|chunk| chunk.segment.file.write_at(&[&chunk.bytes], chunk.from))
+    }
+}
+
+/// The sequence numbers of records that were taken back.
+#[derive(Debug, Default)]
+pub(crate) struct Refused(Vec<(u64, u64, io::ErrorKind)>);
+
+impl Refused {
+    fn add(&mut self, first: u64, last: u64, kind: io::ErrorKind) {
+        match self.0.last_mut() {
+            Some((_, end, old_kind)) if *end + 1 >= first && *old_kind == kind => *end = last,
+            _ => self.0.push((first, last, kind)),
+        }
+        if self.0.len() > REFUSED_MAX {
+            self.0.remove(0);
+        }
+    }
+
+    fn find(&self, seq: u64) -> Option<io::ErrorKind> {
+        self.0.iter().rev().find(|(first, last, _)| (*first..=*last).contains(&seq)).map(|(.., kind)| *kind)
+    }
+}
+
+impl Log {
+    /// Bytes of `segment`, which may not be in its file yet. `None` when `read_file` gives that.
+    pub(crate) fn read(
+        &self,
+        segment: &Segment,
+        offset: u64,
+        len: usize,
+        read_file: impl FnOnce() -> io::Result<Option<Vec<u8>>>,
+    ) -> io::Result<Option<Vec<u8>>> {
+        if offset + len as u64 > segment.written.load(Acquire)
+            && let Some(bytes) = self.active.lock().pending.read(segment.id, offset, len)
+        {
+            return Ok(Some(bytes));
+        }
+        read_file()
+    }
+
+    /// How often a write failed so far.
+    pub(crate) fn failures(&self) -> u64 {
+        self.failures.load(Acquire)
+    }
+
+    fn has_too_much_pending(&self) -> bool {
+        self.pending_len.load(Relaxed) > STAGED_BYTES_MAX
+    }
+
+    /// What is to be written now; it stays readable.
+    fn begin_write(&self) -> Option<(Arc<Batch>, Vec<Undo>)> {
+        let mut active = self.lock_active();
+        let pending = &mut active.pending;
+        if pending.batch.chunks.is_empty() {
+            return None;
+        }
+        let batch = Arc::new(mem::take(&mut pending.batch));
+        pending.writing = Some(batch.clone());
+        let spare = mem::take(&mut pending.spare_undos);
+        self.pending_len.store(0, Relaxed);
+        Some((batch, mem::replace(&mut pending.undos, spare)))
+    }
+
+    /// Notes that the batch is in its files, and gives the payload files that nobody needs any longer.
+    fn end_write(&self, batch: Arc<Batch>, mut undos: Vec<Undo>) -> Vec<Ref> {
+        let files =
+            undos.iter_mut().filter_map(|undo| undo.change.old_file.take().map(|file| *file)).collect();
+        undos.clear();
+        for chunk in &batch.chunks {
+            chunk.segment.written.store(chunk.from + chunk.bytes.len() as u64, Release);
+        }
+        self.written_seq.fetch_max(batch.last_seq, Release);
+        let mut active = self.lock_active();
+        active.pending.writing = None;
+        let chunk = Arc::into_inner(batch).and_then(|mut batch| batch.chunks.pop());
+        if let Some(mut bytes) =
+            chunk.map(|chunk| chunk.bytes).filter(|bytes| bytes.capacity() <= KEPT_BYTES_MAX)
+        {
+            bytes.clear();
+            active.pending.spare_bytes = bytes;
+        }
+        active.pending.spare_undos = undos;
+        files
+    }
+
+    /// Refuses further records, and adds to `undos` those of records that came meanwhile.
+    fn begin_undo(&self, undos: &mut Vec<Undo>) {
+        let mut active = self.lock_active();
+        active.pending.is_failing = true;
+        undos.append(&mut active.pending.undos);
+    }
+
+    /// Cuts what was not written off the log, and goes on.
+    fn end_undo(&self, kind: io::ErrorKind) {
+        let mut active = self.lock_active();
+        let late = mem::take(&mut active.pending.batch);
+        let failed = active.pending.writing.take();
+        let first_seq = failed.as_ref().map_or(0, |batch| batch.first_seq);
+        let first_seq = if first_seq == 0 { late.first_seq } else { first_seq };
+        let failed = failed.as_deref().into_iter().flat_map(|batch| &batch.chunks);
+        let chunks: Vec<&Chunk> = failed.chain(&late.chunks).collect();
+        // The last first: of two chunks of one segment the first has the last word.
+        for chunk in chunks.into_iter().rev() {
+            // It may be whole and only its sync or its last byte have failed: it was refused, so no open may find it. If
+            // it cannot be cut off either, the next append overwrites it.
+            let _ = chunk.segment.file.set_len(chunk.from);
+            chunk.segment.end.store(chunk.from, Relaxed);
+            chunk.segment.written.store(chunk.from, Release);
+            self.cut(&mut active, &chunk.segment, chunk.rows);
+        }
+        let last_seq = active.next_seq - 1;
+        if first_seq != 0 {
+            self.refused.lock().add(first_seq, last_seq, kind);
+        }
+        self.failures.fetch_add(1, Release);
+        self.written_seq.fetch_max(last_seq, Release);
+        self.pending_len.store(0, Relaxed);
+        active.pending.is_failing = false;
+    }
+}
+
+impl Inner {
+    /// Waits until the record numbered `seq` is in its file; writes it, and all that wait with it, if nobody does.
+    ///
+    /// No shard may be locked: a write that fails is taken back there.
+    ///
+    /// # Errors
+    /// When it could not be written. It is taken back then.
+    pub(crate) fn settle(&self, seq: u64) -> Result<()> {
+        if self.log.written_seq.load(Acquire) < seq {
+            let turn = lock_soon(&self.log.turn);
+            // Whoever had the turn may have written it.
+            if self.log.written_seq.load(Acquire) < seq {
+                // Its outcome stands among the refused.
+                let _ = self.write_pending(turn);
+            }
+        }
+        if self.log.failures() == 0 {
+            return Ok(());
+        }
+        match self.log.refused.lock().find(seq) {
+            Some(kind) => Err(StoreError::io("append to the log", 0)(kind.into())),
+            None => Ok(()),
+        }
+    }
+
+    /// Settles everything that is staged.
+    ///
+    /// # Errors
+    /// When some of it could not be written.
+    pub(crate) fn flush(&self) -> io::Result<()> {
+        self.write_pending(lock_soon(&self.log.turn))
+    }
+
+    /// Settles what is staged if it is much.
+    pub(crate) fn relieve(&self) {
+        if self.log.has_too_much_pending() {
+            // Whoever staged what is refused here learns it when settling.
+            let _ = self.flush();
+        }
+    }
+
+    fn write_pending(&self, turn: parking_lot::MutexGuard<'_, ()>) -> io::Result<()> {
+        let Some((batch, mut undos)) = self.log.begin_write() else { return Ok(()) };
+        let result = batch.write();
+        let files: Vec<Ref> = match &result {
+            Ok(()) => self.log.end_write(batch, undos),
+            Err(error) => {
+                self.log.begin_undo(&mut undos);
+                let files =
+                    undos.into_iter().rev().filter_map(|undo| self.undo(undo)).map(|file| *file).collect();
+                self.log.end_undo(error.kind());
+                tracing::warn!(%error, "cannot append to the log: what was not in it yet is taken back");
+                files
+            }
+        };
+        drop(turn);
+        files.iter().for_each(|file| self.blobs.release(file));
+        result
+    }
+
+    /// Makes the index what it was before the record, and says which payload file the record held.
+    fn undo(&self, undo: Undo) -> Option<Box<Ref>> {
+        let Undo { hash, seq, place, change } = undo;
+        let mut shard = self.index.shard(hash);
+        let current = shard.get(hash).copied();
+        if change.names_record {
+            self.log.note_dead(&place);
+        }
+        let is_ours =
+            current.map(|slot| (slot.seq, slot.place)) == change.names_record.then_some((seq, place));
+        if is_ours {
+            match change.old {
+                Some(old) => {
+                    shard.insert(old);
+                    self.log.note_alive(&old.place);
+                }
+                None => {
+                    shard.remove(hash);
+                }
+            }
+            self.count(current.as_ref(), change.old.as_ref());
+        }
+        change.new_file
+    }
+}
