@@ -17,6 +17,9 @@ Start a server, then point a job at it:
   python train.py
   pilotlight stats
 
+Or, where the Python package is installed:
+  pilotlight run -- python train.py
+
 Exit codes: 0 done, 1 a negative answer (a miss, damage found), 2 an error.";
 
 /// A remote compile cache for torch.compile and the compilers around it
@@ -34,6 +37,11 @@ pub(crate) enum Command {
     /// Needs no configuration. Every flag is also an environment variable (`--max-size` is PILOTLIGHT_MAX_SIZE) and a
     /// key of the configuration file (`max_size`); a flag wins over the variable, the variable over the file.
     Serve(Serve),
+    /// Run a command with the plug-in switched on, and say what that gained
+    ///
+    /// The command must run in an environment in which the Python package `pilotlight` is installed. It ends with the
+    /// command's own exit code.
+    Run(Run),
     /// Show hit rates, sizes, evictions and compile time saved
     Stats(Stats),
     /// List entries
@@ -71,6 +79,23 @@ pub(crate) struct Serve {
     pub(crate) validate_config: bool,
     #[command(flatten)]
     pub(crate) flags: Flags,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// Cache to use: pilotlight://, redis://, rediss://, unix:// or file:// [default: $PILOTLIGHT_URL or
+    /// pilotlight://127.0.0.1:6379]
+    #[arg(long, value_name = "URL")]
+    pub(crate) url: Option<String>,
+    /// Write what the command's processes did to this file, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Option<PathBuf>,
+    /// Print no summary
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
+    /// The command and its arguments, after `--`
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<OsString>,
 }
 
 /// Where entries are, for the commands that look at them.

@@ -9,17 +9,18 @@ pub(crate) struct Failure {
     /// Outermost first.
     chain: Vec<String>,
     hint: Option<String>,
+    code: u8,
     is_broken_pipe: bool,
 }
 
 impl Failure {
     pub(crate) fn new(what: impl Into<String>) -> Self {
-        Self { chain: vec![what.into()], hint: None, is_broken_pipe: false }
+        Self { chain: vec![what.into()], hint: None, code: 2, is_broken_pipe: false }
     }
 
     /// Whoever read our output has left. That is an end, not an error.
     pub(crate) fn broken_pipe() -> Self {
-        Self { chain: Vec::new(), hint: None, is_broken_pipe: true }
+        Self { chain: Vec::new(), hint: None, code: 0, is_broken_pipe: true }
     }
 
     /// Adds `cause` and its own causes. One whose text ends the text above it says nothing new and is left out.
@@ -46,6 +47,17 @@ impl Failure {
     pub(crate) fn with_hint_if(mut self, hint: Option<impl Into<String>>) -> Self {
         self.hint = hint.map(Into::into).or(self.hint);
         self
+    }
+
+    /// The same with another exit code than 2.
+    #[must_use]
+    pub(crate) fn with_code(mut self, code: u8) -> Self {
+        self.code = code;
+        self
+    }
+
+    pub(crate) fn code(&self) -> u8 {
+        self.code
     }
 
     pub(crate) fn is_broken_pipe(&self) -> bool {

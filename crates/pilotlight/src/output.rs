@@ -17,6 +17,8 @@ pub(crate) enum Answer {
     Yes,
     /// No: a miss, damage found. Exit code 1.
     No,
+    /// What a command that was run answered.
+    Code(u8),
 }
 
 impl From<Answer> for ExitCode {
@@ -24,17 +26,18 @@ impl From<Answer> for ExitCode {
         match answer {
             Answer::Yes => Self::SUCCESS,
             Answer::No => Self::from(1),
+            Answer::Code(code) => Self::from(code),
         }
     }
 }
 
-/// Reports a failure: exit code 2, or 0 when merely the reader of our output left.
+/// Reports a failure and gives its exit code: 0 when merely the reader of our output left.
 pub(crate) fn failure(failure: &Failure) -> ExitCode {
     if failure.is_broken_pipe() {
         return ExitCode::SUCCESS;
     }
     eprint!("{failure}");
-    ExitCode::from(2)
+    ExitCode::from(failure.code())
 }
 
 /// One line for the person at the terminal.
@@ -103,7 +106,7 @@ pub(crate) fn seconds(seconds: f64) -> String {
 
 /// `1 hit`, `2 hits`.
 pub(crate) fn count(count: u64, noun: &str) -> String {
-    let plural = match (count, noun.ends_with("entry"), noun.ends_with("miss")) {
+    let plural = match (count, noun.ends_with("entry"), noun.ends_with("ss")) {
         (1, _, _) => return format!("1 {noun}"),
         (_, true, _) => format!("{}ies", noun.trim_end_matches('y')),
         (_, _, true) => format!("{noun}es"),

@@ -5,6 +5,7 @@ mod ls;
 mod pages;
 mod put;
 mod rm;
+mod run;
 mod stats;
 mod verify;
 
@@ -21,6 +22,7 @@ use crate::output::Answer;
 pub(crate) fn run(command: Command) -> Result<Answer, Failure> {
     match command {
         Command::Serve(arguments) => crate::serve::run(&arguments),
+        Command::Run(arguments) => run::run(&arguments),
         Command::Stats(arguments) => stats::run(&arguments),
         Command::Ls(arguments) => ls::run(&arguments),
         Command::Get(arguments) => get::run(&arguments),

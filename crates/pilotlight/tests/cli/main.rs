@@ -11,4 +11,5 @@ mod client;
 mod configuration;
 mod harness;
 mod pages;
+mod run;
 mod serve;

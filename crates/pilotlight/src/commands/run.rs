@@ -1,0 +1,199 @@
+//! `pilotlight run`: a command with the plug-in switched on, and what it gained.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::ExitStatus;
+
+use serde::{Deserialize, Serialize};
+use tokio::process::{Child, Command};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::cli::Run;
+use crate::failure::Failure;
+use crate::output::{self, Answer};
+
+const URL_DEFAULT: &str = "pilotlight://127.0.0.1:6379";
+/// What shells answer for a command that is not there.
+const NOT_FOUND: u8 = 127;
+
+/// Counts by kind and reason.
+type Counts = BTreeMap<String, BTreeMap<String, u64>>;
+
+/// What one process says of itself, or all of them together. Written by the plug-in (`python/pilotlight/_summary.py`).
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Report {
+    /// How many processes used the cache.
+    processes: u64,
+    hit: Counts,
+    miss: Counts,
+    put: Counts,
+    /// Puts that did not reach the cache.
+    drop: Counts,
+    /// Entries that were there and could not be used.
+    refused: Counts,
+    /// Graphs that torch does not cache.
+    bypass: Counts,
+    /// Compile time that the hits took when they were made, in milliseconds.
+    saved_ms: u64,
+}
+
+pub(super) fn run(arguments: &Run) -> Result<Answer, Failure> {
+    let directory = std::env::temp_dir().join(format!("pilotlight-run-{}", std::process::id()));
+    std::fs::create_dir(&directory)
+        .map_err(|error| Failure::new(format!("cannot make {}", directory.display())).because(&error))?;
+    let lines = directory.join("report.jsonl");
+    let result = run_with(arguments, &lines);
+    let report = Report::read(&lines);
+    // It lies in the directory for temporary files: whoever cleans that up finds it.
+    let _ = std::fs::remove_dir_all(&directory);
+    let status = result?;
+    if let Some(path) = &arguments.report {
+        let text = serde_json::to_string_pretty(&report).unwrap_or_default() + "\n";
+        std::fs::write(path, text)
+            .map_err(|error| Failure::new(format!("cannot write {}", path.display())).because(&error))?;
+    }
+    if !arguments.quiet {
+        report.lines(status.success()).iter().for_each(output::note);
+    }
+    Ok(Answer::Code(code(status)))
+}
+
+fn run_with(arguments: &Run, lines: &Path) -> Result<ExitStatus, Failure> {
+    let (program, rest) = arguments.command.split_first().ok_or_else(|| Failure::new("no command"))?;
+    let url =
+        arguments.url.clone().or_else(|| std::env::var("PILOTLIGHT_URL").ok().filter(|url| !url.is_empty()));
+    if std::env::var_os("TORCH_DEVICE_BACKEND_AUTOLOAD").is_some_and(|value| value == "0") {
+        output::note("warning: TORCH_DEVICE_BACKEND_AUTOLOAD=0 keeps torch from loading the plug-in");
+        output::note("hint: unset it, or put `import pilotlight.torch` before torch is used");
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new("cannot start").because(&error))?;
+    runtime.block_on(async {
+        let child = Command::new(program)
+            .args(rest)
+            .env("PILOTLIGHT_URL", url.as_deref().unwrap_or(URL_DEFAULT))
+            .env("PILOTLIGHT_REPORT", lines)
+            // One summary for all processes, below, instead of one each.
+            .env("PILOTLIGHT_SUMMARY", "0")
+            .spawn();
+        let child = child.map_err(|error| {
+            let code = if error.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { NOT_FOUND - 1 };
+            Failure::new(format!("cannot run `{}`", program.display())).because(&error).with_code(code)
+        })?;
+        wait(child).await.map_err(|error| Failure::new("cannot wait for the command").because(&error))
+    })
+}
+
+/// Waits for the child. What ends this process is passed on to it: it ends in its own way, and then the summary comes.
+async fn wait(mut child: Child) -> io::Result<ExitStatus> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
+    loop {
+        let pass_on = tokio::select! {
+            status = child.wait() => return status,
+            // The terminal sends it to the child as well.
+            _ = interrupt.recv() => continue,
+            _ = terminate.recv() => rustix::process::Signal::TERM,
+            _ = hang_up.recv() => rustix::process::Signal::HUP,
+        };
+        let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(rustix::process::Pid::from_raw);
+        if let Some(pid) = pid {
+            // It may have ended just now.
+            let _ = rustix::process::kill_process(pid, pass_on);
+        }
+    }
+}
+
+/// As a shell gives it: 128 and the signal for a command that a signal ended.
+fn code(status: ExitStatus) -> u8 {
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
+    u8::try_from(code).unwrap_or(1)
+}
+
+impl Report {
+    /// All lines that can be read, together; none if no process wrote one.
+    fn read(path: &Path) -> Self {
+        let mut sum = Self::default();
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        for report in text.lines().filter_map(|line| serde_json::from_str::<Self>(line).ok()) {
+            sum.processes += 1;
+            sum.saved_ms += report.saved_ms;
+            for (into, from) in [
+                (&mut sum.hit, report.hit),
+                (&mut sum.miss, report.miss),
+                (&mut sum.put, report.put),
+                (&mut sum.drop, report.drop),
+                (&mut sum.refused, report.refused),
+                (&mut sum.bypass, report.bypass),
+            ] {
+                add(into, from);
+            }
+        }
+        sum
+    }
+
+    fn lines(&self, is_success: bool) -> Vec<String> {
+        if self.processes == 0 {
+            let mut lines = vec!["pilotlight: no process of this command used the cache".to_owned()];
+            if is_success {
+                lines.push(
+                    "hint: it must compile with torch, from an environment in which `pilotlight` is installed"
+                        .to_owned(),
+                );
+            }
+            return lines;
+        }
+        let mut lines = vec![format!(
+            "pilotlight: {}, {}{}, {}; {:.1} s of compiling saved in {}",
+            output::count(total(&self.hit), "hit"),
+            output::count(total(&self.miss), "miss"),
+            reasons(&self.miss),
+            output::count(total(&self.put), "put"),
+            self.saved_ms as f64 / 1000.0,
+            output::count(self.processes, "process"),
+        )];
+        for (counts, what) in [
+            (&self.drop, "dropped: puts that did not reach the cache"),
+            (&self.refused, "refused: entries that could not be used"),
+            (&self.bypass, "bypassed: graphs that torch does not cache"),
+        ] {
+            if total(counts) > 0 {
+                lines.push(format!("  {} {what}{}", total(counts), reasons(counts)));
+            }
+        }
+        lines
+    }
+}
+
+fn add(into: &mut Counts, from: Counts) {
+    for (kind, reasons) in from {
+        let sums = into.entry(kind).or_default();
+        reasons.into_iter().for_each(|(reason, count)| *sums.entry(reason).or_default() += count);
+    }
+}
+
+fn total(counts: &Counts) -> u64 {
+    counts.values().flat_map(BTreeMap::values).sum()
+}
+
+/// The most frequent reasons first, in brackets.
+fn reasons(counts: &Counts) -> String {
+    let mut sums: BTreeMap<&str, u64> = BTreeMap::new();
+    for (reason, count) in counts.values().flatten().filter(|(reason, _)| !reason.is_empty()) {
+        *sums.entry(reason).or_default() += count;
+    }
+    if sums.is_empty() {
+        return String::new();
+    }
+    let mut sums: Vec<_> = sums.into_iter().collect();
+    sums.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    let told: Vec<String> =
+        sums.into_iter().take(4).map(|(reason, count)| format!("{count} {reason}")).collect();
+    format!(" ({})", told.join(", "))
+}

@@ -1,0 +1,64 @@
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+
+use crate::harness::Home;
+
+const LINE: &str = r#"{"pid":1,"hit":{"fx-graph":{"":2}},"miss":{"fx-graph":{"absent":1},"cpp-kernel":{"fingerprint":3}},"put":{"fx-graph":{"":1}},"saved_ms":1500,"client":{}}"#;
+
+#[test]
+fn the_processes_of_a_command_are_summed_up_and_its_code_is_kept() {
+    let home = Home::new();
+    let script = format!("for i in 1 2; do echo '{LINE}' >> $PILOTLIGHT_REPORT; done; echo out; exit 3");
+    assert_eq!(
+        home.run(&["run", "--report", "report.json", "--", "/bin/sh", "-c", &script]),
+        "exit 3\nout: out\nerr: pilotlight: 4 hits, 8 misses (6 fingerprint, 2 absent), 2 puts; 3.0 s of compiling saved in 2 processes\n"
+    );
+    let report: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(home.path("report.json")).unwrap()).unwrap();
+    assert_eq!(report["miss"]["cpp-kernel"]["fingerprint"], 6);
+    assert_eq!(report["processes"], 2);
+}
+
+#[test]
+fn the_command_is_told_which_cache_to_use() {
+    let home = Home::new().with("PILOTLIGHT_URL", "redis://variable:1");
+    let script = ["--", "/bin/sh", "-c", "echo $PILOTLIGHT_URL"];
+    let told = |home: &Home, arguments: &[&str]| {
+        let output = home.output(&[&["run", "-q"], arguments, &script].concat(), b"");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_eq!(told(&home, &[]), "redis://variable:1\n");
+    assert_eq!(told(&home, &["--url", "file:///flag"]), "file:///flag\n");
+    assert_eq!(told(&Home::new(), &[]), "pilotlight://127.0.0.1:6379\n");
+}
+
+#[test]
+fn a_command_that_used_no_cache_gets_a_hint() {
+    let home = Home::new();
+    assert_eq!(
+        home.run(&["run", "--", "/bin/sh", "-c", "exit 0"]),
+        "exit 0\nerr: pilotlight: no process of this command used the cache\nerr: hint: it must compile with torch, from an environment in which `pilotlight` is installed\n"
+    );
+}
+
+#[test]
+fn a_command_that_is_not_there_answers_as_in_a_shell() {
+    let home = Home::new();
+    let answer = home.run(&["run", "--", "./nothing"]);
+    assert!(answer.starts_with("exit 127\n"), "{answer}");
+    assert!(answer.contains("err: error: cannot run `./nothing`\n"), "{answer}");
+}
+
+#[test]
+fn a_signal_reaches_the_command() {
+    let home = Home::new();
+    let script = "trap 'echo ended; exit 7' TERM; echo ready; while :; do sleep 0.01; done";
+    let mut child =
+        home.command(&["run", "-q", "--", "/bin/sh", "-c", script]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "ready");
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert_eq!(lines.next().unwrap().unwrap(), "ended");
+    assert_eq!(child.wait().unwrap().code(), Some(7));
+}
