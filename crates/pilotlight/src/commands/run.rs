@@ -6,9 +6,10 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::ExitStatus;
 
+use rustix::process;
 use serde::{Deserialize, Serialize};
 use tokio::process::{Child, Command};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cli::Run;
 use crate::failure::Failure;
@@ -74,6 +75,9 @@ fn run_with(arguments: &Run, lines: &Path) -> Result<ExitStatus, Failure> {
         .build()
         .map_err(|error| Failure::new("cannot start").because(&error))?;
     runtime.block_on(async {
+        // Before the child is there: what comes a moment after its start must not end this process without it.
+        let signals =
+            Signals::listen().map_err(|error| Failure::new("cannot listen for signals").because(&error))?;
         let child = Command::new(program)
             .args(rest)
             .env("PILOTLIGHT_URL", url.as_deref().unwrap_or(URL_DEFAULT))
@@ -85,27 +89,42 @@ fn run_with(arguments: &Run, lines: &Path) -> Result<ExitStatus, Failure> {
             let code = if error.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { NOT_FOUND - 1 };
             Failure::new(format!("cannot run `{}`", program.display())).because(&error).with_code(code)
         })?;
-        wait(child).await.map_err(|error| Failure::new("cannot wait for the command").because(&error))
+        signals.wait(child).await.map_err(|error| Failure::new("cannot wait for the command").because(&error))
     })
 }
 
-/// Waits for the child. What ends this process is passed on to it: it ends in its own way, and then the summary comes.
-async fn wait(mut child: Child) -> io::Result<ExitStatus> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut hang_up = signal(SignalKind::hangup())?;
-    loop {
-        let pass_on = tokio::select! {
-            status = child.wait() => return status,
-            // The terminal sends it to the child as well.
-            _ = interrupt.recv() => continue,
-            _ = terminate.recv() => rustix::process::Signal::TERM,
-            _ = hang_up.recv() => rustix::process::Signal::HUP,
-        };
-        let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(rustix::process::Pid::from_raw);
-        if let Some(pid) = pid {
-            // It may have ended just now.
-            let _ = rustix::process::kill_process(pid, pass_on);
+/// What a person or a supervisor ends a command with.
+#[derive(Debug)]
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn listen() -> io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits for the child, passing signals on to it: it ends in its own way, and then the summary comes.
+    async fn wait(mut self, mut child: Child) -> io::Result<ExitStatus> {
+        loop {
+            let pass_on = tokio::select! {
+                status = child.wait() => return status,
+                // The terminal sends it to the child as well.
+                _ = self.interrupt.recv() => continue,
+                _ = self.terminate.recv() => process::Signal::TERM,
+                _ = self.hang_up.recv() => process::Signal::HUP,
+            };
+            let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(process::Pid::from_raw);
+            if let Some(pid) = pid {
+                // It may have ended just now.
+                let _ = process::kill_process(pid, pass_on);
+            }
         }
     }
 }

@@ -52,9 +52,13 @@ fn a_command_that_is_not_there_answers_as_in_a_shell() {
 #[test]
 fn a_signal_reaches_the_command() {
     let home = Home::new();
-    let script = "trap 'echo ended; exit 7' TERM; echo ready; while :; do sleep 0.01; done";
-    let mut child =
-        home.command(&["run", "-q", "--", "/bin/sh", "-c", script]).stdout(Stdio::piped()).spawn().unwrap();
+    let script = "trap 'echo ended; exit 7' TERM; echo ready; read line";
+    let mut child = home
+        .command(&["run", "-q", "--", "/bin/sh", "-c", script])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     assert_eq!(lines.next().unwrap().unwrap(), "ready");
     let pid = rustix::process::Pid::from_child(&child);
