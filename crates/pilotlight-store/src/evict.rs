@@ -14,7 +14,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use crate::format::{RecordType, SEGMENT_HEADER_LEN, key_hash};
 use crate::index::{Place, Slot};
-use crate::log::{Append, Segment};
+use crate::log::{Append, Segment, lock_soon};
 use crate::pending::Change;
 use crate::records::{Records, split_key};
 use crate::space::{BLOCK, Reservation};
@@ -159,7 +159,8 @@ impl Inner {
     ///
     /// Only ever the oldest. So an entry that is dropped here needs no tombstone, and no tombstone is needed any longer:
     /// older records of the same keys could only lie in front, and nothing is. It is dropped when the file is gone, not
-    /// before: whoever is told that a key is absent must not find it again after a crash.
+    /// before: whoever is told that a key is absent must not find it again after a crash. (But for the moment in which a
+    /// tombstone is being written, see `remove`.)
     fn clean(&self, oldest: &Arc<Segment>, cut: f32) -> Result<Step> {
         // All of it must be in its file to be read there. And had a write failed meanwhile, entries would be alive again
         // that were dead when they were looked at.
@@ -190,7 +191,9 @@ impl Inner {
                     is_move: true,
                 };
                 let hash = append.hash;
-                match self.keep(oldest, offset, append, cut)? {
+                let fate = self.keep(oldest, offset, append, cut)?;
+                self.relieve();
+                match fate {
                     Fate::Dead => {}
                     Fate::Moved => moved_bytes += record.header.record_len(),
                     Fate::Unworthy => dropped.push(hash),
@@ -199,13 +202,16 @@ impl Inner {
         }
         // The copies must be down before the originals go.
         self.flush().map_err(StoreError::io("append to the log", 0))?;
-        if self.log.failures() != failures {
-            return Ok(Step::Turned);
-        }
         if !self.is_relaxed() {
             self.sync_all().map_err(StoreError::io("sync", 0))?;
         }
+        // Nobody takes a record back between the look and the removal.
+        let turn = lock_soon(&self.log.turn);
+        if self.log.failures() != failures {
+            return Ok(Step::Turned);
+        }
         self.log.remove(oldest.id, || dropped.iter().for_each(|hash| self.drop_from(oldest.id, *hash)))?;
+        drop(turn);
         // Not by what the log takes in all: others append to it meanwhile.
         Ok(if moved_bytes + BLOCK <= end { Step::Freed } else { Step::Turned })
     }

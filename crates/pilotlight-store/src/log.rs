@@ -246,6 +246,13 @@ impl Log {
         lock_soon(&self.active)
     }
 
+    /// Notes that segments were written to, of which those must be synced by name that are not appended to any longer.
+    pub(crate) fn note_written<'a>(&self, active: &Active, segments: impl Iterator<Item = &'a Arc<Segment>>) {
+        let active_id = active.segment.as_ref().map(|segment| segment.id);
+        let sealed = segments.filter(|segment| Some(segment.id) != active_id);
+        self.unsynced.lock().extend(sealed.map(|segment| segment.file.clone()));
+    }
+
     /// Takes `segment` for ending where it says, behind `rows` rows if it is the active one: what was to come there was
     /// not written.
     pub(crate) fn cut(&self, active: &mut Active, segment: &Arc<Segment>, rows: usize) {
@@ -328,6 +335,7 @@ impl Log {
         let footer = encode_footer(&rows, &names, self.seed);
         active.pending.extend(&segment, end, rows.len(), &[&footer]);
         self.note_len(&segment, end + footer.len() as u64);
+        // What is in it by now; its last bytes are noted when they are, too.
         self.unsynced.lock().push(segment.file.clone());
     }
 

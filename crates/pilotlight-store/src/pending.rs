@@ -22,6 +22,8 @@ use crate::{Result, StoreError};
 const STAGED_BYTES_MAX: usize = 1 << 20;
 /// A longer buffer is given back after use.
 const KEPT_BYTES_MAX: usize = 256 << 10;
+/// As many undos are kept room for.
+const KEPT_UNDOS_MAX: usize = 1024;
 /// Ranges of refused sequence numbers that are remembered: far more failures than can lie between staging and settling.
 const REFUSED_MAX: usize = 4096;
 
@@ -79,6 +81,11 @@ pub(crate) struct Pending {
     writing: Option<Arc<Batch>>,
     /// A write failed, and what it should have written is being taken back.
     is_failing: bool,
+    /// Segments that refused bytes may follow the end of, with that end: the medium would not have them cut off. While
+    /// there is one nothing is appended, for an open would find what was refused, and newer than what was not.
+    uncut: Vec<(Arc<Segment>, u64)>,
+    /// Payload files that those bytes may name: held until they are cut off.
+    named_by_uncut: Vec<Ref>,
     /// Reused from batch to batch.
     spare_bytes: Vec<u8>,
     spare_undos: Vec<Undo>,
@@ -86,9 +93,21 @@ pub(crate) struct Pending {
 
 impl Pending {
     /// # Errors
-    /// While a failed write is taken back: nothing may be built upon what goes.
-    pub(crate) fn check_sound(&self) -> io::Result<()> {
-        if self.is_failing { Err(io::Error::other("a write before it failed")) } else { Ok(()) }
+    /// While a failed write is taken back: nothing may be built upon what goes. And until what it left is cut off.
+    pub(crate) fn check_sound(&mut self) -> io::Result<()> {
+        if self.is_failing {
+            return Err(io::Error::other("a write before it failed"));
+        }
+        while let Some((segment, end)) = self.uncut.last() {
+            segment.file.set_len(*end)?;
+            self.uncut.pop();
+        }
+        Ok(())
+    }
+
+    /// Payload files that nobody names any longer.
+    fn freed(&mut self) -> Vec<Ref> {
+        if self.uncut.is_empty() { mem::take(&mut self.named_by_uncut) } else { Vec::new() }
     }
 
     /// Adds bytes to what goes to `segment`, whose bytes so far end at `end`, behind `rows` rows.
@@ -195,14 +214,16 @@ impl Log {
 
     /// Notes that the batch is in its files, and gives the payload files that nobody needs any longer.
     fn end_write(&self, batch: Arc<Batch>, mut undos: Vec<Undo>) -> Vec<Ref> {
-        let files =
-            undos.iter_mut().filter_map(|undo| undo.change.old_file.take().map(|file| *file)).collect();
+        let old_file = |undo: &mut Undo| undo.change.old_file.take().map(|file| *file);
+        let mut files: Vec<Ref> = undos.iter_mut().filter_map(old_file).collect();
         undos.clear();
         for chunk in &batch.chunks {
             chunk.segment.written.store(chunk.from + chunk.bytes.len() as u64, Release);
         }
         self.written_seq.fetch_max(batch.last_seq, Release);
         let mut active = self.lock_active();
+        self.note_written(&active, batch.chunks.iter().map(|chunk| &chunk.segment));
+        files.append(&mut active.pending.freed());
         active.pending.writing = None;
         let chunk = Arc::into_inner(batch).and_then(|mut batch| batch.chunks.pop());
         if let Some(mut bytes) =
@@ -211,7 +232,9 @@ impl Log {
             bytes.clear();
             active.pending.spare_bytes = bytes;
         }
-        active.pending.spare_undos = undos;
+        if undos.capacity() <= KEPT_UNDOS_MAX {
+            active.pending.spare_undos = undos;
+        }
         files
     }
 
@@ -222,8 +245,9 @@ impl Log {
         undos.append(&mut active.pending.undos);
     }
 
-    /// Cuts what was not written off the log, and goes on.
-    fn end_undo(&self, kind: io::ErrorKind) {
+    /// Cuts what was not written off the log, and goes on. `files` are the payload files it names; those that nobody
+    /// names any longer come back.
+    fn end_undo(&self, kind: io::ErrorKind, mut files: Vec<Ref>) -> Vec<Ref> {
         let mut active = self.lock_active();
         let late = mem::take(&mut active.pending.batch);
         let failed = active.pending.writing.take();
@@ -232,14 +256,18 @@ impl Log {
         let failed = failed.as_deref().into_iter().flat_map(|batch| &batch.chunks);
         let chunks: Vec<&Chunk> = failed.chain(&late.chunks).collect();
         // The last first: of two chunks of one segment the first has the last word.
-        for chunk in chunks.into_iter().rev() {
-            // It may be whole and only its sync or its last byte have failed: it was refused, so no open may find it. If
-            // it cannot be cut off either, the next append overwrites it.
-            let _ = chunk.segment.file.set_len(chunk.from);
+        for chunk in chunks.iter().rev() {
+            // Some of it may be whole: it was refused, so no open may find it.
+            if chunk.segment.file.set_len(chunk.from).is_err() {
+                active.pending.uncut.push((chunk.segment.clone(), chunk.from));
+            }
             chunk.segment.end.store(chunk.from, Relaxed);
             chunk.segment.written.store(chunk.from, Release);
             self.cut(&mut active, &chunk.segment, chunk.rows);
         }
+        // The cut must survive a power cut as a record would.
+        self.note_written(&active, chunks.iter().map(|chunk| &chunk.segment));
+        active.pending.named_by_uncut.append(&mut files);
         let last_seq = active.next_seq - 1;
         if first_seq != 0 {
             self.refused.lock().add(first_seq, last_seq, kind);
@@ -248,6 +276,7 @@ impl Log {
         self.written_seq.fetch_max(last_seq, Release);
         self.pending_len.store(0, Relaxed);
         active.pending.is_failing = false;
+        active.pending.freed()
     }
 }
 
@@ -299,11 +328,11 @@ impl Inner {
             Ok(()) => self.log.end_write(batch, undos),
             Err(error) => {
                 self.log.begin_undo(&mut undos);
-                let files =
-                    undos.into_iter().rev().filter_map(|undo| self.undo(undo)).map(|file| *file).collect();
-                self.log.end_undo(error.kind());
+                let mut gone = Vec::new();
+                let named = undos.into_iter().rev().filter_map(|undo| self.undo(undo, &mut gone)).collect();
+                gone.append(&mut self.log.end_undo(error.kind(), named));
                 tracing::warn!(%error, "cannot append to the log: what was not in it yet is taken back");
-                files
+                gone
             }
         };
         drop(turn);
@@ -311,9 +340,14 @@ impl Inner {
         result
     }
 
-    /// Makes the index what it was before the record, and says which payload file the record held.
-    fn undo(&self, undo: Undo) -> Option<Box<Ref>> {
-        let Undo { hash, seq, place, change } = undo;
+    /// Makes the index what it was before the record, and says which payload file the record held. An old entry that was
+    /// cleared meanwhile, or whose segment was, does not come back: its payload file is `gone`.
+    fn undo(&self, undo: Undo, gone: &mut Vec<Ref>) -> Option<Ref> {
+        let Undo { hash, seq, place, mut change } = undo;
+        if change.old.is_some_and(|old| self.is_gone(&old)) {
+            change.old = None;
+            gone.extend(change.old_file.take().map(|file| *file));
+        }
         let mut shard = self.index.shard(hash);
         let current = shard.get(hash).copied();
         if change.names_record {
@@ -326,6 +360,8 @@ impl Inner {
                 Some(old) => {
                     shard.insert(old);
                     self.log.note_alive(&old.place);
+                    // Its time may have come while the other stood in its place.
+                    self.index.note_expiry(old.expires_ms, hash);
                 }
                 None => {
                     shard.remove(hash);
@@ -333,6 +369,13 @@ impl Inner {
             }
             self.count(current.as_ref(), change.old.as_ref());
         }
-        change.new_file
+        change.new_file.map(|file| *file)
+    }
+
+    fn is_gone(&self, old: &Slot) -> bool {
+        let tallies = self.tallies.read();
+        let cleared_seq =
+            tallies.get(usize::from(old.space)).map_or(0, |tally| tally.cleared_seq.load(Relaxed));
+        old.seq < cleared_seq || self.log.segment(old.place.segment).is_none()
     }
 }

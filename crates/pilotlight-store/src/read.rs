@@ -73,8 +73,12 @@ impl Inner {
     }
 
     fn is_current(&self, slot: &Slot) -> bool {
-        let shard = self.index.shard(slot.hash);
-        shard.get(slot.hash).map(|current| (current.seq, current.place)) == Some((slot.seq, slot.place))
+        self.current(slot).is_some_and(|current| (current.seq, current.place) == (slot.seq, slot.place))
+    }
+
+    /// What stands under the slot's hash by now.
+    fn current(&self, slot: &Slot) -> Option<Slot> {
+        self.index.shard(slot.hash).get(slot.hash).copied()
     }
 
     /// The slot under `hash`, its hit noted; an expired one is left to the background.
@@ -142,19 +146,19 @@ impl Inner {
         }
     }
 
-    /// Bytes of a segment, waited for.
+    /// Bytes of a segment, waited for; none where it ends before.
     fn read_log(&self, segment: &Segment, offset: u64, len: usize) -> Result<Vec<u8>> {
-        self.log
-            .read(segment, offset, len, || read_at(&*segment.file, offset, len, Wait::Allowed))
-            .map(Option::unwrap_or_default)
-            .map_err(StoreError::io("read the log", 0))
+        match self.log.read(segment, offset, len, || read_at(&*segment.file, offset, len, Wait::Allowed)) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(Vec::new()),
+            bytes => bytes.map(Option::unwrap_or_default).map_err(StoreError::io("read the log", 0)),
+        }
     }
 
     /// Which payload file an entry holds, by its record.
     pub(crate) fn reference(&self, segment: &Segment, slot: &Slot) -> Option<Ref> {
         let len = slot.place.record_len as usize;
         let bytes = self.read_log(segment, slot.place.offset, len).ok()?;
-        decode_record(&bytes, self.seed)?.reference
+        decode_record(&bytes, self.seed).filter(|record| record.header.seq == slot.seq)?.reference
     }
 
     pub(crate) fn scan(&self, space: &[u8], cursor: u64, limit: usize) -> Result<ScanPage> {
@@ -198,7 +202,15 @@ impl Inner {
                 // Most keys are short: the header and 256 bytes hold the whole.
                 let len = (slot.place.record_len as usize).min(HEADER_LEN + 256);
                 let mut bytes = self.read_log(&segment, slot.place.offset, len)?;
-                let Some(header) = decode_header(&bytes) else { return Ok(None) };
+                // What was staged there may have been taken back, and something else stand there by now.
+                let header = decode_header(&bytes).filter(|header| header.seq == slot.seq);
+                let Some(header) = header else {
+                    match self.current(&slot) {
+                        Some(current) => slot = current,
+                        None => return Ok(None),
+                    }
+                    continue;
+                };
                 let whole = HEADER_LEN + usize::from(header.key_len);
                 if whole > bytes.len() {
                     bytes = self.read_log(&segment, slot.place.offset, whole)?;
@@ -206,8 +218,8 @@ impl Inner {
                 let key = bytes.get(HEADER_LEN..whole).and_then(split_key);
                 return Ok(key.map(|(_, key)| Bytes::copy_from_slice(key)));
             }
-            match self.index.shard(slot.hash).get(slot.hash) {
-                Some(current) => slot = *current,
+            match self.current(&slot) {
+                Some(current) => slot = current,
                 None => return Ok(None),
             }
         }

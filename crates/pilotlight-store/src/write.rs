@@ -130,6 +130,9 @@ impl Inner {
     }
 
     /// Removes the entry under `hash` if `wanted` says so of it, with a tombstone, so that no restart brings it back.
+    ///
+    /// It is gone for everybody before the tombstone is in its file: should that fail, or the process be killed in between,
+    /// it is back.
     pub(crate) fn remove(&self, hash: u128, wanted: impl Fn(&Slot) -> bool) -> Result<bool> {
         let mut shard = self.index.shard(hash);
         let Some(slot) = shard.get(hash).filter(|slot| wanted(slot)).copied() else { return Ok(false) };
@@ -218,6 +221,9 @@ impl Inner {
         let room = self.room.lock();
         let (seq, _) = self.log.append(&self.removal(RecordType::Clear, &[space], 0, number), None)?;
         self.settle(seq)?;
+        if let Some(tally) = self.tallies.read().get(usize::from(number)) {
+            tally.cleared_seq.fetch_max(seq, Relaxed);
+        }
         let mut cleared = 0;
         for mut shard in self.index.shards_from(0) {
             // What was put after the clear was recorded stays.

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 use super::decode::{DIRECT_LEN_MIN, Decoder, Limits, ProtocolError, Request};
 use super::output::Output;
-use super::reply::Reply;
+use super::reply::{Protocol, Reply};
 use super::session::{Core, Owed, Session};
 use super::socket::{Accepted, Socket};
 
@@ -155,11 +155,13 @@ impl Connection {
             // Once for all of them: every core counts here.
             stats.commands_total.fetch_add(self.batch.requests.len() as u64, Relaxed);
             while let Some(request) = self.batch.requests.pop_front() {
+                let protocol = self.session.protocol;
                 let reply = self.session.execute(request).await;
                 match self.session.staged.take() {
                     Some(put) => self.owed.push((put, reply)),
                     None => {
-                        self.settle().await;
+                        // Before `HELLO` takes effect on what was asked before it.
+                        self.settle_as(protocol).await;
                         reply.write(self.session.protocol, &mut self.output);
                     }
                 }
@@ -206,14 +208,18 @@ impl Connection {
         Ok(Next::Read)
     }
 
-    /// Settles the puts that are staged, and answers them.
     async fn settle(&mut self) {
+        self.settle_as(self.session.protocol).await;
+    }
+
+    /// Settles the puts that are staged, and answers them.
+    async fn settle_as(&mut self, protocol: Protocol) {
         if self.owed.is_empty() {
             return;
         }
         let owed = std::mem::take(&mut self.owed);
         for reply in self.session.settle(owed).await {
-            reply.write(self.session.protocol, &mut self.output);
+            reply.write(protocol, &mut self.output);
         }
     }
 

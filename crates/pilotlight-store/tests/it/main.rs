@@ -26,3 +26,5 @@ mod repair;
 mod setup;
 /// Puts staged together, settled with one write, and taken back together when that fails.
 mod staging;
+/// What else goes on while staged puts are written, refused and taken back.
+mod staging_races;
