@@ -30,7 +30,7 @@ from pilotlight.torch.cpp_build import Build, following
 from pilotlight.torch.cpp_place import is_there
 from pilotlight.torch.cpp_sets import prefetch, prefetch_listed, set_keys
 from pilotlight.torch.cpp_stats import stats
-from pilotlight.torch.once import log
+from pilotlight.torch.once import guarded
 from pilotlight.torch.shape import patch
 
 __all__ = ["PATCHES", "patch_codecache", "prefetch", "prefetch_listed", "set_keys", "stats"]
@@ -94,13 +94,10 @@ def _load_async(original: Callable[..., Any]) -> Callable[..., Any]:
     return load_async
 
 
+@guarded(otherwise=None)
 def _build(signature: inspect.Signature, cls: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Build | None:
-    try:
-        given = signature.bind(cls, *args, **kwargs).arguments
-        return Build(cls, given.get("optimized_code"), given.get("extra_flags", ()))
-    except Exception:
-        log.debug("pilotlight: a kernel is not followed", exc_info=True)
-        return None
+    given = signature.bind(cls, *args, **kwargs).arguments
+    return Build(cls, given.get("optimized_code"), given.get("extra_flags", ()))
 
 
 def _write(original: Callable[..., tuple[str, str]]) -> Callable[..., tuple[str, str]]:
@@ -144,6 +141,7 @@ def _worker_compile_cpp(original: Callable[..., None]) -> Callable[..., None]:
     return _worker_compile_cpp
 
 
+@guarded(otherwise=False)
 def _is_linked(lock_path: str, linker: Any) -> bool:
     """Whether the last step's result is there, and nobody is still writing it."""
     from torch._inductor.codecache import LOCK_TIMEOUT

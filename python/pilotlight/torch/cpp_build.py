@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 import time
@@ -13,7 +12,7 @@ from typing import Any
 from pilotlight.torch import cpp_key, cpp_place, elf
 from pilotlight.torch.cpp_sets import used
 from pilotlight.torch.cpp_stats import count
-from pilotlight.torch.once import log, warn_once
+from pilotlight.torch.once import guarded, warn_once
 from pilotlight.torch.toolchain import Toolchain, toolchain
 
 
@@ -42,36 +41,34 @@ class Build:
         self._toolchain: Toolchain | None = None
         self._settled = False
 
+    @guarded(otherwise=None)
     def wrote(self, content: str | bytes, extra: str, result: tuple[str, str]) -> None:
         """A source was written. With the last one everything that makes up the key is known."""
         if not isinstance(content, str) or (self._binary and not self._awaits_optimized()):
             return
-        try:
-            if self._main is None:
-                self._local_key, path = result
-                self._binary = os.path.splitext(path)[0] + ".so"
-                self._main = (content, extra.removeprefix(f"{self._optimized_code} "))
-                if self._optimized_code is None:
-                    self._resolve("")
-            else:
-                self._resolve(extra)
-        except Exception:
-            log.debug("pilotlight: a kernel was not looked up", exc_info=True)
+        if self._main is None:
+            self._local_key, path = result
+            self._binary = os.path.splitext(path)[0] + ".so"
+            self._main = (content, extra.removeprefix(f"{self._optimized_code} "))
+            if self._optimized_code is None:
+                self._resolve("")
+        else:
+            self._resolve(extra)
 
+    @guarded(otherwise=False)
     def is_done(self) -> bool:
         """Whether the object is in place, so that nothing needs to be compiled."""
         return self._binary != "" and cpp_place.is_there(self._binary)
 
+    @guarded(otherwise=None)
     def loaded(self) -> None:
         """The object was loaded, so it is whole and usable: keep what the remote cache lacks. Once."""
         if self._settled or self._key is None or self._toolchain is None:
             return
         self._settled = True
-        try:
-            self._keep(self._toolchain, self._key)
-        except Exception:
-            log.debug("pilotlight: a kernel was not put", exc_info=True)
+        self._keep(self._toolchain, self._key)
 
+    @guarded(otherwise=True)
     def recover(self, error: BaseException) -> bool:
         """The object could not be loaded. Whether it was ours and is gone now, so that compiling it will help."""
         if self.origin is not Origin.REMOTE or self._key is None or self._toolchain is None:
@@ -82,9 +79,8 @@ class Build:
         cpp_place.remove(self._binary)
         self._cls.cache.pop(self._local_key, None)
         sys.modules.pop(f"{self._local_key}.{getattr(self._cls, 'entry_function', '')}", None)
-        with contextlib.suppress(Exception):
-            if (remote := self._toolchain.remote()) is not None:
-                remote.refuse(self._key)
+        if (remote := self._toolchain.remote()) is not None:
+            remote.refuse(self._key)
         return True
 
     def _awaits_optimized(self) -> bool:

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from pilotlight.torch import cpp_key
+from pilotlight.torch.cpp_remote import Remote
 from pilotlight.torch.cpp_stats import count
-from pilotlight.torch.once import log
+from pilotlight.torch.once import guarded
 from pilotlight.torch.toolchain import Toolchain, toolchain
+
+if TYPE_CHECKING:
+    from pilotlight._native import Entry
 
 _KEY_BYTES = len(cpp_key.PREFIX) + 64
 _KERNELS_MAX = 4096
@@ -40,67 +44,57 @@ def used(key: bytes) -> None:
         _graph.kernels.append(key)
 
 
+@guarded(otherwise=None)
 def fetch_current() -> None:
     """The graph was found, and its kernels are needed next."""
     if _graph.fx_key is not None:
         prefetch([_graph.fx_key])
 
 
+@guarded(otherwise=None)
 def end(fx_key: str) -> None:
     """The graph is complete: put its list, unless the remote cache has it."""
     if _graph.fx_key != fx_key:
         return
     kernels = list(dict.fromkeys(_graph.kernels))
     _graph.fx_key, _graph.kernels = None, []
-    try:
-        if not 1 < len(kernels) <= _KERNELS_MAX or (known := _toolchain()) is None or (remote := known.remote()) is None:
-            return
-        key = cpp_key.listing(known.base, fx_key)
-        if remote.lacks(key):
-            remote.put(key, b"".join(kernels))
-    except Exception:
-        log.debug("pilotlight: a list of kernels was not put", exc_info=True)
+    if not 1 < len(kernels) <= _KERNELS_MAX or (known := _toolchain()) is None or (remote := known.remote()) is None:
+        return
+    key = cpp_key.listing(known.base, fx_key)
+    if remote.lacks(key):
+        remote.put(key, b"".join(kernels))
 
 
-def set_keys(fx_keys: Iterable[str]) -> list[bytes]:
-    """The keys of the graphs' lists, for a caller who fetches them together with other entries."""
+@guarded(otherwise=())
+def set_keys(fx_keys: Iterable[str]) -> Sequence[bytes]:
+    """The keys of the graphs' lists, for a caller who fetches them together with other entries. Raises nothing."""
     known = _toolchain()
-    return [] if known is None else [cpp_key.listing(known.base, fx_key) for fx_key in fx_keys]
+    return () if known is None else [cpp_key.listing(known.base, fx_key) for fx_key in fx_keys]
 
 
+@guarded(otherwise=0)
 def prefetch(fx_keys: Iterable[str]) -> int:
     """Fetch the kernels of these graphs in two round trips: the lists, then what they list.
 
     Returns how many came. Raises nothing.
     """
-    try:
-        known = _toolchain()
-        if known is None or (remote := known.remote()) is None:
-            return 0
-        wanted = [key for key in set_keys(fx_keys) if remote.lacks(key)]
-        return _prefetch_listed(known, wanted, remote.get_many(wanted)) if wanted else 0
-    except Exception:
-        log.debug("pilotlight: kernels were not prefetched", exc_info=True)
+    known = _toolchain()
+    if known is None or (remote := known.remote()) is None:
         return 0
+    wanted = [key for key in set_keys(fx_keys) if remote.lacks(key)]
+    return _prefetch_listed(remote, wanted, remote.get_many(wanted)) if wanted else 0
 
 
-def prefetch_listed(keys: Sequence[bytes], entries: Sequence[Any]) -> int:
+@guarded(otherwise=0)
+def prefetch_listed(keys: Sequence[bytes], entries: Sequence[Entry | None]) -> int:
     """As `prefetch`, in one round trip, for a caller who has got the entries under `set_keys`."""
-    try:
-        known = _toolchain()
-        if known is None or (remote := known.remote()) is None:
-            return 0
-        lists = [remote.checked(key, entry) for key, entry in zip(keys, entries, strict=True)]
-        return _prefetch_listed(known, keys, lists)
-    except Exception:
-        log.debug("pilotlight: kernels were not prefetched", exc_info=True)
+    known = _toolchain()
+    if known is None or (remote := known.remote()) is None:
         return 0
+    return _prefetch_listed(remote, keys, [remote.checked(key, entry) for key, entry in zip(keys, entries, strict=True)])
 
 
-def _prefetch_listed(known: Toolchain, keys: Sequence[bytes], lists: Sequence[bytes | None]) -> int:
-    remote = known.remote()
-    if remote is None:
-        return 0
+def _prefetch_listed(remote: Remote, keys: Sequence[bytes], lists: Sequence[bytes | None]) -> int:
     kernels: list[bytes] = []
     for key, listed in zip(keys, lists, strict=True):
         if listed is not None and len(listed) % _KEY_BYTES == 0:

@@ -21,6 +21,7 @@ def stats() -> dict[str, int]:
 
     They were on this disk (`local`), fetched (`hits`), compiled although a cache was asked (`misses`), stored after that
     (`puts`) or because the remote cache lacked them (`back_filled`), set aside as unusable (`refused`), fetched before they
-    were asked for (`prefetched`, most of which are `hits` later), or bound to files of this machine and not looked up (`bound`)."""
+    were asked for (`prefetched`, most of which are `hits` later), or bound to files of this machine and so not looked up
+    (`bound`)."""
     with _lock:
         return {name: _counts[name] for name in NAMES}

@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from pilotlight.torch.fingerprint import digest_of
-from pilotlight.torch.once import log
+from pilotlight.torch.once import guarded
 from pilotlight.torch.shape import patch
 from pilotlight.torch.toolchain import Toolchain, toolchain
 
@@ -36,11 +36,12 @@ def _search(original: Callable[[Any], str]) -> Callable[[Any], str]:
     return cpp_compiler_search
 
 
+@guarded(otherwise=None)
 def _known_compiler(search: Sequence[str | None]) -> str | None:
     """The compiler that PyTorch would find by starting them in turn, if it is one that answered on another host."""
     for command in search:
         if command is not None:
-            known = _toolchain(command)
+            known = toolchain(command)
             return command if known is not None and known.version() else None
         # PyTorch's request to install one, which it ignores unless it is told to.
         if os.getenv("TORCH_INDUCTOR_INSTALL_GXX"):
@@ -51,46 +52,58 @@ def _known_compiler(search: Sequence[str | None]) -> str | None:
 def _version_string(original: Callable[[str], str]) -> Callable[[str], str]:
     @functools.cache
     def _compiler_version_string(cpp_compiler: str) -> str:
-        known = _toolchain(cpp_compiler)
-        if known is None:
-            return original(cpp_compiler)
-        if (text := known.version()) is None:
-            text = original(cpp_compiler)
-            known.keep_version(text)
+        if (text := _known_version(cpp_compiler)) is not None:
+            return text
+        text = original(cpp_compiler)
+        _keep_version(cpp_compiler, text)
         return text
 
     return _compiler_version_string
 
 
+@guarded(otherwise=None)
+def _known_version(command: str) -> str | None:
+    known = toolchain(command)
+    return None if known is None else known.version()
+
+
+@guarded(otherwise=None)
+def _keep_version(command: str, text: str) -> None:
+    if (known := toolchain(command)) is not None:
+        known.keep_version(text)
+
+
 def _check_build(original: Callable[[Any, str], bool]) -> Callable[[Any, str], bool]:
     def check_build(self: Any, code: str) -> bool:
-        probe, known = _probe(self, code)
-        if probe is None or known is None:
-            return original(self, code)
-        if known.passed(probe):
+        if _has_passed(self, code):
             return True
-        if passed := original(self, code):
-            known.keep_passed(probe)
+        # The name of the probe holds the flags as they are now.
+        keep = _keeper(self, code)
+        if (passed := original(self, code)) and keep is not None:
+            keep()
         return passed
 
     return check_build
 
 
-def _probe(isa: Any, code: str) -> tuple[str | None, Toolchain | None]:
+@guarded(otherwise=False)
+def _has_passed(isa: Any, code: str) -> bool:
+    known = _toolchain()
+    return known is not None and known.passed(_probe(isa, code))
+
+
+@guarded(otherwise=None)
+def _keeper(isa: Any, code: str) -> Callable[[], None] | None:
+    known, probe = _toolchain(), _probe(isa, code)
+    return None if known is None else guarded(otherwise=None)(lambda: known.keep_passed(probe))
+
+
+def _probe(isa: Any, code: str) -> str:
     """The name of one probe: what `check_build` compiles and with which flags."""
-    try:
-        from torch._inductor.cpp_builder import get_cpp_compiler
-
-        parts = [code, str(isa), isa.build_arch_flags(), *map(str, isa.build_macro())]
-        return digest_of("probe 1", *parts).hex()[:32], _toolchain(get_cpp_compiler())
-    except Exception:
-        log.debug("pilotlight: a probe has no name", exc_info=True)
-        return None, None
+    return digest_of("probe 1", code, str(isa), isa.build_arch_flags(), *map(str, isa.build_macro())).hex()[:32]
 
 
-def _toolchain(command: str) -> Toolchain | None:
-    try:
-        return toolchain(command)
-    except Exception:
-        log.debug("pilotlight: nothing is known about %s", command, exc_info=True)
-        return None
+def _toolchain() -> Toolchain | None:
+    from torch._inductor.cpp_builder import get_cpp_compiler
+
+    return toolchain(get_cpp_compiler())

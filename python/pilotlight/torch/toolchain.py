@@ -121,7 +121,7 @@ _lock = threading.Lock()
 
 def toolchain(command: str) -> Toolchain | None:
     """The toolchain behind a compiler command; `None` where compiler or host cannot be told from others."""
-    from torch._inductor.runtime.runtime_utils import cache_dir
+    from torch._inductor.runtime.runtime_utils import cache_dir  # type: ignore[attr-defined] # 2.6 has it there
 
     host = host_fingerprint()
     if host is None or (compiler := compilers.identify(command)) is None:
