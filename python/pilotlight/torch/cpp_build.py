@@ -74,7 +74,7 @@ class Build:
         if self.origin is not Origin.REMOTE or self._key is None or self._toolchain is None:
             return False
         warn_once(f"a fetched C++ kernel cannot be loaded here and is compiled instead: {error}")
-        self._settled = True
+        self.origin = Origin.COMPILED  # by who called us, and then put
         count("refused")
         cpp_place.remove(self._binary)
         self._cls.cache.pop(self._local_key, None)
@@ -118,7 +118,7 @@ class Build:
         if data is None:
             count("misses")
             return False
-        if (fault := elf.fault(data)) is not None:
+        if (fault := elf.fault(data) or self._lacks_entry(data)) is not None:
             warn_once(f"a fetched C++ kernel is no object for this machine and is compiled instead: {fault}")
             count("refused")
             remote.refuse(key)
@@ -128,6 +128,13 @@ class Build:
         count("hits")
         remote.note(key)
         return True
+
+    def _lacks_entry(self, data: bytes) -> str | None:
+        """An object without the function that Python calls would stay mapped, and stand in the way of the right one."""
+        function = getattr(self._cls, "entry_function", None)
+        if function is None or f"PyInit_{function}\0".encode() in data:
+            return None
+        return f"no PyInit_{function} in it"
 
     def _keep(self, known: Toolchain, key: bytes) -> None:
         remote = known.remote()
@@ -153,7 +160,7 @@ def following(build: Build, load: Callable[[], Any], compile_again: Callable[[],
         except (ImportError, OSError) as error:
             if not build.recover(error):
                 raise
-            return compile_again()
+            library = compile_again()
         build.loaded()
         return library
 

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pilotlight.torch.cpp_key import PREFIX
+from pilotlight.torch.cpp_stats import count
 from pilotlight.torch.once import warn_once
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ class Remote:
             return None
         if entry.fingerprint != self._host or (KEY_COMPONENT, _short(key)) not in entry.components:
             warn_once("an entry is not what its key says, or was made on another kind of machine; it is not used")
+            count("refused")
             self._client.quarantine(key)
             return None
         return entry.artifact

@@ -8,8 +8,7 @@ import threading
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
-# PyTorch's own name for this subject, so that TORCH_LOGS governs it (torch/_logging/_registrations.py).
-log = logging.getLogger("torch._inductor.remote_cache")
+log = logging.getLogger("pilotlight")
 
 P = ParamSpec("P")
 R = TypeVar("R")
