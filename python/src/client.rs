@@ -1,5 +1,6 @@
 //! The client as Python sees it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -75,7 +76,8 @@ impl Client {
         components: Vec<(u64, u64)>,
     ) -> PyResult<bool> {
         let label = label(torch_json, compile_ms, producer, fingerprint, components)?;
-        let artifact = Bytes::from_owner(artifact);
+        let held = Held::new(artifact);
+        let artifact = held.bytes();
         Ok(py.detach(|| self.0.put(key, artifact, label)))
     }
 
@@ -95,7 +97,8 @@ impl Client {
         components: Vec<(u64, u64)>,
     ) -> PyResult<bool> {
         let label = label(torch_json, compile_ms, producer, fingerprint, components)?;
-        let artifact = Bytes::from_owner(artifact);
+        let held = Held::new(artifact);
+        let artifact = held.bytes();
         Ok(py.detach(|| self.0.put_variant(key, variant, artifact, label)))
     }
 
@@ -105,7 +108,8 @@ impl Client {
 
     #[pyo3(signature = (key, value, *, compile_ms = 0))]
     fn put_raw(&self, py: Python<'_>, key: &[u8], value: PyBackedBytes, compile_ms: u64) -> bool {
-        let value = Bytes::from_owner(value);
+        let held = Held::new(value);
+        let value = held.bytes();
         py.detach(|| self.0.put_raw(key, value, saturated(compile_ms)))
     }
 
@@ -147,6 +151,29 @@ impl Candidates {
 
     fn __next__(&mut self, py: Python<'_>) -> Option<Entry> {
         py.detach(|| self.0.next()).map(Entry)
+    }
+}
+
+/// Python's bytes, lent to the client without a copy.
+///
+/// The last owner must give them back while it holds the GIL: without it pyo3 would note that behind a lock, which a fork
+/// amid threads could leave locked for ever. So one owner stays outside of `detach`.
+#[derive(Clone)]
+struct Held(Arc<PyBackedBytes>);
+
+impl Held {
+    fn new(bytes: PyBackedBytes) -> Self {
+        Self(Arc::new(bytes))
+    }
+
+    fn bytes(&self) -> Bytes {
+        Bytes::from_owner(self.clone())
+    }
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
     }
 }
 

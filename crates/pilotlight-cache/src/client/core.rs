@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::Settings;
 use super::address::{Address, Place};
 use super::counters::Counters;
+use super::directory::DirectoryEngine;
 use super::engine::{Answer, Deadline, Engine, Request};
 use super::resp::RespEngine;
 use super::trouble::{Sort, Trouble};
@@ -27,12 +28,14 @@ impl Core {
     pub(super) fn new(address: Address, settings: Settings) -> Self {
         let counters = Arc::new(Counters::default());
         let shown = address.to_string();
+        let pid = std::process::id();
+        let seed = seed(pid);
         let engine: Box<dyn Engine> = match &address.place {
-            Place::Directory { .. } => Box::new(Nowhere),
+            Place::Directory { path } => {
+                Box::new(DirectoryEngine::new(path, settings.max_bytes, seed, counters.clone()))
+            }
             Place::Tcp { .. } | Place::Unix { .. } => Box::new(RespEngine::new(address, counters.clone())),
         };
-        let pid = std::process::id();
-        let seed = u64::from(pid) << 32 ^ now_ms();
         let trouble = Trouble::new(settings.trouble_budget, seed);
         Self { engine, counters, trouble, settings, shown, pid: AtomicU32::new(pid) }
     }
@@ -88,11 +91,15 @@ impl Core {
             Ok(answers) => {
                 let refusals = || answers.iter().filter_map(|answer| answer.as_ref().err());
                 refusals().take(count as usize).for_each(|error| self.counters.add_failures(error, 1));
-                let refusal = refusals().next().filter(|_| sort == Sort::Put);
-                if refusal.is_some() {
+                let is_dropped = || answers.iter().any(|answer| matches!(answer, Ok(Answer::Dropped)));
+                let refusal = match refusals().next() {
+                    Some(error) => Some(error.to_string()),
+                    None => is_dropped().then(|| "it does not say why".to_owned()),
+                };
+                if refusal.is_some() && sort == Sort::Put {
                     Counters::add(&self.counters.trouble_us, took_us);
                 }
-                self.trouble.answered(sort, refusal, took, &self.shown);
+                self.trouble.answered(sort, refusal.as_deref(), took, &self.shown);
                 Some(answers)
             }
             Err(error) => {
@@ -127,17 +134,14 @@ impl Core {
     }
 }
 
+/// Different in every process on every host: the standard library's hasher takes its keys from the system's randomness.
+fn seed(pid: u32) -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one((pid, now_ms()))
+}
+
 /// The time of day, in milliseconds since the Unix epoch.
 pub(super) fn now_ms() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
-#[derive(Debug)]
-struct Nowhere;
-impl Engine for Nowhere {
-    fn exchange(&self, _: &[Request<'_>], _: &Deadline) -> Result<Vec<Result<Answer>>> {
-        Err(Error::Unavailable { what: "a directory".into(), source: None })
-    }
-    fn close(&self) {}
 }

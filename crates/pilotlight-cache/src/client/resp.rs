@@ -8,6 +8,7 @@ use super::counters::Counters;
 use super::engine::{Answer, Deadline, Engine, Request};
 use super::guarded::Guarded;
 use super::stream::Stream;
+use super::tls::Tls;
 use super::wire::{Reply, Wire, garbage, push_command};
 use crate::{Error, ErrorKind, Result};
 
@@ -16,6 +17,7 @@ use crate::{Error, ErrorKind, Result};
 pub(super) struct RespEngine {
     address: Address,
     counters: Arc<Counters>,
+    tls: Tls,
     /// Idle connections, the last used at the end.
     idle: Guarded<Vec<Connection>>,
     /// The process that made them. A child after a fork must not write where its parent reads.
@@ -45,7 +47,8 @@ const IDLE_MAX: usize = 8;
 
 impl RespEngine {
     pub(super) fn new(address: Address, counters: Arc<Counters>) -> Self {
-        Self { address, counters, idle: Guarded::default(), pid: AtomicU32::new(std::process::id()) }
+        let pid = AtomicU32::new(std::process::id());
+        Self { address, counters, tls: Tls::default(), idle: Guarded::default(), pid }
     }
 
     /// An idle connection of this process.
@@ -73,7 +76,9 @@ impl RespEngine {
 
     fn connect(&self, deadline: &Deadline) -> Result<Connection> {
         let stream = match &self.address.place {
-            Place::Tcp { host, port, .. } => Stream::tcp(host, *port, deadline)?,
+            Place::Tcp { host, port, is_tls } => {
+                Stream::tcp(host, *port, is_tls.then_some(&self.tls), deadline)?
+            },
             Place::Unix { path } => Stream::unix(path, deadline)?,
             Place::Directory { .. } => {
                 return Err(Error::Internal { what: "a directory has no socket".into() });

@@ -21,6 +21,8 @@ struct State {
     all: Breaker,
     /// Stops puts alone: they are answered, and refused.
     puts: Breaker,
+    /// Refused puts in a row.
+    refusals: u32,
     spent: Duration,
     told: Told,
     /// For the user, not fetched yet.
@@ -56,6 +58,8 @@ pub(super) enum Sort {
 
 const DELAY_MIN: Duration = Duration::from_millis(100);
 const DELAY_MAX: Duration = Duration::from_secs(30);
+/// One entry may be too large for a server that keeps all others: only as many refusals in a row stop the puts.
+const REFUSALS_MAX: u32 = 3;
 /// A probe whose thread died with a fork, or whose caller was killed, must not keep the breaker open.
 const PROBE_LOST_AFTER: Duration = Duration::from_secs(60);
 
@@ -94,6 +98,7 @@ impl Trouble {
         let state = State {
             all: Breaker::default(),
             puts: Breaker::default(),
+            refusals: 0,
             spent: Duration::ZERO,
             told: Told::default(),
             notices: Vec::new(),
@@ -114,8 +119,8 @@ impl Trouble {
         is_admitted.then(|| self.budget.saturating_sub(state.spent).max(Duration::from_millis(1)))
     }
 
-    /// The engine answered. `refusal` is why it did not keep a put.
-    pub(super) fn answered(&self, sort: Sort, refusal: Option<&Error>, took: Duration, shown: &str) {
+    /// The engine answered. `refusal` is why it did not do as asked.
+    pub(super) fn answered(&self, sort: Sort, refusal: Option<&str>, took: Duration, shown: &str) {
         if refusal.is_none() && self.is_calm.load(Relaxed) {
             return;
         }
@@ -129,17 +134,27 @@ impl Trouble {
             }
         }
         match refusal {
-            Some(error) => {
+            // Refused quickly, and maybe for this key alone: asked again next time.
+            Some(reason) if sort == Sort::Get => {
+                state.tell_failure(shown, &format!("does not answer what is asked ({reason})"));
+            }
+            Some(reason) => {
                 let random = state.random();
                 state.spent += took;
-                state.puts.fail(Instant::now(), random);
+                state.refusals += 1;
+                if state.refusals >= REFUSALS_MAX {
+                    state.puts.fail(Instant::now(), random);
+                }
                 state.puts.is_off_for_good |= state.spent >= self.budget;
-                state.tell_failure(shown, &format!("does not keep what is put ({error})"));
+                state.tell_failure(shown, &format!("does not keep what is put ({reason})"));
             }
-            None if sort == Sort::Put && !state.puts.is_off_for_good => state.puts = Breaker::default(),
+            None if sort == Sort::Put && !state.puts.is_off_for_good => {
+                state.puts = Breaker::default();
+                state.refusals = 0;
+            }
             None => {}
         }
-        self.is_calm.store(state.all.failures == 0 && state.puts.failures == 0, Relaxed);
+        self.is_calm.store(state.is_calm(), Relaxed);
     }
 
     /// The operation failed as a whole, and took this long to do so.
@@ -164,7 +179,7 @@ impl Trouble {
                 ));
             }
         }
-        self.is_calm.store(state.all.failures == 0 && state.puts.failures == 0, Relaxed);
+        self.is_calm.store(state.is_calm(), Relaxed);
     }
 
     pub(super) fn notice(&self) -> Option<String> {
@@ -174,6 +189,11 @@ impl Trouble {
 }
 
 impl State {
+    fn is_calm(&self) -> bool {
+        let State { all, puts, refusals, .. } = self;
+        all.failures == 0 && puts.failures == 0 && *refusals == 0 && !puts.is_off_for_good
+    }
+
     /// xorshift64.
     fn random(&mut self) -> u64 {
         self.seed ^= self.seed << 13;
