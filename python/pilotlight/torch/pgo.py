@@ -67,16 +67,32 @@ def default_job_id() -> str | None:
     return f"pilotlight-{digest[:32]}"
 
 
+class _Noting:
+    """A cache that notes what was found in it."""
+
+    def __init__(self, cache: Any) -> None:
+        self._cache = cache
+        self.found = False
+
+    def get(self, key: str) -> Any:
+        value = self._cache.get(key)
+        self.found = value is not None
+        return value
+
+
 def _checked(original: replacing.Function, module: ModuleType) -> replacing.Function:
     """torch unpickles a profile and asserts its type later, where the failure ends the compile."""
 
     def lookup_remote_cache_entry(remote_cache: Any, cache_key: str, event_name: str | None = None) -> Any:
-        state = original(remote_cache, cache_key, event_name)
         client = remote.client_of(remote_cache)
-        if client is None or state is None or _is_profile(state, module):
+        if client is None:
+            return original(remote_cache, cache_key, event_name)
+        noting = _Noting(remote_cache)
+        state = original(noting, cache_key, event_name)
+        if not noting.found or _is_profile(state, module):
             return state
         with remote.guarded("refusing a profile"):
-            _summary.record("refused", "pgo", "wrong type")
+            _summary.record("refused", "pgo", "not loadable" if state is None else "wrong type")
             client.quarantine(remote_cache._get_key(cache_key).encode())
         return None
 
