@@ -7,12 +7,15 @@ import platform
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from devtools.servers import Pilotlight
 from tests.plugin.machines import Machine, Ran
+
+if TYPE_CHECKING:
+    from pilotlight import Client
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("pilotlight._native")
@@ -99,6 +102,24 @@ def test_another_installation_path_of_torch_and_compiler_hits(
     assert ran.bytes == fleet.first.bytes
 
 
+def test_a_front_for_the_compiler_is_asked_what_it_is_and_nothing_else(machine: Callable[[], Machine], tmp_path: Path) -> None:
+    """A script that counts, or ccache: its file does not tell which compiler it stands for."""
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    (tools / "g++").write_text('#!/bin/sh\nexec /usr/bin/g++ "$@"\n')
+    (tools / "g++").chmod(0o755)
+    # The probes have no part in this, and take longest.
+    env = {"PATH": f"{tools}{os.pathsep}{os.environ['PATH']}", "TORCHINDUCTOR_VEC_ISA_OK": "1"}
+    with Pilotlight(tmp_path / "data") as server:
+        first = machine().run(url=url_of(server), env=env)
+        assert first.kernels["puts"] == 1
+        second = machine().run(url=url_of(server), env=env)
+    assert second.kernels["hits"] == 1
+    assert second.bytes == first.bytes
+    assert second.started
+    assert {line.split(maxsplit=1)[1] for line in second.started} <= {"--version", "-v"}
+
+
 def test_processes_that_share_a_cache_directory_start_no_compiler(fleet: Fleet, machine: Callable[[], Machine]) -> None:
     shared = machine()
     running = [shared.start("train", url=fleet.url) for _ in range(3)]
@@ -136,13 +157,13 @@ def test_a_local_hit_fills_an_empty_remote(fleet: Fleet, machine: Callable[[], M
 
 def test_entries_that_are_not_what_they_seem_are_compiled_instead(fleet: Fleet, machine: Callable[[], Machine]) -> None:
     """One kernel was made on another host, one is cut off, one needs a library that is not here."""
-    from pilotlight._native import Client
+    from pilotlight import Client
 
     client = Client(fleet.url)
-    foreign, cut, lost = zip(fleet.kernels, client.get_many(fleet.kernels), strict=True)
-    put(client, *foreign, fingerprint=b"\0" * 32)
-    put(client, *cut, artifact=cut[1].artifact[: len(cut[1].artifact) // 2])
-    put(client, *lost, artifact=lost[1].artifact.replace(b"libstdc++.so.6", b"libstdc--.so.6"))
+    foreign, cut, lost = fleet.kernels
+    put_changed(client, foreign, fingerprint=b"\0" * 32)
+    put_changed(client, cut, change=lambda artifact: artifact[: len(artifact) // 2])
+    put_changed(client, lost, change=lambda artifact: artifact.replace(b"libstdc++.so.6", b"libstdc--.so.6"))
     ran = machine().run("train", url=fleet.url)
     assert ran.equal
     assert ran.bytes == fleet.first.bytes
@@ -175,10 +196,15 @@ def kernel_keys(server: Pilotlight) -> list[bytes]:
     return sorted(key for key in keys if key.count(b":") == 1 and len(key) == len(b"cpp-kernel:") + 64)
 
 
-def put(client: Any, key: bytes, entry: Any, artifact: bytes | None = None, fingerprint: bytes | None = None) -> None:
+def put_changed(
+    client: Client, key: bytes, change: Callable[[bytes], bytes] = lambda artifact: artifact, fingerprint: bytes | None = None
+) -> None:
+    """Put an entry again, as somebody would who has no business to."""
+    entry = client.get_many([key])[0]
+    assert entry is not None
     assert client.put(
         key,
-        artifact if artifact is not None else entry.artifact,
+        change(entry.artifact),
         producer=entry.producer,
         fingerprint=fingerprint or entry.fingerprint,
         components=entry.components,

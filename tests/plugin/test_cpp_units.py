@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import platform
 import resource
+import shutil
 import stat
 import struct
 import subprocess
@@ -36,7 +38,7 @@ def cpuinfo(directory: Path, name: str, **values: str) -> str:
 
 @pytest.fixture
 def x86(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fingerprint.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
 
 
 @pytest.mark.usefixtures("x86")
@@ -91,6 +93,14 @@ def test_places_of_torch_python_and_compiler_are_not_in_the_key() -> None:
 def test_everything_else_is_in_the_key(change: str) -> None:
     assert cpp_key.portable(f"g++ i {change}") != cpp_key.portable("g++ i")
     assert change in cpp_key.portable(f"g++ i {change}")
+
+
+def test_the_way_that_torch_2_6_writes_a_command_line_loses_nothing() -> None:
+    plain = f"g++ i -O3 -I{TORCH}/include -mavx2"
+    assert cpp_key.portable(repr(plain)) == cpp_key.portable(plain)
+    assert cpp_key.portable(repr(plain)) != cpp_key.portable(repr(plain.replace("avx2", "avx512f")))
+    for broken in ("'", "''", "", "g++", "'g++' -O3 'x", "b'g++ i'"):
+        assert cpp_key.portable(broken) == broken
 
 
 def test_key_depends_on_source_command_host_compiler_and_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,7 +164,7 @@ def test_a_gcc_driver_is_known_by_its_file_wherever_it_lies(tmp_path: Path) -> N
         pytest.skip("g++ is no GCC driver here")
     copy = tmp_path / "bin" / "g++-copy"
     copy.parent.mkdir()
-    copy.symlink_to(os.path.realpath(compiler.shutil.which("g++") or ""))
+    copy.symlink_to(os.path.realpath(shutil.which("g++") or ""))
     other = compiler.identify(str(copy))
     assert other is not None
     assert other.digest == real.digest
@@ -288,6 +298,16 @@ def test_without_a_server_nothing_is_noted_and_nothing_raises(server: Pilotlight
     assert here.get(b"cpp-kernel:1") is None
     assert not here.put(b"cpp-kernel:1", b"object")
     assert not here.lacks(b"cpp-kernel:1")
+
+
+def test_kernels_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    from pilotlight.torch import toolchain
+
+    monkeypatch.setenv(toolchain.SWITCH, "0")
+    assert toolchain.toolchain("g++") is None
+    monkeypatch.delenv(toolchain.SWITCH)
+    monkeypatch.setattr(torch._inductor.config, "force_disable_caches", True)
+    assert toolchain.toolchain("g++") is None
 
 
 def test_fingerprints_cost_less_than_five_milliseconds() -> None:

@@ -13,6 +13,7 @@ directories stays in the key as it is, and so does any that stands elsewhere tha
 
 from __future__ import annotations
 
+import ast
 import functools
 import os
 import shlex
@@ -55,10 +56,17 @@ def listing(base_digest: bytes, fx_key: str) -> bytes:
 
 @functools.lru_cache(64)
 def portable(command: str) -> str:
-    """A compiler command line without the name of the compiler and the places of torch and Python."""
+    """A compiler command line without the name of the compiler and the places of torch and Python.
+
+    One that cannot be taken apart stays as it is, and is shared by machines that have everything in the same places.
+    """
     try:
-        words = shlex.split(command)
-    except ValueError:
+        # torch 2.6 hashes the command line's repr.
+        plain = ast.literal_eval(command) if command[:1] in ("'", '"') else command
+        words = shlex.split(plain)
+    except (ValueError, SyntaxError, TypeError, AttributeError):
+        return command
+    if len(words) < 2:
         return command
     return "\n".join(["{compiler}", *(_portable_word(word) for word in words[1:])])
 

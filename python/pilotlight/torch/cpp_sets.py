@@ -31,6 +31,8 @@ class _Graph(threading.local):
 
 
 _graph = _Graph()
+_asked: set[bytes] = set()
+"""Lists that this process has looked for; a graph without kernels has none."""
 
 
 def begin(fx_key: str) -> None:
@@ -58,7 +60,7 @@ def end(fx_key: str) -> None:
         return
     kernels = list(dict.fromkeys(_graph.kernels))
     _graph.fx_key, _graph.kernels = None, []
-    if not 1 < len(kernels) <= _KERNELS_MAX or (known := _toolchain()) is None or (remote := known.remote()) is None:
+    if not 0 < len(kernels) <= _KERNELS_MAX or (known := _toolchain()) is None or (remote := known.remote()) is None:
         return
     key = cpp_key.listing(known.base, fx_key)
     if remote.lacks(key):
@@ -81,7 +83,7 @@ def prefetch(fx_keys: Iterable[str]) -> int:
     known = _toolchain()
     if known is None or (remote := known.remote()) is None:
         return 0
-    wanted = [key for key in set_keys(fx_keys) if remote.lacks(key)]
+    wanted = [key for key in set_keys(fx_keys) if key not in _asked and remote.lacks(key)]
     return _prefetch_listed(remote, wanted, remote.get_many(wanted)) if wanted else 0
 
 
@@ -95,6 +97,7 @@ def prefetch_listed(keys: Sequence[bytes], entries: Sequence[Entry | None]) -> i
 
 
 def _prefetch_listed(remote: Remote, keys: Sequence[bytes], lists: Sequence[bytes | None]) -> int:
+    _asked.update(keys)
     kernels: list[bytes] = []
     for key, listed in zip(keys, lists, strict=True):
         if listed is not None and len(listed) % _KEY_BYTES == 0:

@@ -19,6 +19,8 @@ from pilotlight.torch.compiler import Compiler
 from pilotlight.torch.cpp_remote import Remote, remote
 from pilotlight.torch.fingerprint import digest_of, host_fingerprint
 
+SWITCH = "PILOTLIGHT_KERNELS"
+"""Set to 0: compiled kernels are neither fetched nor put, and every question goes to the compiler."""
 _VERSION_CHARS_MAX = 4096
 
 
@@ -120,9 +122,12 @@ _lock = threading.Lock()
 
 
 def toolchain(command: str) -> Toolchain | None:
-    """The toolchain behind a compiler command; `None` where compiler or host cannot be told from others."""
+    """The toolchain behind a compiler command; `None` where compiler or host cannot be told from others, or nobody wants to."""
+    from torch._inductor import config
     from torch._inductor.runtime.runtime_utils import cache_dir  # type: ignore[attr-defined] # 2.6 has it there
 
+    if os.environ.get(SWITCH) == "0" or getattr(config, "force_disable_caches", False):
+        return None
     host = host_fingerprint()
     if host is None or (compiler := compilers.identify(command)) is None:
         return None
