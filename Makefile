@@ -12,6 +12,8 @@ LINT := .venv-lint/bin
 INSTALL := $(PYTHON) -m devtools.install
 # pytest workers. Two of them keep two cores busy; more would only make the timed tests wait for the compiling ones.
 WORKERS ?= 2
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+BIN := $(or $(PILOTLIGHT_BIN),$(TARGET)/release/pilotlight)
 # Extra arguments, for example: make demo ARGS=--json, make bench ARGS=--quick, make test-clients ARGS='-k redis_py'
 ARGS ?=
 
@@ -20,7 +22,7 @@ help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: server tools venv plugin ## Compile real models cold, warm with stock Redis and warm with Pilotlight, in fresh processes
+demo: server tools venv native ## Compile real models cold, warm with stock Redis and warm with Pilotlight, in fresh processes
 	@$(PY) -m demo.run $(ARGS)
 
 .PHONY: test
@@ -40,16 +42,34 @@ test-rust: ## Run the Rust tests and documentation examples
 test-clients: server tools venv-test clients ## Run redis-py 5 to 8, redis-cli, ioredis, ccache, stock torch, crash and bound tests
 	@$(PY) -m pytest tests/clients -n $(WORKERS) --dist loadgroup $(ARGS)
 
+.PHONY: test-native
+test-native: server tools venv-test native ## Run the Python module's tests against real servers; after make wheel, the wheel's too
+	@$(PY) -m pytest tests/native -n $(WORKERS) --dist loadgroup $(ARGS)
+
 .PHONY: test-suites
 test-suites: server ## Run what we claim to pass of the test suites of Redis and redis-py; fetches them
 	@$(PYTHON) -m devtools.suites $(ARGS)
+
+.PHONY: wheel
+wheel: server venv-build ## Build the wheel: the Python package with its module, and the `pilotlight` command
+	@install -D $(BIN) python/pilotlight.data/scripts/pilotlight
+	@strip python/pilotlight.data/scripts/pilotlight 2>/dev/null || true
+	@rm -f $(TARGET)/wheels/pilotlight-*.whl
+	@cd python && ../.venv-build/bin/maturin build --release --locked --quiet --out $(abspath $(TARGET))/wheels
+	@ls $(TARGET)/wheels/pilotlight-*.whl
+
+.PHONY: native
+native: ## Build the Python module into python/pilotlight, for work on it
+	@cargo build --release --locked --quiet -p pilotlight-python
+	@cp $(firstword $(wildcard $(TARGET)/release/lib_native.so $(TARGET)/release/lib_native.dylib) $(TARGET)/release/lib_native.so) \
+		python/pilotlight/_native.abi3.so
 
 .PHONY: bench
 bench: server loadgen tools venv-test ## Measure the server beside redis-server, alternating; ARGS=--quick takes two minutes
 	@$(PY) -m bench.run $(ARGS)
 
 .PHONY: bench-torch
-bench-torch: server tools venv plugin ## Measure the first call of compiled models, warm by cache; ARGS=--quick takes three minutes
+bench-torch: server tools venv native ## Measure the first call of compiled models, warm by cache; ARGS=--quick takes three minutes
 	@$(PY) -m bench.torch.run $(ARGS)
 
 .PHONY: lint
@@ -73,17 +93,12 @@ fmt: venv-lint ## Format everything
 
 .PHONY: clean-venv
 clean-venv: ## Remove the Python environments and fetched tools, but not the Rust build
-	rm -rf .venv .venv-lint target/tools target/redis-py target/node
+	rm -rf .venv .venv-build .venv-lint target/tools target/redis-py target/node
 
-.PHONY: server plugin loadgen tools venv venv-test venv-lint clients cargo-deny
+.PHONY: server loadgen tools venv venv-test venv-build venv-lint clients cargo-deny
 # Set PILOTLIGHT_BIN or LOADGEN_BIN to test another build.
 server:
 	@[ -n "$${PILOTLIGHT_BIN:-}" ] || cargo build --release --locked --quiet -p pilotlight
-
-# The plug-in's native part, beside its Python. PILOTLIGHT_NATIVE names another build.
-plugin:
-	@if [ -n "$${PILOTLIGHT_NATIVE:-}" ]; then cp "$$PILOTLIGHT_NATIVE" python/pilotlight/_native.abi3.so; \
-	else cargo build --release --locked --quiet -p pilotlight-python && cp "$${CARGO_TARGET_DIR:-target}/release/lib_native.so" python/pilotlight/_native.abi3.so; fi
 
 loadgen:
 	@[ -n "$${LOADGEN_BIN:-}" ] || cargo build --release --locked --quiet -p loadgen
@@ -96,6 +111,9 @@ venv:
 
 venv-test: venv
 	@$(INSTALL) venv .venv tests/clients/requirements.txt
+
+venv-build:
+	@$(INSTALL) venv .venv-build python/requirements-build.txt
 
 venv-lint:
 	@$(INSTALL) venv .venv-lint devtools/requirements-lint.txt

@@ -5,8 +5,8 @@ Importing this costs next to nothing and never imports torch; what is needed is 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+# As typing's, which takes milliseconds to import; type checkers know it by its name.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pilotlight._client import client as client
     from pilotlight._native import Client as Client
