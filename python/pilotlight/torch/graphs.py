@@ -149,7 +149,7 @@ def _lookup(original: replacing.Function, fx: Any) -> replacing.Function:
                     raise
                 # It unpickled, but its code does not load.
                 lookup.refuse(f"not usable: {type(error).__name__}")
-                return original(key, example_inputs, local, None, constants, evaluate_guards)  # type: ignore[no-any-return]
+                graph, info = original(key, example_inputs, local, None, constants, evaluate_guards)
         with remote.guarded("keeping a graph locally"):
             lookup = state.found
             if graph is not None and lookup is not None and lookup.hit_remotely and lookup.entry is not None:
