@@ -20,7 +20,7 @@ help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: server venv ## Compile real models cold, then warm in fresh processes, and print what that gained
+demo: server tools venv plugin ## Compile real models cold, warm with stock Redis and warm with Pilotlight, in fresh processes
 	@$(PY) -m demo.run $(ARGS)
 
 .PHONY: test
@@ -48,6 +48,10 @@ test-suites: server ## Run what we claim to pass of the test suites of Redis and
 bench: server loadgen tools venv-test ## Measure the server beside redis-server, alternating; ARGS=--quick takes two minutes
 	@$(PY) -m bench.run $(ARGS)
 
+.PHONY: bench-torch
+bench-torch: server tools venv plugin ## Measure the first call of compiled models, warm by cache; ARGS=--quick takes three minutes
+	@$(PY) -m bench.torch.run $(ARGS)
+
 .PHONY: lint
 lint: venv-lint cargo-deny doc ## Check formatting, lints, dependencies and types
 	cargo fmt --all --check
@@ -71,10 +75,15 @@ fmt: venv-lint ## Format everything
 clean-venv: ## Remove the Python environments and fetched tools, but not the Rust build
 	rm -rf .venv .venv-lint target/tools target/redis-py target/node
 
-.PHONY: server loadgen tools venv venv-test venv-lint clients cargo-deny
+.PHONY: server plugin loadgen tools venv venv-test venv-lint clients cargo-deny
 # Set PILOTLIGHT_BIN or LOADGEN_BIN to test another build.
 server:
 	@[ -n "$${PILOTLIGHT_BIN:-}" ] || cargo build --release --locked --quiet -p pilotlight
+
+# The plug-in's native part, beside its Python. PILOTLIGHT_NATIVE names another build.
+plugin:
+	@if [ -n "$${PILOTLIGHT_NATIVE:-}" ]; then cp "$$PILOTLIGHT_NATIVE" python/pilotlight/_native.abi3.so; \
+	else cargo build --release --locked --quiet -p pilotlight-python && cp "$${CARGO_TARGET_DIR:-target}/release/lib_native.so" python/pilotlight/_native.abi3.so; fi
 
 loadgen:
 	@[ -n "$${LOADGEN_BIN:-}" ] || cargo build --release --locked --quiet -p loadgen

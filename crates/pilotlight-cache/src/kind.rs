@@ -118,6 +118,10 @@ mod tests {
         let hex = "0123456789abcdef".repeat(4);
         for (key, expected) in [
             ("pt2:fx-graph-v1::fabc:c1".to_owned(), Kind::FxGraph),
+            // What the client keeps beside an entry is of the entry's kind.
+            ("pt2:fx-graph-v1::fabc:c1#v".to_owned(), Kind::FxGraph),
+            ("pt2:fx-graph-v1::fabc:c1#v0123456789abcdef".to_owned(), Kind::FxGraph),
+            ("cpp-kernel:abc#v".to_owned(), Kind::CppKernel),
             ("pt2:autograd-experimental::aabc:c1".to_owned(), Kind::AotAutograd),
             (format!("pt2:{hex}::{hex}:c1"), Kind::Autotune),
             ("pt2:bundled-autotune-v1::0f:c1".to_owned(), Kind::BundledAutotune),

@@ -31,6 +31,8 @@
 mod backend;
 mod backends;
 mod cache;
+#[cfg(feature = "client")]
+pub mod client;
 mod entry;
 pub mod envelope;
 mod error;

@@ -9,6 +9,7 @@ use crate::{Details, Digest, Error, Result};
 const MAGIC: [u8; 4] = *b"PLEv";
 const VERSION: u8 = 1;
 const FIXED_LEN: usize = 80;
+const FLAGS_AT: usize = 7;
 const CHECK_AT: usize = 72;
 const SHAPE_PLAIN: u8 = 0;
 const SHAPE_TORCH_JSON: u8 = 1;
@@ -166,6 +167,15 @@ impl Head {
         }
         Some(frame)
     }
+}
+
+/// How long the head is that `bytes` begin with; `None` if they begin with none.
+pub(super) fn len(bytes: &[u8]) -> Option<usize> {
+    let mut reader = Reader(bytes);
+    (reader.array() == Some(MAGIC)).then_some(())?;
+    reader.take(FLAGS_AT - MAGIC.len())?;
+    let signature_len = if reader.u8()? & FLAG_SIGNED == 0 { 0 } else { SIGNATURE_LEN };
+    Some(FIXED_LEN + reader.u32()? as usize + signature_len)
 }
 
 fn check(head: &[u8]) -> u64 {

@@ -36,6 +36,7 @@ use bytes::Bytes;
 
 pub use self::codec::Codec;
 use self::head::Head;
+use self::recast::Frame;
 use crate::{Details, Digest, Entry, Error, Metadata, Result, Verified};
 
 /// Longest artifact, in bytes: lengths are kept in 32 bits in places.
@@ -52,37 +53,111 @@ pub struct Sealed {
     pub payload_digest: Option<Digest>,
 }
 
+impl Sealed {
+    /// Takes apart an envelope that came in one piece.
+    ///
+    /// # Errors
+    /// `Corrupt` for bytes that do not begin with a head; [`open`] checks the rest.
+    pub fn from_whole(mut whole: Bytes) -> Result<Self> {
+        match head::len(&whole) {
+            Some(head_len) if head_len <= whole.len() => {
+                let head = whole.split_to(head_len);
+                Ok(Self { head, payload: whole, payload_digest: None })
+            }
+            Some(_) | None => {
+                Err(Error::Corrupt { what: format!("envelope: no head in {} bytes", whole.len()) })
+            }
+        }
+    }
+
+    /// The envelope in one piece, as it goes over a wire.
+    #[must_use]
+    pub fn to_whole(&self) -> Bytes {
+        [self.head.as_ref(), self.payload.as_ref()].concat().into()
+    }
+
+    /// How long that is, in bytes.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "an envelope has a head, always")]
+    pub fn len(&self) -> usize {
+        self.head.len() + self.payload.len()
+    }
+}
+
+/// An entry as it lies in its envelope: PyTorch's JSON is not around the artifact but beside it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bare {
+    /// What the compiler made.
+    pub artifact: Verified,
+    /// What stands around it for stock clients, if it has the shape of PyTorch's JSON.
+    pub frame: Option<Frame>,
+    /// What is known about it.
+    pub metadata: Metadata,
+}
+
+impl Bare {
+    /// The entry with its JSON taken off, if it has one.
+    #[must_use]
+    pub fn of(entry: &Entry) -> Self {
+        let (artifact, frame) = match recast::split(&entry.artifact) {
+            Some((artifact, frame)) => (Verified::rebuilt(artifact.into()), Some(frame)),
+            None => (entry.artifact.clone(), None),
+        };
+        Self { artifact, frame, metadata: entry.metadata.clone() }
+    }
+
+    /// The entry as stock clients see it.
+    #[must_use]
+    pub fn into_entry(self) -> Entry {
+        let artifact = match &self.frame {
+            None => self.artifact,
+            Some(frame) => Verified::rebuilt(recast::join(&self.artifact, frame)),
+        };
+        Entry { artifact, metadata: self.metadata }
+    }
+}
+
 /// Puts an entry into its envelope: PyTorch's JSON becomes the artifact inside it, and what compresses is compressed.
 ///
 /// # Errors
 /// `TooLarge` above [`ARTIFACT_LEN_MAX`].
 pub fn seal(entry: &Entry) -> Result<Sealed> {
-    let value = entry.artifact.bytes();
-    if value.len() as u64 > ARTIFACT_LEN_MAX {
-        return Err(Error::TooLarge {
-            what: "artifact",
-            size_bytes: value.len() as u64,
-            max_bytes: ARTIFACT_LEN_MAX,
-        });
+    check_len(entry.artifact.len())?;
+    // Of something short the frame costs more than it saves.
+    if entry.artifact.len() < recast::WORTH_IT_LEN_MIN {
+        let Entry { artifact, metadata } = entry.clone();
+        return seal_bare(&Bare { artifact, frame: None, metadata });
     }
-    let (artifact, frame) = match recast::split(value) {
-        Some((artifact, frame)) => (Bytes::from(artifact), Some(frame)),
-        None => (value.clone(), None),
-    };
-    let (codec, payload) = codec::encode(&artifact);
-    let digest = Digest::of(&artifact);
+    seal_bare(&Bare::of(entry))
+}
+
+/// The same for an entry whose JSON is off already.
+///
+/// # Errors
+/// `TooLarge` above [`ARTIFACT_LEN_MAX`].
+pub fn seal_bare(bare: &Bare) -> Result<Sealed> {
+    let artifact = bare.artifact.bytes();
+    check_len(artifact.len())?;
+    let (codec, payload) = codec::encode(artifact);
+    let digest = Digest::of(artifact);
     let head = Head {
         codec,
         artifact_len: artifact.len() as u64,
         payload_len: payload.len() as u64,
         digest,
-        created_ms: entry.metadata.created_ms,
-        compile_ms: entry.metadata.compile_ms,
-        details: entry.metadata.details.as_deref().cloned().unwrap_or_default(),
-        frame,
+        created_ms: bare.metadata.created_ms,
+        compile_ms: bare.metadata.compile_ms,
+        details: bare.metadata.details.as_deref().cloned().unwrap_or_default(),
+        frame: bare.frame.clone(),
     };
     let payload_digest = (codec == Codec::Raw).then_some(digest);
     Ok(Sealed { head: head.encode().into(), payload, payload_digest })
+}
+
+fn check_len(len: usize) -> Result<()> {
+    let too_large =
+        || Error::TooLarge { what: "artifact", size_bytes: len as u64, max_bytes: ARTIFACT_LEN_MAX };
+    if len as u64 > ARTIFACT_LEN_MAX { Err(too_large()) } else { Ok(()) }
 }
 
 /// Takes an entry out of its envelope, checking the head, every length and the artifact's digest.
@@ -90,19 +165,29 @@ pub fn seal(entry: &Entry) -> Result<Sealed> {
 /// # Errors
 /// `Corrupt` for bytes that are no whole envelope, `Unsupported` for one of a later version.
 pub fn open(sealed: &Sealed, expires_ms: Option<u64>) -> Result<Entry> {
+    let mut entry = open_bare(sealed, ARTIFACT_LEN_MAX)?.into_entry();
+    entry.metadata.expires_ms = expires_ms;
+    Ok(entry)
+}
+
+/// The same, leaving PyTorch's JSON off, and refusing what is longer than the caller would hold in memory.
+///
+/// # Errors
+/// As [`open`], and `TooLarge` for an artifact above `artifact_len_max` bytes, before anything is allocated.
+pub fn open_bare(sealed: &Sealed, artifact_len_max: u64) -> Result<Bare> {
     let head = Head::decode(&sealed.head)?;
     if head.payload_len != sealed.payload.len() as u64 {
         return Err(Error::Corrupt {
             what: format!("payload of {} bytes, expected {}", sealed.payload.len(), head.payload_len),
         });
     }
+    if head.artifact_len > artifact_len_max {
+        let (size_bytes, max_bytes) = (head.artifact_len, artifact_len_max);
+        return Err(Error::TooLarge { what: "artifact", size_bytes, max_bytes });
+    }
     let decoded = codec::decode(head.codec, &sealed.payload, head.artifact_len)?;
-    let verified = Verified::by_digest(decoded, &head.digest)?;
-    let artifact = match &head.frame {
-        None => verified,
-        Some(frame) => Verified::rebuilt(recast::join(&verified, frame)),
-    };
+    let artifact = Verified::by_digest(decoded, &head.digest)?;
     let details = (head.details != Details::default()).then(|| head.details.into());
-    let metadata = Metadata { created_ms: head.created_ms, expires_ms, compile_ms: head.compile_ms, details };
-    Ok(Entry { artifact, metadata })
+    let Head { created_ms, compile_ms, frame, .. } = head;
+    Ok(Bare { artifact, frame, metadata: Metadata { created_ms, expires_ms: None, compile_ms, details } })
 }

@@ -19,15 +19,25 @@ pub struct Frame {
 const BEFORE: &[u8] = b"{\"data\": \"";
 /// What stands behind the text is a quote, and at most a number: longer means that it is something else.
 const AFTER_LEN_MAX: usize = 128;
-/// Below this the frame costs more than it saves.
-const LEN_MIN: usize = 128;
+/// Below this length, in bytes, the frame costs more than taking the value apart saves.
+pub const WORTH_IT_LEN_MIN: usize = 128;
+
+impl Frame {
+    /// What `json.dumps` writes around an artifact: `{"data": "<base64>", "time_taken_ms": <n>}`, or without the time where
+    /// none is known, as PGO's profiles (`torch/_dynamo/pgo.py`).
+    #[must_use]
+    pub fn torch(compile_ms: u32) -> Self {
+        let after = match compile_ms {
+            0 => "\"}".to_owned(),
+            _ => format!("\", \"time_taken_ms\": {compile_ms}}}"),
+        };
+        Self { before: BEFORE.to_vec(), after: after.into_bytes() }
+    }
+}
 
 /// The artifact in PyTorch's JSON, and the frame around it; `None` for anything that [`join`] would not rebuild exactly.
 #[must_use]
 pub fn split(value: &[u8]) -> Option<(Vec<u8>, Frame)> {
-    if value.len() < LEN_MIN {
-        return None;
-    }
     let text_and_after = value.strip_prefix(BEFORE)?;
     // The last quote before the tail: searched from behind, since the text is long and the tail is short.
     let tail_at = text_and_after.len().saturating_sub(AFTER_LEN_MAX);

@@ -13,5 +13,6 @@ mod faults;
 mod resp;
 mod resp_connections;
 mod resp_differential;
+mod resp_envelopes;
 mod resp_failures;
 mod resp_operators;

@@ -5,6 +5,7 @@ pub(crate) mod config;
 pub(crate) mod connection;
 pub(crate) mod counters;
 pub(crate) mod debug;
+pub(crate) mod envelopes;
 pub(crate) mod expiry;
 pub(crate) mod info;
 pub(crate) mod introspection;

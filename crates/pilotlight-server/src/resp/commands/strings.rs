@@ -30,19 +30,27 @@ pub(crate) async fn getdel(session: &mut Session, args: &Args) -> Outcome {
     }
 }
 
-/// One operation of the backend for all keys, however many.
 pub(crate) async fn mget(session: &mut Session, args: &Args) -> Outcome {
+    get_each(session, args, |found| Ok(artifact_or_nil(found))).await
+}
+
+/// One operation of the backend for all keys, however many.
+pub(super) async fn get_each(
+    session: &Session,
+    args: &Args,
+    reply: impl Fn(Option<Found>) -> Outcome,
+) -> Outcome {
     let names = args.from(1);
     if names.iter().any(|name| name.len() > pilotlight_cache::KEY_LEN_MAX) {
         let mut replies = Vec::with_capacity(names.len());
         for name in names {
-            replies.push(artifact_or_nil(session.get(&session.key(name)).await?));
+            replies.push(reply(session.get(&session.key(name)).await?)?);
         }
         return Ok(Reply::Array(replies));
     }
     let keys: Vec<_> = names.iter().map(|name| session.key(name)).collect();
     let answers = session.server().cache.get_many(&keys).await;
-    let replies: Result<_, Fault> = answers.into_iter().map(|answer| Ok(artifact_or_nil(answer?))).collect();
+    let replies: Result<_, Fault> = answers.into_iter().map(|answer| reply(answer?)).collect();
     Ok(Reply::Array(replies?))
 }
 

@@ -1,0 +1,147 @@
+//! How every operation runs: admitted, timed, counted, and its failure turned into nothing worse than a miss.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use super::Settings;
+use super::address::{Address, Place};
+use super::counters::Counters;
+use super::directory::DirectoryEngine;
+use super::engine::{Answer, Deadline, Engine, Request};
+use super::resp::RespEngine;
+use super::trouble::{Sort, Trouble};
+use crate::{Error, Result};
+
+#[derive(Debug)]
+pub(super) struct Core {
+    engine: Box<dyn Engine>,
+    pub(super) counters: Arc<Counters>,
+    trouble: Trouble,
+    settings: Settings,
+    shown: String,
+    /// Whose counts these are.
+    pid: AtomicU32,
+}
+
+impl Core {
+    pub(super) fn new(address: Address, settings: Settings) -> Self {
+        let counters = Arc::new(Counters::default());
+        let shown = address.to_string();
+        let pid = std::process::id();
+        let seed = seed(pid);
+        let engine: Box<dyn Engine> = match &address.place {
+            Place::Directory { path } => {
+                Box::new(DirectoryEngine::new(path, settings.max_bytes, seed, counters.clone()))
+            }
+            Place::Tcp { .. } | Place::Unix { .. } => Box::new(RespEngine::new(address, counters.clone())),
+        };
+        let trouble = Trouble::new(settings.trouble_budget, seed);
+        Self { engine, counters, trouble, settings, shown, pid: AtomicU32::new(pid) }
+    }
+
+    pub(super) fn shown(&self) -> &str {
+        &self.shown
+    }
+
+    pub(super) fn notice(&self) -> Option<String> {
+        self.trouble.notice()
+    }
+
+    pub(super) fn stats(&self) -> Vec<(&'static str, u64)> {
+        self.note_fork();
+        self.counters.all()
+    }
+
+    pub(super) fn close(&self) {
+        self.engine.close();
+    }
+
+    /// A forked child begins to count anew; its budget and breakers are its parent's.
+    fn note_fork(&self) {
+        let pid = std::process::id();
+        if self.pid.swap(pid, Ordering::Relaxed) != pid {
+            self.counters.clear();
+        }
+    }
+
+    /// One round trip for `count` operations of the caller's. `None` if it failed as a whole, which is counted as that many
+    /// failures by reason.
+    pub(super) fn exchange(
+        &self,
+        sort: Sort,
+        count: usize,
+        requests: &[Request<'_>],
+    ) -> Option<Vec<Result<Answer>>> {
+        let count = count as u64;
+        self.note_fork();
+        let Some(allowance) = self.trouble.admit(sort) else {
+            Counters::add(&self.counters.unavailable, count);
+            return None;
+        };
+        // A wait for a dead server may cost what is left of the budget and no more. Steady work has its own limit.
+        let Settings { connect_timeout, stall_timeout, total_timeout, .. } = self.settings;
+        let deadline =
+            Deadline::new(connect_timeout.min(allowance), stall_timeout.min(allowance), total_timeout);
+        let started = Instant::now();
+        let result = self.engine.exchange(requests, &deadline);
+        let took = started.elapsed();
+        let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        match result {
+            Ok(answers) => {
+                let refusals = || answers.iter().filter_map(|answer| answer.as_ref().err());
+                refusals().take(count as usize).for_each(|error| self.counters.add_failures(error, 1));
+                let is_dropped = || answers.iter().any(|answer| matches!(answer, Ok(Answer::Dropped)));
+                let refusal = match refusals().next() {
+                    Some(error) => Some(error.to_string()),
+                    None => is_dropped().then(|| "it does not say why".to_owned()),
+                };
+                if refusal.is_some() && sort == Sort::Put {
+                    Counters::add(&self.counters.trouble_us, took_us);
+                }
+                self.trouble.answered(sort, refusal.as_deref(), took, &self.shown);
+                Some(answers)
+            }
+            Err(error) => {
+                self.counters.add_failures(&error, count);
+                Counters::add(&self.counters.trouble_us, took_us);
+                self.trouble.failed(&error, took, &self.shown);
+                None
+            }
+        }
+    }
+
+    pub(super) fn ping(&self) -> Option<Duration> {
+        let started = Instant::now();
+        let answers = self.exchange(Sort::Get, 1, &[Request::Ping])?;
+        answers.into_iter().next()?.ok()?;
+        Some(started.elapsed())
+    }
+
+    pub(super) fn delete(&self, key: &[u8]) -> bool {
+        let answers = self.exchange(Sort::Put, 1, &[Request::Delete(key)]);
+        matches!(answers.as_deref(), Some([Ok(Answer::Done)]))
+    }
+
+    pub(super) fn quarantine(&self, key: &[u8]) {
+        Counters::add(&self.counters.quarantined, 1);
+        self.delete(key);
+    }
+
+    /// Counts a put that failed before anything was sent.
+    pub(super) fn refuse(&self, error: &Error) {
+        self.counters.add_failures(error, 1);
+    }
+}
+
+/// Different in every process on every host: the standard library's hasher takes its keys from the system's randomness.
+fn seed(pid: u32) -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one((pid, now_ms()))
+}
+
+/// The time of day, in milliseconds since the Unix epoch.
+pub(super) fn now_ms() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

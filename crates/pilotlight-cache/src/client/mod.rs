@@ -1,0 +1,147 @@
+//! A blocking client for compilers: entries from a Pilotlight, a Redis or a directory, checked, and never in the way.
+//!
+//! It is not a [`crate::Backend`]: it starts no runtime, sees envelopes and variants, and turns every failure into a miss
+//! or a dropped put, counted by reason. What it may cost is bounded: each wait, each operation, and all failures together.
+//!
+//! # Invariants
+//! 1. Nothing panics or returns an error for a reason outside this process.
+//! 2. No lock is held over I/O, and none is waited for without an end: a fork may have left it locked.
+//! 3. A connection is used by the process that made it, and by no other.
+//! 4. What was not checked against its digest is not handed out.
+//! 5. Nothing is allocated on a server's word alone.
+//! 6. No thread is started, but to look up a host's name: the system's look-up has no limit of its own.
+
+mod address;
+mod candidates;
+mod core;
+mod counters;
+mod directory;
+mod engine;
+mod guarded;
+mod operations;
+mod resp;
+mod socket;
+mod stream;
+mod sweep;
+mod tls;
+mod trouble;
+mod variants;
+mod wire;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use self::address::Address;
+pub use self::address::AddressError;
+pub use self::candidates::Candidates;
+use self::core::Core;
+use crate::Details;
+
+/// A remote cache. Cheap to clone; clones share connections, counters and breakers. Connects on the first operation.
+#[derive(Debug, Clone)]
+pub struct Client {
+    core: Arc<Core>,
+}
+
+/// The client's limits.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// What making a connection may take.
+    pub connect_timeout: Duration,
+    /// What a wait may take in which no byte moves.
+    pub stall_timeout: Duration,
+    /// What one operation may take, however steadily it drips.
+    pub total_timeout: Duration,
+    /// What all failures may cost together; then the client stays quiet for good.
+    pub trouble_budget: Duration,
+    /// The bound of a directory, in bytes.
+    pub max_bytes: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(1),
+            stall_timeout: Duration::from_secs(1),
+            total_timeout: Duration::from_secs(10),
+            trouble_budget: Duration::from_secs(2),
+            max_bytes: 10 << 30,
+        }
+    }
+}
+
+/// What is put besides the artifact.
+#[derive(Debug, Clone, Default)]
+pub struct Label {
+    /// Whether stock clients shall see PyTorch's JSON around the artifact.
+    pub is_torch_json: bool,
+    /// What the compile took, in milliseconds; 0 when unknown.
+    pub compile_ms: u32,
+    /// Producer, fingerprint, components. The variant is an argument where there is one.
+    pub details: Details,
+}
+
+impl Client {
+    /// A client for the cache at `url`; connects on the first operation.
+    ///
+    /// # Errors
+    /// For a URL that cannot be understood, with a hint, and without quoting it.
+    pub fn new(url: &str, settings: Settings) -> Result<Self, AddressError> {
+        let address = Address::parse(url)?;
+        Ok(Self { core: Arc::new(Core::new(address, settings)) })
+    }
+
+    /// The URL without secrets.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        self.core.shown()
+    }
+
+    /// A sentence for the user, each once: at the first failure, at the recovery, when the budget is spent.
+    #[must_use]
+    pub fn notice(&self) -> Option<String> {
+        self.core.notice()
+    }
+
+    /// Every counter by name, since this process began.
+    #[must_use]
+    pub fn stats(&self) -> Vec<(&'static str, u64)> {
+        self.core.stats()
+    }
+
+    /// Closes idle connections. The client may be used again.
+    pub fn close(&self) {
+        self.core.close();
+    }
+
+    /// What a round trip takes, the connection included if there was none; `None` if it failed.
+    #[must_use]
+    pub fn ping(&self) -> Option<Duration> {
+        self.core.ping()
+    }
+
+    /// Deletes what stands under `key`; whether something did.
+    #[must_use]
+    pub fn delete(&self, key: &[u8]) -> bool {
+        self.core.delete(key)
+    }
+
+    /// Counts an entry that was of no use although its digest was right, and deletes it.
+    pub fn quarantine(&self, key: &[u8]) {
+        self.core.quarantine(key);
+    }
+
+    /// The value under `key` as a stock client would get it: PyTorch's JSON rebuilt.
+    #[must_use]
+    pub fn get_raw(&self, key: &[u8]) -> Option<Bytes> {
+        self.core.get_raw(key)
+    }
+
+    /// Stores a value as a stock client would; whether it was stored.
+    #[must_use]
+    pub fn put_raw(&self, key: &[u8], value: Bytes, compile_ms: u32) -> bool {
+        self.core.put_raw(key, value, compile_ms)
+    }
+}

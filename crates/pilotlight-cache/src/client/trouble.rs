@@ -1,0 +1,211 @@
+//! What failures may cost: a breaker that stops asking who does not answer, and a budget for all of it.
+
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use super::guarded::Guarded;
+use crate::{Error, ErrorKind};
+
+/// Decides whether an operation is worth trying, and tells the user about it, rarely.
+#[derive(Debug)]
+pub(super) struct Trouble {
+    state: Guarded<State>,
+    budget: Duration,
+    /// So that a healthy client looks at nothing else.
+    is_calm: AtomicBool,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Stops everything: nobody answers.
+    all: Breaker,
+    /// Stops puts alone: they are answered, and refused.
+    puts: Breaker,
+    /// Refused puts in a row.
+    refusals: u32,
+    spent: Duration,
+    told: Told,
+    /// For the user, not fetched yet.
+    notices: Vec<String>,
+    /// For the jitter of delays: processes that failed together must not come back together.
+    seed: u64,
+}
+
+/// Each is said once in the life of a process.
+#[derive(Debug, Default)]
+struct Told {
+    failure: bool,
+    recovery: bool,
+    end: bool,
+}
+
+#[derive(Debug, Default)]
+struct Breaker {
+    /// Closed when 0.
+    failures: u32,
+    /// When the next probe may go.
+    probe_at: Option<Instant>,
+    is_probing: bool,
+    is_off_for_good: bool,
+}
+
+/// What an operation is, to the breakers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sort {
+    Get,
+    Put,
+}
+
+const DELAY_MIN: Duration = Duration::from_millis(100);
+const DELAY_MAX: Duration = Duration::from_secs(30);
+/// One entry may be too large for a server that keeps all others: only as many refusals in a row stop the puts.
+const REFUSALS_MAX: u32 = 3;
+/// A probe whose thread died with a fork, or whose caller was killed, must not keep the breaker open.
+const PROBE_LOST_AFTER: Duration = Duration::from_secs(60);
+
+impl Breaker {
+    /// Whether to try now. An open breaker lets one probe through when its time has come.
+    fn admits(&mut self, now: Instant) -> bool {
+        if self.is_off_for_good {
+            return false;
+        }
+        if self.failures == 0 {
+            return true;
+        }
+        let is_due = self.probe_at.is_none_or(|at| at <= now);
+        if is_due {
+            self.is_probing = true;
+            self.probe_at = Some(now + PROBE_LOST_AFTER);
+        }
+        is_due
+    }
+
+    fn fail(&mut self, now: Instant, random: u64) {
+        // Operations that were on their way when the breaker opened say nothing new.
+        if self.failures > 0 && !std::mem::take(&mut self.is_probing) {
+            return;
+        }
+        let doubled = DELAY_MIN.saturating_mul(1 << self.failures.min(20)).min(DELAY_MAX);
+        // From half the delay to all of it.
+        let jittered = doubled / 2 + doubled.mul_f64((random % 1024) as f64 / 2048.0);
+        self.failures = self.failures.saturating_add(1);
+        self.probe_at = Some(now + jittered);
+    }
+}
+
+impl Trouble {
+    pub(super) fn new(budget: Duration, seed: u64) -> Self {
+        let state = State {
+            all: Breaker::default(),
+            puts: Breaker::default(),
+            refusals: 0,
+            spent: Duration::ZERO,
+            told: Told::default(),
+            notices: Vec::new(),
+            seed: seed | 1,
+        };
+        Self { state: Guarded::new(state), budget, is_calm: AtomicBool::new(true) }
+    }
+
+    /// What waits of an operation may cost, or nothing if it is not to be tried.
+    pub(super) fn admit(&self, sort: Sort) -> Option<Duration> {
+        if self.is_calm.load(Relaxed) {
+            return Some(self.budget);
+        }
+        let mut state = self.state.lock()?;
+        let now = Instant::now();
+        // In this order: a put that its own breaker refuses must not use up the other's probe.
+        let is_admitted = (sort == Sort::Get || state.puts.admits(now)) && state.all.admits(now);
+        is_admitted.then(|| self.budget.saturating_sub(state.spent).max(Duration::from_millis(1)))
+    }
+
+    /// The engine answered. `refusal` is why it did not do as asked.
+    pub(super) fn answered(&self, sort: Sort, refusal: Option<&str>, took: Duration, shown: &str) {
+        if refusal.is_none() && self.is_calm.load(Relaxed) {
+            return;
+        }
+        let Some(mut state) = self.state.lock() else { return };
+        let was_down = state.all.failures > 0 && !state.all.is_off_for_good;
+        if was_down {
+            state.all = Breaker::default();
+            if !state.told.recovery && state.told.failure {
+                state.told.recovery = true;
+                state.notices.push(format!("the cache at {shown} answers again"));
+            }
+        }
+        match refusal {
+            // Refused quickly, and maybe for this key alone: asked again next time.
+            Some(reason) if sort == Sort::Get => {
+                state.tell_failure(shown, &format!("does not answer what is asked ({reason})"));
+            }
+            Some(reason) => {
+                let random = state.random();
+                state.spent += took;
+                state.refusals += 1;
+                if state.refusals >= REFUSALS_MAX {
+                    state.puts.fail(Instant::now(), random);
+                }
+                state.puts.is_off_for_good |= state.spent >= self.budget;
+                state.tell_failure(shown, &format!("does not keep what is put ({reason})"));
+            }
+            None if sort == Sort::Put && !state.puts.is_off_for_good => {
+                state.puts = Breaker::default();
+                state.refusals = 0;
+            }
+            None => {}
+        }
+        self.is_calm.store(state.is_calm(), Relaxed);
+    }
+
+    /// The operation failed as a whole, and took this long to do so.
+    pub(super) fn failed(&self, error: &Error, took: Duration, shown: &str) {
+        let Some(mut state) = self.state.lock() else { return };
+        state.spent += took;
+        let random = state.random();
+        match error.kind() {
+            // One entry's matter; whoever sent it can be talked to.
+            ErrorKind::TooLarge => {}
+            _ => state.all.fail(Instant::now(), random),
+        }
+        state.tell_failure(shown, &format!("cannot be used ({error})"));
+        if state.spent >= self.budget && !state.all.is_off_for_good {
+            state.all.is_off_for_good = true;
+            state.all.failures = state.all.failures.max(1);
+            if !state.told.end {
+                state.told.end = true;
+                let budget = self.budget.as_secs_f64();
+                state.notices.push(format!(
+                    "failures of the cache at {shown} have cost {budget:.1} s, so it is left alone from here on"
+                ));
+            }
+        }
+        self.is_calm.store(state.is_calm(), Relaxed);
+    }
+
+    pub(super) fn notice(&self) -> Option<String> {
+        let mut state = self.state.lock()?;
+        if state.notices.is_empty() { None } else { Some(state.notices.remove(0)) }
+    }
+}
+
+impl State {
+    fn is_calm(&self) -> bool {
+        let State { all, puts, refusals, .. } = self;
+        all.failures == 0 && puts.failures == 0 && *refusals == 0 && !puts.is_off_for_good
+    }
+
+    /// xorshift64.
+    fn random(&mut self) -> u64 {
+        self.seed ^= self.seed << 13;
+        self.seed ^= self.seed >> 7;
+        self.seed ^= self.seed << 17;
+        self.seed
+    }
+
+    fn tell_failure(&mut self, shown: &str, what: &str) {
+        if !self.told.failure {
+            self.told.failure = true;
+            self.notices.push(format!("the cache at {shown} {what}; compiling goes on without it"));
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! RESP2 as a client speaks it, with limits on what a server may make us read and keep.
+
+use bytes::{Bytes, BytesMut};
+
+use super::engine::Deadline;
+use super::stream::{Stream, unavailable};
+use crate::{Error, Result};
+
+/// A connection and what was read ahead on it.
+#[derive(Debug)]
+pub(super) struct Wire {
+    stream: Stream,
+    ahead: Vec<u8>,
+    /// Where in `ahead` the unread bytes are.
+    unread: std::ops::Range<usize>,
+    pub(super) bytes_read: u64,
+    pub(super) bytes_written: u64,
+}
+
+/// A reply; an array's items are never arrays in what we ask for.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Reply {
+    Simple(String),
+    Error(String),
+    Integer(i64),
+    Bulk(Bytes),
+    Nil,
+    Array(Vec<Reply>),
+}
+
+const AHEAD_LEN: usize = 16 << 10;
+/// Longer than any error text worth reading.
+const LINE_LEN_MAX: usize = 4 << 10;
+/// Longest bulk that is read, in bytes: what Redis itself takes.
+pub(super) const BULK_LEN_MAX: u64 = 512 << 20;
+/// Memory grows with what has come, from here on: a length alone makes us allocate no more than this.
+const GROWTH_LEN: usize = 1 << 20;
+
+impl Wire {
+    pub(super) fn new(stream: Stream) -> Self {
+        Self { stream, ahead: vec![0; AHEAD_LEN], unread: 0..0, bytes_read: 0, bytes_written: 0 }
+    }
+
+    pub(super) fn send(&mut self, bytes: &[u8], deadline: &Deadline) -> Result<()> {
+        self.bytes_written += bytes.len() as u64;
+        self.stream.write_all(bytes, deadline)
+    }
+
+    /// Whether nothing is left over from the last reply: on anything else no next reply could be trusted.
+    pub(super) fn is_clean(&self) -> bool {
+        self.unread.is_empty()
+    }
+
+    /// Reads one reply. `items_max` bounds an array, and is 0 inside one.
+    pub(super) fn reply(&mut self, items_max: usize, deadline: &Deadline) -> Result<Reply> {
+        let line = self.line(deadline)?;
+        let (tag, rest) = line.split_at_checked(1).ok_or_else(garbage)?;
+        let text = || String::from_utf8_lossy(rest).into_owned();
+        Ok(match tag {
+            b"+" => Reply::Simple(text()),
+            b"-" => Reply::Error(text()),
+            b":" => Reply::Integer(number(rest)?),
+            b"$" => match number(rest)? {
+                -1 => Reply::Nil,
+                len => Reply::Bulk(self.bulk(u64::try_from(len).map_err(|_| garbage())?, deadline)?),
+            },
+            b"*" if items_max > 0 => match number(rest)? {
+                -1 => Reply::Nil,
+                len if usize::try_from(len).is_ok_and(|len| len <= items_max) => {
+                    Reply::Array((0..len).map(|_| self.reply(0, deadline)).collect::<Result<_>>()?)
+                }
+                _ => return Err(garbage()),
+            },
+            _ => return Err(garbage()),
+        })
+    }
+
+    /// A line without its end.
+    fn line(&mut self, deadline: &Deadline) -> Result<Vec<u8>> {
+        let mut line = Vec::new();
+        loop {
+            let unread = self.ahead.get(self.unread.clone()).unwrap_or_default();
+            let end = memchr::memchr(b'\n', unread);
+            let taken = end.map_or(unread.len(), |end| end + 1);
+            line.extend_from_slice(unread.get(..taken).unwrap_or_default());
+            self.unread.start += taken;
+            if line.len() > LINE_LEN_MAX {
+                return Err(garbage());
+            }
+            if end.is_some() {
+                line.pop();
+                return if line.pop() == Some(b'\r') { Ok(line) } else { Err(garbage()) };
+            }
+            self.fill(deadline)?;
+        }
+    }
+
+    fn bulk(&mut self, len: u64, deadline: &Deadline) -> Result<Bytes> {
+        if len > BULK_LEN_MAX {
+            return Err(Error::TooLarge { what: "reply", size_bytes: len, max_bytes: BULK_LEN_MAX });
+        }
+        let len = len as usize;
+        let ahead = self.ahead.get(self.unread.clone()).unwrap_or_default();
+        let ahead = ahead.get(..len).unwrap_or(ahead);
+        let mut bulk = BytesMut::with_capacity(len.min(GROWTH_LEN));
+        bulk.extend_from_slice(ahead);
+        self.unread.start += ahead.len();
+        let mut filled = bulk.len();
+        while filled < len {
+            let until = len.min(filled.max(GROWTH_LEN / 2) * 2);
+            bulk.resize(until, 0);
+            while filled < until {
+                let room = bulk.get_mut(filled..).unwrap_or_default();
+                let read = self.stream.read(room, deadline)?;
+                self.bytes_read += read as u64;
+                filled += read;
+            }
+        }
+        let mut end = [0; 2];
+        for byte in &mut end {
+            if self.unread.is_empty() {
+                self.fill(deadline)?;
+            }
+            *byte = self.ahead.get(self.unread.start).copied().unwrap_or_default();
+            self.unread.start += 1;
+        }
+        if &end == b"\r\n" { Ok(bulk.freeze()) } else { Err(garbage()) }
+    }
+
+    fn fill(&mut self, deadline: &Deadline) -> Result<()> {
+        let read = self.stream.read(&mut self.ahead, deadline)?;
+        self.bytes_read += read as u64;
+        self.unread = 0..read;
+        Ok(())
+    }
+}
+
+/// What is said of bytes that are no RESP.
+pub(super) fn garbage() -> Error {
+    unavailable("the answer is not in Redis' protocol")
+}
+
+fn number(text: &[u8]) -> Result<i64> {
+    std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()).ok_or_else(garbage)
+}
+
+/// A command as it is sent: an array of bulks, each made of the parts given.
+pub(super) fn push_command(into: &mut Vec<u8>, args: &[&[&[u8]]]) {
+    push_len(into, b'*', args.len());
+    for arg in args {
+        push_len(into, b'$', arg.iter().map(|part| part.len()).sum());
+        for part in *arg {
+            into.extend_from_slice(part);
+        }
+        into.extend_from_slice(b"\r\n");
+    }
+}
+
+fn push_len(into: &mut Vec<u8>, tag: u8, len: usize) {
+    into.push(tag);
+    into.extend_from_slice(len.to_string().as_bytes());
+    into.extend_from_slice(b"\r\n");
+}

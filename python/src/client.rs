@@ -1,0 +1,209 @@
+//! The client as Python sees it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use pilotlight_cache::Details;
+use pilotlight_cache::client::{self, Label, Settings};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
+use pyo3::types::{IntoPyDict, PyBytes, PyDict};
+
+use crate::entry::Entry;
+
+/// A remote cache: a Pilotlight, a Redis, or a directory.
+#[pyclass(frozen, module = "pilotlight._native")]
+#[derive(Debug)]
+pub(crate) struct Client(client::Client);
+
+#[pymethods]
+impl Client {
+    #[new]
+    #[pyo3(signature = (url, *, connect_timeout = 1.0, stall_timeout = 1.0, total_timeout = 10.0, trouble_budget = 2.0,
+        max_bytes = 0))]
+    fn new(
+        url: &str,
+        connect_timeout: f64,
+        stall_timeout: f64,
+        total_timeout: f64,
+        trouble_budget: f64,
+        max_bytes: u64,
+    ) -> PyResult<Self> {
+        let settings = Settings {
+            connect_timeout: seconds("connect_timeout", connect_timeout)?,
+            stall_timeout: seconds("stall_timeout", stall_timeout)?,
+            total_timeout: seconds("total_timeout", total_timeout)?,
+            trouble_budget: seconds("trouble_budget", trouble_budget)?,
+            max_bytes: if max_bytes == 0 { Settings::default().max_bytes } else { max_bytes },
+        };
+        let client = client::Client::new(url, settings);
+        Ok(Self(client.map_err(|error| PyValueError::new_err(error.to_string()))?))
+    }
+
+    #[getter]
+    fn url(&self) -> &str {
+        self.0.url()
+    }
+
+    fn ping(&self, py: Python<'_>) -> Option<f64> {
+        py.detach(|| self.0.ping()).map(|took| took.as_secs_f64())
+    }
+
+    fn get_many(&self, py: Python<'_>, keys: Vec<PyBackedBytes>) -> Vec<Option<Entry>> {
+        let keys: Vec<&[u8]> = keys.iter().map(AsRef::as_ref).collect();
+        py.detach(|| self.0.get_many(&keys)).into_iter().map(|bare| bare.map(Entry)).collect()
+    }
+
+    #[pyo3(signature = (key, fingerprint))]
+    fn candidates(&self, key: &[u8], fingerprint: Option<&[u8]>) -> PyResult<Candidates> {
+        Ok(Candidates(self.0.candidates(key, fingerprint.map(digest).transpose()?)))
+    }
+
+    #[pyo3(signature = (key, artifact, *, torch_json = false, compile_ms = 0, producer = None, fingerprint = None,
+        components = Vec::new()))]
+    #[expect(clippy::too_many_arguments, reason = "keywords in Python")]
+    fn put(
+        &self,
+        py: Python<'_>,
+        key: &[u8],
+        artifact: PyBackedBytes,
+        torch_json: bool,
+        compile_ms: u64,
+        producer: Option<String>,
+        fingerprint: Option<&[u8]>,
+        components: Vec<(u64, u64)>,
+    ) -> PyResult<bool> {
+        let label = label(torch_json, compile_ms, producer, fingerprint, components)?;
+        let held = Held::new(artifact);
+        let artifact = held.bytes();
+        Ok(py.detach(|| self.0.put(key, artifact, label)))
+    }
+
+    #[pyo3(signature = (key, variant, artifact, *, torch_json = false, compile_ms = 0, producer = None,
+        fingerprint = None, components = Vec::new()))]
+    #[expect(clippy::too_many_arguments, reason = "keywords in Python")]
+    fn put_variant(
+        &self,
+        py: Python<'_>,
+        key: &[u8],
+        variant: u64,
+        artifact: PyBackedBytes,
+        torch_json: bool,
+        compile_ms: u64,
+        producer: Option<String>,
+        fingerprint: Option<&[u8]>,
+        components: Vec<(u64, u64)>,
+    ) -> PyResult<bool> {
+        let label = label(torch_json, compile_ms, producer, fingerprint, components)?;
+        let held = Held::new(artifact);
+        let artifact = held.bytes();
+        Ok(py.detach(|| self.0.put_variant(key, variant, artifact, label)))
+    }
+
+    fn get_raw<'py>(&self, py: Python<'py>, key: &[u8]) -> Option<Bound<'py, PyBytes>> {
+        py.detach(|| self.0.get_raw(key)).map(|value| PyBytes::new(py, &value))
+    }
+
+    #[pyo3(signature = (key, value, *, compile_ms = 0))]
+    fn put_raw(&self, py: Python<'_>, key: &[u8], value: PyBackedBytes, compile_ms: u64) -> bool {
+        let held = Held::new(value);
+        let value = held.bytes();
+        py.detach(|| self.0.put_raw(key, value, saturated(compile_ms)))
+    }
+
+    fn delete(&self, py: Python<'_>, key: &[u8]) -> bool {
+        py.detach(|| self.0.delete(key))
+    }
+
+    fn quarantine(&self, py: Python<'_>, key: &[u8]) {
+        py.detach(|| self.0.quarantine(key));
+    }
+
+    fn notice(&self) -> Option<String> {
+        self.0.notice()
+    }
+
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        self.0.stats().into_py_dict(py)
+    }
+
+    fn close(&self) {
+        self.0.close();
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<Client of {}>", self.0.url())
+    }
+}
+
+/// See `Client.candidates`.
+#[pyclass(module = "pilotlight._native")]
+#[derive(Debug)]
+pub(crate) struct Candidates(client::Candidates);
+
+#[pymethods]
+impl Candidates {
+    fn __iter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
+    fn __next__(&mut self, py: Python<'_>) -> Option<Entry> {
+        py.detach(|| self.0.next()).map(Entry)
+    }
+}
+
+/// Python's bytes, lent to the client without a copy.
+///
+/// The last owner must give them back while it holds the GIL: without it pyo3 would note that behind a lock, which a fork
+/// amid threads could leave locked for ever. So one owner stays outside of `detach`.
+#[derive(Clone)]
+struct Held(Arc<PyBackedBytes>);
+
+impl Held {
+    fn new(bytes: PyBackedBytes) -> Self {
+        Self(Arc::new(bytes))
+    }
+
+    fn bytes(&self) -> Bytes {
+        Bytes::from_owner(self.clone())
+    }
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+fn label(
+    is_torch_json: bool,
+    compile_ms: u64,
+    producer: Option<String>,
+    fingerprint: Option<&[u8]>,
+    components: Vec<(u64, u64)>,
+) -> PyResult<Label> {
+    let fingerprint = fingerprint.map(digest).transpose()?;
+    let details = Details { producer, fingerprint, components, variant: None };
+    Ok(Label { is_torch_json, compile_ms: saturated(compile_ms), details })
+}
+
+fn saturated(compile_ms: u64) -> u32 {
+    u32::try_from(compile_ms).unwrap_or(u32::MAX)
+}
+
+fn digest(fingerprint: &[u8]) -> PyResult<[u8; 32]> {
+    let len = fingerprint.len();
+    let wrong = |_| PyValueError::new_err(format!("fingerprint of {len} bytes, expected 32"));
+    fingerprint.try_into().map_err(wrong)
+}
+
+/// A timeout in seconds. The system knows none below a millisecond, and years are as good as for ever.
+fn seconds(name: &str, seconds: f64) -> PyResult<Duration> {
+    const MAX: f64 = 1e9;
+    match Duration::try_from_secs_f64(seconds.min(MAX)) {
+        Ok(duration) if !seconds.is_nan() => Ok(duration),
+        Ok(_) | Err(_) => Err(PyValueError::new_err(format!("{name} of {seconds} s, expected 0 or more"))),
+    }
+}
