@@ -67,7 +67,7 @@ def when_imported(name: str, hook: Hook) -> None:
         return
     _finder.waiting.setdefault(name, []).append(hook)
     if _finder not in sys.meta_path:
-        sys.meta_path.insert(0, _finder)  # type: ignore[arg-type]
+        sys.meta_path.insert(0, _finder)
 
 
 def call(hook: Hook, module: ModuleType) -> None:

@@ -20,9 +20,7 @@ Sources: `torch/_inductor/remote_cache.py` of torch 2.6.0, 2.8.0, 2.10.0, 2.12.0
 from __future__ import annotations
 
 import atexit
-import collections
 import contextlib
-import dataclasses
 import functools
 import importlib
 import json
@@ -30,9 +28,13 @@ import logging
 import os
 import sys
 import tempfile
-import threading
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, Union, cast
+
+from pilotlight import _stock
+from pilotlight._outcomes import _CacheStat as _CacheStat
+from pilotlight._outcomes import _CacheStats as _CacheStats
+from pilotlight._outcomes import drops
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -60,7 +62,7 @@ def _timed(name: str, **how: Any) -> Iterator[None]:
             yield
 
 
-def _timed_as(operation: str) -> functools.partial[contextlib.AbstractContextManager[None]]:
+def _timed_as(operation: str) -> Callable[..., contextlib.AbstractContextManager[None]]:
     return functools.partial(
         _timed,
         f"FbRemoteFxGraphCache.{operation}",
@@ -80,15 +82,6 @@ def _wait_counted(name: str) -> contextlib.AbstractContextManager[Any]:
     monitor = sys.modules.get("torch.monitor")
     counter = getattr(monitor, "_WaitCounter", None)
     return contextlib.nullcontext() if counter is None else counter(name).guard()
-
-
-class _Drops(threading.local):
-    """How many puts this thread's backends have dropped. It only grows: controllers compare before and after."""
-
-    count = 0
-
-
-_drops = _Drops()
 
 
 class RemoteCacheBackend(Generic[_T]):
@@ -113,7 +106,7 @@ class RemoteCacheBackend(Generic[_T]):
     def put(self, key: str, data: _T) -> None:
         """Puts `data` in place of what stands under `key`."""
         with _exceptions_counted(self._name):
-            dropped_before = _drops.count
+            dropped_before = drops.count
             self._put(key, data)
             cache_stats._put_or_drop(self._name, dropped_before)
 
@@ -175,8 +168,9 @@ class RemoteCache(Generic[_T]):
 
     def __init__(self, backend: RemoteCacheBackend[_U], serde: RemoteCacheSerde[_T, _U]) -> None:
         override = type(self).backend_override_cls
-        self.backend = backend if override is None else override()
-        self.serde = serde
+        # Not generic over what the backend keeps: torch's class is not either.
+        self.backend: RemoteCacheBackend[Any] = backend if override is None else override()
+        self.serde: RemoteCacheSerde[_T, Any] = serde
 
     def get(self, key: str) -> _T | None:
         """The value under `key`, or `None`."""
@@ -190,7 +184,7 @@ class RemoteCache(Generic[_T]):
         if value is None:
             raise AssertionError("cannot put None into the cache")
         with _wait_counted("pytorch.remote_cache.put"), self._observed() as sample:
-            dropped_before = _drops.count
+            dropped_before = drops.count
             self._put(key, value, sample)
             cache_stats._put_or_drop(type(self).__name__, dropped_before)
 
@@ -210,7 +204,7 @@ class RemoteCache(Generic[_T]):
 
     # The steps of get and put. Each can be overridden by itself, as in torch.
 
-    def _decode(self, data: _U, sample: Sample | None) -> _T:  # type: ignore[misc]
+    def _decode(self, data: Any, sample: Sample | None) -> _T:
         return self.serde.decode(data)
 
     def _encode(self, value: _T, sample: Sample | None) -> object:
@@ -248,14 +242,14 @@ class RedisRemoteCacheBackend(RemoteCacheBackend[bytes]):
 
     def __init__(self, cache_id: str) -> None:
         super().__init__()
-        self._redis = _client()
+        self._redis = _stock.client()
 
     def _get(self, key: str) -> bytes | None:
         return None if self._redis is None else self._redis.get_raw(key.encode())
 
     def _put(self, key: str, data: bytes) -> None:
         if self._redis is None or not self._redis.put_raw(key.encode(), data):
-            _drops.count += 1
+            drops.count += 1
 
 
 class RedisRemoteCache(RemoteCache[JsonDataTy]):
@@ -341,57 +335,6 @@ def create_cache(
         return None
 
 
-@dataclasses.dataclass
-class _CacheStat:
-    """The outcomes of one cache or backend."""
-
-    miss: int = 0
-    hit: int = 0
-    put: int = 0
-    exception: int = 0
-    drop: int = 0
-
-    def __str__(self) -> str:
-        dropped = f", drop: {self.drop}" if self.drop else ""
-        return f"{{hit: {self.hit}, miss: {self.miss}, put: {self.put}, exception: {self.exception}{dropped}}}"
-
-
-class _CacheStats:
-    """The outcomes of all of them, by name."""
-
-    _stats: dict[str, _CacheStat]
-
-    def __init__(self) -> None:
-        self._stats = collections.defaultdict(_CacheStat)
-
-    def miss(self, name: str, count: int = 1) -> None:
-        self._stats[name].miss += count
-
-    def hit(self, name: str, count: int = 1) -> None:
-        self._stats[name].hit += count
-
-    def get(self, name: str, value: object | None) -> None:
-        if value is None:
-            self.miss(name)
-        else:
-            self.hit(name)
-
-    def put(self, name: str, count: int = 1) -> None:
-        self._stats[name].put += count
-
-    def exception(self, name: str, count: int = 1) -> None:
-        self._stats[name].exception += count
-
-    def drop(self, name: str, count: int = 1) -> None:
-        self._stats[name].drop += count
-
-    def _put_or_drop(self, name: str, dropped_before: int) -> None:
-        if _drops.count == dropped_before:
-            self.put(name)
-        else:
-            self.drop(name)
-
-
 cache_stats = _CacheStats()
 
 
@@ -423,28 +366,3 @@ def _write_atomic(path: str, data: bytes) -> None:
     except BaseException:
         os.unlink(temporary)
         raise
-
-
-def _client() -> Client | None:
-    """The process's client. Raises like torch without redis-py where the extension module is not there."""
-    try:
-        from pilotlight import _client as clients
-        from pilotlight import _native
-    except ImportError as error:
-        raise RuntimeError("pilotlight's extension module is not available but required for the remote cache") from error
-    if os.environ.get("PILOTLIGHT_URL"):
-        return clients.client()
-    return _stock_client(_native.Client, _stock_url())
-
-
-def _stock_url() -> str:
-    if url := os.environ.get("TORCHINDUCTOR_REDIS_URL"):
-        return url
-    host = os.environ.get("TORCHINDUCTOR_REDIS_HOST", "localhost")
-    port = int(os.environ.get("TORCHINDUCTOR_REDIS_PORT", "6379"))
-    return f"redis://[{host}]:{port}" if ":" in host else f"redis://{host}:{port}"
-
-
-@functools.cache
-def _stock_client(make: Callable[[str], Client], url: str) -> Client:
-    return make(url)

@@ -13,13 +13,12 @@ Read against `triton/runtime/cache.py` of Triton 3.2 to 3.9.
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import time
 from typing import TYPE_CHECKING
 
-from pilotlight import _client, _summary
+from pilotlight import _client, _stock, _summary
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -93,11 +92,4 @@ def _connect() -> Client | None:
     if os.environ.get("PILOTLIGHT_URL"):
         return _client.client()
     host = os.environ.get("TRITON_REDIS_HOST")
-    return None if not host else _stock_client(f"redis://{host}:{os.environ.get('TRITON_REDIS_PORT', '6379')}")
-
-
-@functools.cache
-def _stock_client(url: str) -> Client:
-    from pilotlight._native import Client
-
-    return Client(url)
+    return None if not host else _stock.named(_stock.redis_url(host, int(os.environ.get("TRITON_REDIS_PORT", "6379"))))

@@ -158,6 +158,19 @@ class Fleet:
         backfill._spent_s = 0.0
 
     @contextlib.contextmanager
+    def traffic(self) -> Iterator[list[tuple[str, list[str]]]]:
+        """What is asked of the remote about entries of torch's own: the operation, and the kinds of the keys."""
+        from pilotlight import _client
+        from torch._functorch._aot_autograd.autograd_cache import AOTAutogradCache
+
+        noted: list[tuple[str, list[str]]] = []
+        with self._monkeypatch.context() as proxied:
+            proxied.setattr(_client, "_client", _Noting(self.client, noted))
+            AOTAutogradCache.get_remote_cache.cache_clear()
+            yield noted
+        AOTAutogradCache.get_remote_cache.cache_clear()
+
+    @contextlib.contextmanager
     def machine(self, directory: Path | None = None) -> Iterator[Report]:
         """A fresh machine, or one that was there before; yields what the plug-in counts on it."""
         from pilotlight import _summary
@@ -173,6 +186,28 @@ class Fleet:
         self._monkeypatch.setattr(_summary, "record", report.record)
         yield report
         forget()
+
+
+class _Noting:
+    """Stands before a client."""
+
+    def __init__(self, client: Client, noted: list[tuple[str, list[str]]]) -> None:
+        self._client = client
+        self._noted = noted
+
+    def __getattr__(self, name: str) -> Any:
+        operation = getattr(self._client, name)
+        if not callable(operation) or name in ("stats", "notice", "ping"):
+            return operation
+
+        def noting(keys: Any, *more: Any, **named: Any) -> Any:
+            asked = [keys] if isinstance(keys, bytes) else keys
+            kinds = [key.split(b":")[1].decode() for key in asked if key.startswith(b"pt2:")]
+            if kinds:
+                self._noted.append((name, kinds))
+            return operation(keys, *more, **named)
+
+        return noting
 
 
 def forget() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -61,15 +64,13 @@ def test_a_fresh_machine_finds_what_another_compiled(fleet: Fleet) -> None:
     with fleet.machine() as cold:
         train()
     assert (cold.total("hit"), cold.total("miss"), cold.total("put")) == (0, 3, 3)
-    with fleet.machine() as warm:
-        before = fleet.client.stats()
+    with fleet.machine() as warm, fleet.traffic() as asked:
         train()
-        after = fleet.client.stats()
     assert warm.counts["hit"] == {("aot-autograd", ""): 1, ("fx-graph", ""): 2}
     assert (warm.total("miss"), warm.total("put")) == (0, 0)
     assert warm.saved_ms > 0
     # The entry, then its two graphs together.
-    assert after["round_trips"] - before["round_trips"] == 2
+    assert asked == [("candidates", ["autograd-experimental"]), ("get_many", ["fx-graph-v1", "fx-graph-v1"])]
 
 
 def test_torch_counts_what_happened_under_its_own_names(fleet: Fleet) -> None:
@@ -96,8 +97,51 @@ def test_entries_stand_under_torch_s_own_keys_in_its_own_shape(fleet: Fleet, mon
     (entry,) = fleet.client.candidates(key, _fingerprint())
     assert entry.compile_ms > 0
     assert entry.producer == f"torch {torch.__version__}"
-    # One for each line by which torch explains a key.
-    assert len(entry.components) > 100
+
+
+@pytest.mark.parametrize("kind", ["fx-graph", "aot-autograd"])
+def test_entries_tell_what_their_keys_are_made_of(fleet: Fleet, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    def components() -> dict[int, int]:
+        # A graph whose AOTAutograd entry is there without it is asked for twice: by the entry, then for itself.
+        key = keys(fleet, kind, monkeypatch)[-1]
+        (entry,) = fleet.client.candidates(key, _fingerprint())
+        fleet.client.delete(key)
+        # One for each line by which torch explains a key.
+        assert len(dict(entry.components)) > 100
+        return dict(entry.components)
+
+    first = components()
+    assert components() == first, "of the same key"
+    with torch.compiler.config.patch(cache_key_tag="another"):
+        other = components()
+    assert first.keys() == other.keys()
+    assert [name for name, value in first.items() if other[name] != value] == [_hash_64(b"cache_key_tag")]
+
+
+def _hash_64(data: bytes) -> int:
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big")
+
+
+def test_entries_of_stock_clients_are_found(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    for kind in ("fx-graph", "aot-autograd"):
+        (key,) = keys(fleet, kind, monkeypatch)
+        (entry,) = fleet.client.candidates(key, _fingerprint())
+        fleet.client.delete(key)
+        value = {"data": base64.b64encode(entry.artifact).decode(), "time_taken_ms": 5}
+        assert fleet.client.put_raw(key, json.dumps(value).encode())
+    with fleet.machine() as warm:
+        infer()
+    assert (warm.total("hit"), warm.total("miss")) == (2, 0)
+
+
+def test_it_works_with_torch_s_local_caches_off(fleet: Fleet) -> None:
+    with torch._inductor.config.patch(fx_graph_cache=False), torch._functorch.config.patch(enable_autograd_cache=False):
+        with fleet.machine() as cold:
+            infer()
+        assert cold.total("put") == 2
+        with fleet.machine() as warm:
+            infer()
+        assert (warm.total("hit"), warm.total("put")) == (2, 0)
 
 
 def test_a_remote_hit_is_kept_locally(fleet: Fleet, server: Pilotlight, tmp_path: Path) -> None:
@@ -270,12 +314,9 @@ def test_a_bypass_is_counted_with_its_reason(fleet: Fleet) -> None:
 
 
 def test_a_test_s_own_backends_are_used_as_in_stock_torch(fleet: Fleet) -> None:
-    from torch._functorch._aot_autograd.autograd_cache import AOTAutogradCache
     from torch._inductor.mock_cache import PatchCaches, Stats, global_stats
 
-    before = fleet.client.stats()
-    AOTAutogradCache.get_remote_cache.cache_clear()
-    with PatchCaches():
+    with fleet.traffic() as asked, PatchCaches():
         with fleet.machine():
             infer()
         with fleet.machine() as warm:
@@ -283,6 +324,5 @@ def test_a_test_s_own_backends_are_used_as_in_stock_torch(fleet: Fleet) -> None:
         assert global_stats.fx_graph == Stats(1, 1, 1)
         assert global_stats.aot_autograd == Stats(1, 1, 1)
         assert all(key.startswith("pt2:fx-graph-v1::f") for key in global_stats.fx_graph.cache)
-    AOTAutogradCache.get_remote_cache.cache_clear()
-    assert not any(warm.counts.values())
-    assert fleet.client.stats() == before
+    assert not any(kind == "fx-graph" for outcome in warm.counts.values() for kind, _ in outcome)
+    assert asked == []

@@ -167,7 +167,8 @@ def _lookup(names: str, seconds: dict[str, float] | None) -> tuple[dict[str, flo
         return {choice: seconds[choice.name] for choice in choices}
 
     choices: Any = [Choice(name) for name in names]
-    timings: Any = PersistentCache().lookup(choices, "mm", "[(8, 16), (16, 4)]", benchmark)
+    cache: Any = PersistentCache()
+    timings = cache.lookup(choices, "mm", "[(8, 16), (16, 4)]", benchmark)
     return {choice.name: time for choice, time in timings.items()}, len(measured)
 
 

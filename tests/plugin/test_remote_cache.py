@@ -224,13 +224,14 @@ def test_each_way_to_name_a_remote_reaches_it(
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TORCHINDUCTOR_REDIS_HOST", server.host)
     monkeypatch.setenv(variable, str(server.port) if variable.endswith("PORT") else server.redis_url)
-    value = {"data": "QUJD", "time_taken_ms": 7}
+    value: Any = {"data": "QUJD", "time_taken_ms": 7}
     for name in ("first", "second"):
         cache = create_cache("fx-graph-v1", oss_cache_cls="RemoteFxGraphCache")
         assert cache is not None
         if name == "first":
             assert cache.get("f" * 52) is None
             cache.put("f" * 52, value)
+    assert cache is not None
     assert cache.get("f" * 52) == value
     with server.connect(timeout_s=5.0) as connection:
         assert json.loads(connection.command("GET", f"pt2:fx-graph-v1::{'f' * 52}:c1")) == value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from types import ModuleType
 from typing import Any
 
@@ -20,6 +21,47 @@ def patch(module: ModuleType) -> None:
     replacing.replace(cache, "_write_to_local_cache", "key content", puts.noticing_content)
     replacing.replace(cache, "save", "key entry remote", lambda original: _save(original, module))
     replacing.replace(module, "log_cache_bypass", "args kwargs", graphs.recorded_bypass("aot-autograd"))
+    # Of torch 2.12 and later; earlier ones explain every key.
+    if hasattr(module, "_get_debug_lines_for_cache_key"):
+        replacing.replace(module, "_get_debug_lines_for_cache_key", "pickler details key", _noting_details)
+
+
+class _Explained(threading.local):
+    """What the key asked for last was made of, and the lines that tell it of keys that were missed."""
+
+    def __init__(self) -> None:
+        self.asked: tuple[str, Any, Any] | None = None
+        self.lines: dict[str, list[str]] = {}
+
+
+_explained = _Explained()
+
+# Keys that were missed and whose entry never came: a forward without its backward, for one.
+_LINES_MAX = 256
+
+
+def _noting_details(original: replacing.Function) -> replacing.Function:
+    """torch explains an AOTAutograd key only when its logger is at DEBUG, as it takes a while; a miss takes much longer."""
+
+    def _get_debug_lines_for_cache_key(pickler: Any, details: Any, key: str) -> list[str]:
+        _explained.asked = (key, pickler, details)
+        lines: list[str] = original(pickler, details, key)
+        return lines
+
+    return _get_debug_lines_for_cache_key
+
+
+def looked_up(key: str, *, missed: bool) -> None:
+    """Tells what a key is made of while that is still known."""
+    asked, _explained.asked = _explained.asked, None
+    if not missed or asked is None or asked[0] != key:
+        return
+    _, pickler, details = asked
+    # The graph as it was when its key was made: without names that differ between equal graphs.
+    with sys.modules[_MODULE].sanitize_gm_for_cache(details.gm):
+        _explained.lines[key] = pickler.debug_lines(details)
+    while len(_explained.lines) > _LINES_MAX:
+        _explained.lines.pop(next(iter(_explained.lines)))
 
 
 def is_usable(candidate: Any) -> bool:
@@ -41,7 +83,8 @@ def _save(original: replacing.Function, module: ModuleType) -> replacing.Functio
             original(key, entry, False)
         with remote.guarded("putting an AOTAutograd entry"):
             if noticed:
-                puts.put_autograd(client, cache, key, entry, noticed[0], module.cache_stats)
+                lines = _explained.lines.pop(key, None)
+                puts.put_autograd(client, cache, key, entry, noticed[0], module.cache_stats, lines)
 
     # torch's callers name the argument.
     def save_by_name(key: str, entry: Any, remote: bool) -> None:

@@ -68,6 +68,7 @@ def _recorded_get(original: replacing.Function) -> replacing.Function:
             client.quarantine(self._get_key(key).encode())
             _summary.record("refused", kind, "not JSON")
             value = None
+        remote.pass_notices()
         if value is None:
             _summary.record("miss", kind, observed.reason("absent"))
         else:
@@ -86,6 +87,7 @@ def _recorded_put(original: replacing.Function, module: ModuleType) -> replacing
         kind = KINDS.get(type(self).__name__, "other")
         observed, dropped_before = remote.Observed(client), self.backend.dropped
         original(self, key, value, sample)
+        remote.pass_notices()
         if self.backend.dropped == dropped_before:
             _summary.record("put", kind)
         else:

@@ -81,6 +81,7 @@ def _find(original: replacing.Function, module: ModuleType) -> replacing.Functio
         with lookups.inside(lookup):
             found: tuple[Any, ...] = original(cls, key, local, remote_cache, evaluate_guards, hints)
         with remote.guarded("counting a lookup"):
+            remote.pass_notices()
             _settle(cls, lookup, remote_cache, found, module)
         return found
 
@@ -109,6 +110,8 @@ def _settle(cls: Any, lookup: Lookup, cache: Any, found: tuple[Any, ...], module
     """Counts the outcome, and does what follows from a hit."""
     entry, content = found[:2]
     name = CACHES[cls.__name__][1]
+    if lookup.kind == "aot-autograd":
+        _autograd().looked_up(lookup.key, missed=entry is None)
     if entry is None:
         module.cache_stats.miss(name)
         module.cache_stats.miss("backend:RedisRemoteCacheBackend")
@@ -146,7 +149,7 @@ def _lookup(original: replacing.Function, fx: Any) -> replacing.Function:
                     raise
                 # It unpickled, but its code does not load.
                 lookup.refuse(f"not usable: {type(error).__name__}")
-                return original(key, example_inputs, local, None, constants, evaluate_guards)  # type: ignore[no-any-return]
+                graph, info = original(key, example_inputs, local, None, constants, evaluate_guards)
         with remote.guarded("keeping a graph locally"):
             lookup = state.found
             if graph is not None and lookup is not None and lookup.hit_remotely and lookup.entry is not None:
@@ -198,9 +201,14 @@ def _usable_by(cls: Any, module: ModuleType) -> Any:
             and isinstance(getattr(candidate, "source_code", None), str)
             and "device_types" in vars(candidate)
         )
+    return _autograd().is_usable
+
+
+def _autograd() -> ModuleType:
+    """It is there when torch's own is, and imports this module."""
     from pilotlight.torch import autograd
 
-    return autograd.is_usable
+    return autograd
 
 
 def recorded_bypass(kind: str) -> Any:

@@ -75,7 +75,15 @@ def put_graph(client: Client, cache: Any, key: str, graph: Any, content: bytes, 
     )
 
 
-def put_autograd(client: Client, cache: Any, key: str, entry: Any, content: bytes, cache_stats: Any) -> bool:
+def put_autograd(
+    client: Client,
+    cache: Any,
+    key: str,
+    entry: Any,
+    content: bytes,
+    cache_stats: Any,
+    debug_lines: list[str] | None = None,
+) -> bool:
     """Puts an AOTAutograd entry. It depends on the host only where it holds compiled graphs itself."""
     bundled = getattr(entry.compiled_fw, "result", None)
     touches_cpu = bundled is not None and "cpu" in getattr(bundled, "device_types", ("cpu",))
@@ -88,7 +96,7 @@ def put_autograd(client: Client, cache: Any, key: str, entry: Any, content: byte
         guards=entry.guards_expr,
         host=remote.fingerprint() if touches_cpu else None,
         compile_ms=int((entry.forward_time_taken_ns + entry.backward_time_taken_ns) // 1_000_000),
-        debug_lines=None,
+        debug_lines=debug_lines,
         cache_stats=cache_stats,
     )
 
@@ -119,6 +127,7 @@ def _put(
         fingerprint=host,
         components=remote.components(debug_lines),
     )
+    remote.pass_notices()
     if stored:
         cache_stats.put(type(cache).__name__)
         cache_stats.put("backend:RedisRemoteCacheBackend")

@@ -36,6 +36,11 @@ def connect() -> Client | None:
     return client
 
 
+def pass_notices() -> None:
+    """What the client has to say to the user, said after each operation."""
+    _client.pass_notices()
+
+
 def client_of(cache: Any) -> Client | None:
     """The client behind one of torch's cache objects; `None` if another backend stands there, as tests have it."""
     return getattr(getattr(cache, "backend", None), "pilotlight_client", None)
