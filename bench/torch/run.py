@@ -16,7 +16,7 @@ import json
 import signal
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -70,12 +70,22 @@ def _pilotlight_url(server: Server) -> str:
     return f"pilotlight://{server.host}:{server.port}"
 
 
-def run(models: Sequence[str], rounds: int, progress: Progress) -> list[Result]:
+def run(models: Sequence[str], rounds: int, progress: Progress) -> Iterator[Result]:
     with ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pilotlight-bench-")))
         redis = stack.enter_context(Redis(home / "redis", append_only=False))
         pilotlight = stack.enter_context(Pilotlight(home / "pilotlight"))
-        return [measure(model, rounds, redis, pilotlight, progress) for model in models]
+        for model in models:
+            yield measure(model, rounds, redis, pilotlight, progress)
+
+
+def save(results: Sequence[Result]) -> str:
+    faults = [fault for result in results for fault in result.faults()]
+    document = {"models": [asdict(result) | {"summary": result.summary()} for result in results], "faults": faults}
+    text = json.dumps(document, indent=2)
+    RESULTS.parent.mkdir(parents=True, exist_ok=True)
+    RESULTS.write_text(text)
+    return text
 
 
 def _end_as_ctrl_c_does(_signal: int, _frame: FrameType | None) -> None:
@@ -99,19 +109,20 @@ def main() -> int:
 
     for ending in (signal.SIGINT, signal.SIGTERM):
         signal.signal(ending, _end_as_ctrl_c_does)
+    results: list[Result] = []
+    text = ""
     try:
-        results = run(models, arguments.rounds, Progress())
+        for result in run(models, arguments.rounds, Progress()):
+            results.append(result)
+            text = save(results)
     except KeyboardInterrupt:
-        print("interrupted; servers stopped and temporary files removed", file=sys.stderr)
+        print(f"{table(results)}\ninterrupted; servers stopped and temporary files removed", file=sys.stderr)
         return 130
     except WorkerFailed as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     faults = [fault for result in results for fault in result.faults()]
-    document = json.dumps({"models": [asdict(r) | {"summary": r.summary()} for r in results], "faults": faults}, indent=2)
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    RESULTS.write_text(document)
-    print(document if arguments.json else f"{table(results)}\n\nratio: Pilotlight warm / local warm, budget {BUDGET:.2f}")
+    print(text if arguments.json else f"{table(results)}\n\nratio: Pilotlight warm / local warm, budget {BUDGET:.2f}")
     for fault in faults:
         print(f"error: {fault}", file=sys.stderr)
     return 1 if faults else 0
