@@ -300,6 +300,33 @@ def test_without_a_server_nothing_is_noted_and_nothing_raises(server: Pilotlight
     assert not here.lacks(b"cpp-kernel:1")
 
 
+def test_what_else_is_written_meanwhile_is_not_taken_for_the_kernel(tmp_path: Path) -> None:
+    """The first call of a process compiles probes of the vector ISA inside `load_async`."""
+    from pilotlight.torch.cpp_build import Build
+
+    probe = tmp_path / "probe.cpp"
+    probe.with_suffix(".so").write_text("")
+    build = Build(SimpleNamespace(cache={}), "int kernel;", None, ())
+    build.wrote("int probe;", "g++ i", ("probe", str(probe)))
+    assert not build.is_done()
+
+
+def test_a_method_is_wrapped_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Owner:
+        @classmethod
+        def ours(cls, a: int) -> int:
+            return a
+
+        @staticmethod
+        def theirs(a: int) -> int:
+            return a
+
+    for _ in range(2):
+        shape.patch(Owner, "ours", ["cls", "a"], lambda function: lambda cls, a: function(cls, a) + 1)
+        shape.patch(Owner, "theirs", ["a"], lambda function: lambda a: function(a) + 1)
+    assert Owner.ours(1) == Owner.theirs(1) == 2
+
+
 def test_kernels_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
     from pilotlight.torch import toolchain
 

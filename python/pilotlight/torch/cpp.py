@@ -97,7 +97,8 @@ def _load_async(original: Callable[..., Any]) -> Callable[..., Any]:
 @guarded(otherwise=None)
 def _build(signature: inspect.Signature, cls: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Build | None:
     given = signature.bind(cls, *args, **kwargs).arguments
-    return Build(cls, given.get("optimized_code"), given.get("extra_flags", ()))
+    main_code = given["main_code" if "main_code" in given else "source_code"]
+    return Build(cls, main_code, given.get("optimized_code"), given.get("extra_flags", ()))
 
 
 def _write(original: Callable[..., tuple[str, str]]) -> Callable[..., tuple[str, str]]:

@@ -28,13 +28,14 @@ class Origin(Enum):
 class Build:
     """State of one call. The methods raise nothing; what goes wrong in them leaves PyTorch to compile."""
 
-    def __init__(self, cls: Any, optimized_code: str | None, extra_flags: object) -> None:
+    def __init__(self, cls: Any, main_code: str, optimized_code: str | None, extra_flags: object) -> None:
         self.origin = Origin.UNKNOWN
         self._cls = cls
+        self._main_code = main_code
         self._optimized_code = optimized_code or None
         self._may_travel = cpp_key.is_portable(extra_flags)
         self._begin = time.monotonic()
-        self._main: tuple[str, str] | None = None
+        self._main_command: str | None = None
         self._local_key = ""
         self._binary = ""
         self._key: bytes | None = None
@@ -43,16 +44,17 @@ class Build:
 
     @guarded(otherwise=None)
     def wrote(self, content: str | bytes, extra: str, result: tuple[str, str]) -> None:
-        """A source was written. With the last one everything that makes up the key is known."""
-        if not isinstance(content, str) or (self._binary and not self._awaits_optimized()):
-            return
-        if self._main is None:
+        """A source was written. With the last one everything that makes up the key is known.
+
+        Others may be written meanwhile: the first call of a process tries out vector ISAs.
+        """
+        if self._main_command is None and content == self._main_code:
             self._local_key, path = result
             self._binary = os.path.splitext(path)[0] + ".so"
-            self._main = (content, extra.removeprefix(f"{self._optimized_code} "))
+            self._main_command = extra.removeprefix(f"{self._optimized_code} ")
             if self._optimized_code is None:
                 self._resolve("")
-        else:
+        elif self._main_command is not None and content == self._optimized_code and self._key is None:
             self._resolve(extra)
 
     @guarded(otherwise=False)
@@ -83,12 +85,7 @@ class Build:
             remote.refuse(self._key)
         return True
 
-    def _awaits_optimized(self) -> bool:
-        return self._optimized_code is not None and self._key is None
-
     def _resolve(self, optimized_command: str) -> None:
-        if self._main is None:
-            return
         before = self._local_key in self._cls.cache  # loaded by this process
         there = cpp_place.is_there(self._binary)
         if there and not before:
@@ -102,8 +99,7 @@ class Build:
         self._toolchain = toolchain(get_cpp_compiler())
         if self._toolchain is None:
             return
-        main_code, main_command = self._main
-        source = cpp_key.Source(main_code, main_command, self._optimized_code, optimized_command)
+        source = cpp_key.Source(self._main_code, self._main_command or "", self._optimized_code, optimized_command)
         self._key = cpp_key.kernel(self._toolchain.base, source)
         used(self._key)
         if not there and not before:

@@ -31,7 +31,11 @@ def patch_cpu_vec_isa(module: ModuleType) -> None:
 
 def _search(original: Callable[[Any], str]) -> Callable[[Any], str]:
     def cpp_compiler_search(search: Sequence[str | None]) -> str:
-        return _known_compiler(search) or original(search)
+        if (known := _known_compiler(search)) is not None:
+            return known
+        found = original(search)
+        _keep_answered(found)
+        return found
 
     return cpp_compiler_search
 
@@ -42,11 +46,17 @@ def _known_compiler(search: Sequence[str | None]) -> str | None:
     for command in search:
         if command is not None:
             known = toolchain(command)
-            return command if known is not None and known.version() else None
+            return command if known is not None and known.answers() else None
         # PyTorch's request to install one, which it ignores unless it is told to.
         if os.getenv("TORCH_INDUCTOR_INSTALL_GXX"):
             return None
     return None
+
+
+@guarded(otherwise=None)
+def _keep_answered(command: str) -> None:
+    if (known := toolchain(command)) is not None:
+        known.keep_answered()
 
 
 def _version_string(original: Callable[[str], str]) -> Callable[[str], str]:

@@ -19,9 +19,9 @@ def patch(owner: Any, name: str, parameters: Sequence[str], wrap: Callable[[Any]
     means that what it does may have changed too: it is left alone, with a warning.
     """
     found = inspect.getattr_static(owner, name, None)
-    if found is None or hasattr(found, _MARK):
-        return False
     function = found.__func__ if isinstance(found, classmethod | staticmethod) else found
+    if function is None or hasattr(function, _MARK):
+        return False
     try:
         actual = list(inspect.signature(function).parameters)
     except (TypeError, ValueError):

@@ -36,6 +36,7 @@ class Toolchain:
         self._path = os.path.join(cache_dir, "pilotlight", "host-" + self._key.rpartition(b":")[2].decode()[:32])
         self._lock = threading.RLock()
         self._version: str | None = None
+        self._answered = False
         self._passed: set[str] = set()
         self._asked_remote = False
         with contextlib.suppress(OSError), open(self._path, "rb") as file:
@@ -53,6 +54,21 @@ class Toolchain:
             if self._version is None:
                 self._ask_remote()
             return self._version
+
+    def answers(self) -> bool:
+        """Whether the compiler has answered to `--version`, here or on a host like this."""
+        if not self.compiler.read:
+            return False
+        with self._lock:
+            if not self._answered:
+                self._ask_remote()
+            return self._answered
+
+    def keep_answered(self) -> None:
+        with self._lock:
+            if self.compiler.read and not self._answered:
+                self._answered = True
+                self._keep()
 
     def keep_version(self, text: str) -> None:
         with self._lock:
@@ -101,12 +117,13 @@ class Toolchain:
             return False
         if isinstance(version, str) and 0 < len(version) <= _VERSION_CHARS_MAX:
             self._version = self._version or version
+        self._answered = self._answered or facts.get("answered") is True
         if isinstance(passed, list):
             self._passed.update(probe for probe in passed if isinstance(probe, str))
         return True
 
     def _json(self) -> bytes:
-        return json.dumps({"version": self._version, "passed": sorted(self._passed)}).encode()
+        return json.dumps({"answered": self._answered, "version": self._version, "passed": sorted(self._passed)}).encode()
 
     def _write(self) -> None:
         temporary = f"{self._path}.{os.getpid()}.{threading.get_ident()}"
