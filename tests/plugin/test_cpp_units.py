@@ -62,7 +62,15 @@ def test_a_cpu_that_cannot_be_told_is_not_guessed(tmp_path: Path) -> None:
     empty.write_text("processor: 0\n")
     assert fingerprint.cpu_model(str(empty)) is None
     assert fingerprint.cpu_model(str(tmp_path / "absent")) is None
-    assert fingerprint.runtime_libraries(str(tmp_path / "absent")) is None
+    assert fingerprint.runtime_libraries("libabsent.so.6") is None
+
+
+def test_the_c_and_cxx_libraries_of_this_process_are_named() -> None:
+    libraries = fingerprint.runtime_libraries()
+    assert libraries is not None
+    libc, libstdcxx = libraries
+    assert libc.startswith("glibc ")
+    assert libstdcxx.startswith("libstdc++.so.6.")
 
 
 def test_graphs_without_cpu_code_fit_every_host() -> None:

@@ -13,6 +13,7 @@ Nothing is guessed: what cannot be found out makes kernels uncacheable, and grap
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import hashlib
 import os
@@ -24,7 +25,7 @@ from collections.abc import Iterable, Sequence
 from pilotlight.torch.once import warn_once
 
 CPUINFO = "/proc/cpuinfo"
-MAPS = "/proc/self/maps"
+CXX_LIBRARY = "libstdc++.so.6"
 
 # Flags of Linux' /proc/cpuinfo on x86 that say nothing of instructions a compiler may emit: they differ between kernels,
 # hypervisors and microcodes, and each of them would split the cache for nothing. A flag that is not named here counts, so a
@@ -155,20 +156,35 @@ def _cpuinfo_lines(cpuinfo: str) -> Sequence[str]:
         return ()
 
 
+class _Place(ctypes.Structure):
+    """`Dl_info` of dladdr(3)."""
+
+    _fields_ = (
+        ("file", ctypes.c_char_p),
+        ("base", ctypes.c_void_p),
+        ("symbol", ctypes.c_char_p),
+        ("address", ctypes.c_void_p),
+    )
+
+
 @functools.cache
-def runtime_libraries(maps: str = MAPS) -> tuple[str, ...] | None:
-    """The libraries a kernel finds in this process: the C library's version, and the C++ library's file name, which ends in its
-    ABI's. libgomp has had one ABI for all of its life, and PyTorch ships its own, so PyTorch's identity covers it."""
+def runtime_libraries(soname: str = CXX_LIBRARY) -> tuple[str, ...] | None:
+    """The libraries that a kernel finds in this process: the C library's version, and the C++ library's file name, which ends
+    in that of its ABI.
+
+    Copies under other names, which some wheels bring along, are never found by a kernel. libgomp has had one ABI for all of its
+    life, and PyTorch ships its own, so PyTorch's identity covers it.
+    """
     try:
         libc = os.confstr("CS_GNU_LIBC_VERSION")
-        with open(maps, encoding="utf-8", errors="replace") as file:
-            paths = {line.split(maxsplit=5)[5].rstrip("\n") for line in file if "libstdc++" in line}
-    except (AttributeError, OSError, ValueError, IndexError):
+        # Loaded it is, by torch; if not, there is nothing to find out.
+        library = ctypes.CDLL(soname, mode=os.RTLD_NOLOAD | os.RTLD_LAZY)
+        place = _Place()
+        if not libc or not ctypes.CDLL(None).dladdr(library.__cxa_throw, ctypes.byref(place)) or not place.file:
+            return None
+    except (AttributeError, OSError, ValueError):
         return None
-    names = sorted({os.path.basename(os.path.realpath(path)) for path in paths})
-    if not libc or not names:
-        return None
-    return (libc, *names)
+    return (libc, os.path.basename(os.path.realpath(os.fsdecode(place.file))))
 
 
 def digest_of(*parts: str | bytes) -> bytes:
