@@ -37,7 +37,7 @@ class Compiler:
 
 def identify(command: str) -> Compiler | None:
     """The compiler behind `command`; `None` if it cannot be found or does not say what it is."""
-    path = _resolved(command)
+    path = _resolved(command, os.environ.get("PATH"))
     if path is None:
         return _asked(command)
     try:
@@ -56,8 +56,9 @@ def environment() -> tuple[str, ...]:
     )
 
 
-def _resolved(command: str) -> str | None:
-    """The file behind a command of one word."""
+@functools.lru_cache(8)
+def _resolved(command: str, _search_path: str | None) -> str | None:
+    """The file behind a command of one word. Looked for once: PyTorch asks dozens of times per graph."""
     try:
         words = shlex.split(command)
     except ValueError:
