@@ -258,6 +258,7 @@ def test_an_entry_whose_code_does_not_load_is_refused(fleet: Fleet, monkeypatch:
     with fleet.machine() as met:
         infer()
     assert met.total("refused") == 1, met.counts
+    assert met.counts["miss"]["fx-graph", "refused"] == 1
     with fleet.machine() as after:
         infer()
     assert (after.total("hit"), after.total("refused")) == (2, 0)
@@ -293,6 +294,35 @@ def test_an_entry_of_another_host_is_left_there(fleet: Fleet, monkeypatch: pytes
     with fleet.machine() as first:
         infer()
     assert first.counts["hit"]["fx-graph", ""] == 1
+
+
+def test_an_entry_that_torch_turns_down_is_a_miss(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch._inductor.codecache import FxGraphCache
+
+    with fleet.machine():
+        infer()
+    with monkeypatch.context() as later:
+        later.setattr(FxGraphCache, "cache_hit_post_compile", staticmethod(lambda graph, info, constants: (None, info)))
+        with fleet.machine() as met:
+            infer()
+    assert met.counts["miss"]["fx-graph", "turned down"] >= 1
+    assert met.counts["hit"]["fx-graph", ""] == 0
+
+
+def test_graphs_inside_autograd_entries_are_tied_to_the_host(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pilotlight.torch import remote
+
+    with torch._functorch.config.patch(bundled_autograd_cache=True):
+        (key,) = keys(fleet, "aot-autograd", monkeypatch)
+        (entry,) = fleet.client.candidates(key, _fingerprint())
+        assert entry.fingerprint == _fingerprint()
+        with fleet.machine() as warm:
+            infer()
+        assert warm.counts["hit"] == {("aot-autograd", ""): 1}
+        monkeypatch.setattr(remote, "fingerprint", lambda: b"o" * 32)
+        with fleet.machine() as other:
+            infer()
+        assert other.counts["miss"]["aot-autograd", "fingerprint"] == 1
 
 
 def test_a_dead_remote_costs_nothing_but_time(fleet: Fleet, server: Pilotlight) -> None:

@@ -9,11 +9,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pilotlight import _summary
 from pilotlight.torch import backfill, lookups, puts, remote, replacing, templates
 from pilotlight.torch.lookups import Lookup, state
+
+if TYPE_CHECKING:
+    from pilotlight._native import Entry
 
 # Cache class -> (kind, name of its remote cache in torch's counters).
 CACHES = {
@@ -162,16 +165,25 @@ def _lookup(original: replacing.Function, fx: Any) -> replacing.Function:
                     raise
                 # It unpickled, but its code does not load.
                 lookup.refuse(f"not usable: {type(error).__name__}")
+                _summary.record("miss", "fx-graph", lookup.miss_reason())
                 return original(key, example_inputs, local, None, *more, **named)
         with remote.guarded("keeping a graph locally"):
             lookup = state.found
-            if graph is not None and lookup is not None and lookup.hit_remotely and lookup.entry is not None:
-                _summary.record("hit", "fx-graph", saved_ms=lookup.entry.compile_ms)
-                if local:
-                    puts.write_through(fx, key, lookup.entry.artifact)
+            if lookup is not None and lookup.hit_remotely and lookup.entry is not None:
+                _settle_graph(fx, lookup, lookup.entry, found=graph is not None, local=local)
         return graph, info
 
     return _lookup_graph
+
+
+def _settle_graph(fx: Any, lookup: Lookup, entry: Entry, *, found: bool, local: bool) -> None:
+    """After torch has done with an entry what follows on a hit: it may still turn it down, for a GPU library's version."""
+    if not found:
+        _summary.record("miss", "fx-graph", "turned down")
+        return
+    _summary.record("hit", "fx-graph", saved_ms=entry.compile_ms)
+    if local:
+        puts.write_through(fx, lookup.key, entry.artifact)
 
 
 @contextlib.contextmanager
