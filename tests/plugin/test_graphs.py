@@ -42,7 +42,7 @@ def infer() -> None:
         assert torch.equal(torch.compile(product)(x, w), product(x, w))
 
 
-def keys(fleet: Fleet, kind: str, monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+def keys(fleet: Fleet, kind: str, monkeypatch: pytest.MonkeyPatch, act: Callable[[], None] = infer) -> list[bytes]:
     """The keys that a program asks for, noted on a machine that finds nothing."""
     from pilotlight.torch import lookups
 
@@ -56,7 +56,7 @@ def keys(fleet: Fleet, kind: str, monkeypatch: pytest.MonkeyPatch) -> list[bytes
     with monkeypatch.context() as noted:
         noted.setattr(lookups.Lookup, "__init__", noting)
         with fleet.machine():
-            infer()
+            act()
     return [key for asked_kind, key in asked if asked_kind == kind]
 
 
@@ -99,11 +99,14 @@ def test_entries_stand_under_torch_s_own_keys_in_its_own_shape(fleet: Fleet, mon
     assert entry.producer == f"torch {torch.__version__}"
 
 
+@pytest.mark.parametrize("act", [infer, train])
 @pytest.mark.parametrize("kind", ["fx-graph", "aot-autograd"])
-def test_entries_tell_what_their_keys_are_made_of(fleet: Fleet, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+def test_entries_tell_what_their_keys_are_made_of(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch, kind: str, act: Callable[[], None]
+) -> None:
     def components() -> dict[int, int]:
         # A graph whose AOTAutograd entry is there without it is asked for twice: by the entry, then for itself.
-        key = keys(fleet, kind, monkeypatch)[-1]
+        key = keys(fleet, kind, monkeypatch, act)[-1]
         (entry,) = fleet.client.candidates(key, _fingerprint())
         fleet.client.delete(key)
         # One for each line by which torch explains a key.
@@ -255,6 +258,7 @@ def test_an_entry_whose_code_does_not_load_is_refused(fleet: Fleet, monkeypatch:
     with fleet.machine() as met:
         infer()
     assert met.total("refused") == 1, met.counts
+    assert met.counts["miss"]["fx-graph", "refused"] == 1
     with fleet.machine() as after:
         infer()
     assert (after.total("hit"), after.total("refused")) == (2, 0)
@@ -292,6 +296,35 @@ def test_an_entry_of_another_host_is_left_there(fleet: Fleet, monkeypatch: pytes
     assert first.counts["hit"]["fx-graph", ""] == 1
 
 
+def test_an_entry_that_torch_turns_down_is_a_miss(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch._inductor.codecache import FxGraphCache
+
+    with fleet.machine():
+        infer()
+    with monkeypatch.context() as later:
+        later.setattr(FxGraphCache, "cache_hit_post_compile", staticmethod(lambda graph, info, constants: (None, info)))
+        with fleet.machine() as met:
+            infer()
+    assert met.counts["miss"]["fx-graph", "turned down"] >= 1
+    assert met.counts["hit"]["fx-graph", ""] == 0
+
+
+def test_graphs_inside_autograd_entries_are_tied_to_the_host(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pilotlight.torch import remote
+
+    with torch._functorch.config.patch(bundled_autograd_cache=True):
+        (key,) = keys(fleet, "aot-autograd", monkeypatch)
+        (entry,) = fleet.client.candidates(key, _fingerprint())
+        assert entry.fingerprint == _fingerprint()
+        with fleet.machine() as warm:
+            infer()
+        assert warm.counts["hit"] == {("aot-autograd", ""): 1}
+        monkeypatch.setattr(remote, "fingerprint", lambda: b"o" * 32)
+        with fleet.machine() as other:
+            infer()
+        assert other.counts["miss"]["aot-autograd", "fingerprint"] == 1
+
+
 def test_a_dead_remote_costs_nothing_but_time(fleet: Fleet, server: Pilotlight) -> None:
     from torch._inductor.remote_cache import cache_stats
 
@@ -301,6 +334,45 @@ def test_a_dead_remote_costs_nothing_but_time(fleet: Fleet, server: Pilotlight) 
         assert "RemoteFxGraphCache" not in cache_stats._stats or cache_stats._stats["RemoteFxGraphCache"].put == 0
     assert (alone.total("put"), alone.total("drop")) == (0, 3)
     assert set(alone.by_reason("drop")) == {"unavailable"}
+
+
+def test_torch_2_6_asks_the_cache_itself_and_gets_what_fits(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pilotlight.torch import remote
+    from torch._inductor.codecache import FxGraphCache
+
+    (key,) = keys(fleet, "fx-graph", monkeypatch)
+    cache: Any = FxGraphCache.get_remote_cache()
+    plain = key.split(b"::")[1].split(b":")[0].decode()
+    with fleet.machine() as report:
+        found: Any = cache.get(plain)
+        assert isinstance(pickle.loads(base64.b64decode(found["data"])), torch._inductor.output_code.CompiledFxGraph)
+        monkeypatch.setattr(remote, "fingerprint", lambda: b"o" * 32)
+        assert cache.get(plain) is None
+    assert report.counts["hit"] == {("fx-graph", ""): 1}
+    assert report.counts["miss"] == {("fx-graph", "fingerprint"): 1}
+
+
+def test_torch_2_6_puts_what_the_cache_is_given(fleet: Fleet) -> None:
+    from pilotlight.torch import puts
+
+    content = b"pickled"
+    catching = puts.Catching()
+    catching.put("key", {"data": base64.b64encode(content).decode(), "time_taken_ms": 1})
+    assert catching.contents == [content]
+
+
+def test_an_error_of_our_own_costs_a_miss(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pilotlight.torch import hosts, puts, remote
+
+    def failing(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("of our own")
+
+    with fleet.machine():
+        infer()
+    for owner, name in ((hosts, "fits_unmarked"), (remote, "fingerprint"), (remote, "Observed"), (puts, "_put")):
+        with monkeypatch.context() as broken, fleet.machine():
+            broken.setattr(owner, name, failing)
+            infer()
 
 
 def test_a_bypass_is_counted_with_its_reason(fleet: Fleet) -> None:

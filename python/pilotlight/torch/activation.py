@@ -63,13 +63,7 @@ def _switch_on(variable: str, module_name: str, attribute: str) -> None:
 
 def _patch_with(patcher: str) -> _hooks.Hook:
     def hook(module: ModuleType) -> None:
-        name = f"pilotlight.torch.{patcher}"
-        try:
-            mender = importlib.import_module(name)
-        except ModuleNotFoundError as error:
-            if error.name == name:  # built without it
-                return
-            raise
+        mender = importlib.import_module(f"pilotlight.torch.{patcher}")
         # A mender of several modules has a table of them.
         patches = getattr(mender, "PATCHES", None)
         (mender.patch if patches is None else patches[module.__name__])(module)

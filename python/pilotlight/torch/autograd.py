@@ -18,25 +18,26 @@ _ENTRIES = ("GenericAOTAutogradResult", "GenericAOTAutogradCacheEntry", "AOTAuto
 def patch(module: ModuleType) -> None:
     """Called when torch has executed the module."""
     cache = module.AOTAutogradCache
-    replacing.replace(cache, "_write_to_local_cache", "key content", puts.noticing_content)
-    replacing.replace(cache, "save", "key entry remote", lambda original: _save(original, module))
+    # torch 2.6 writes in `save` itself; its entries are put as stock torch puts them.
+    if replacing.replace_if_there(cache, "_write_to_local_cache", "key content", puts.noticing_content):
+        replacing.replace(cache, "save", "key entry remote", lambda original: _save(original, module))
     replacing.replace(module, "log_cache_bypass", "args kwargs", graphs.recorded_bypass("aot-autograd"))
     # Of torch 2.12 and later; earlier ones explain every key.
-    if hasattr(module, "_get_debug_lines_for_cache_key"):
-        replacing.replace(module, "_get_debug_lines_for_cache_key", "pickler details key", _noting_details)
+    replacing.replace_if_there(module, "_get_debug_lines_for_cache_key", "pickler details key", _noting_details)
 
 
-class _Explained(threading.local):
-    """What the key asked for last was made of, and the lines that tell it of keys that were missed."""
+class _Asked(threading.local):
+    """What the key that this thread asked for last was made of."""
 
-    def __init__(self) -> None:
-        self.asked: tuple[str, Any, Any] | None = None
-        self.lines: dict[str, list[str]] = {}
+    details: tuple[str, Any, Any] | None = None
 
 
-_explained = _Explained()
+_asked = _Asked()
 
-# Keys that were missed and whose entry never came: a forward without its backward, for one.
+# The lines that explain keys that were missed. Not by thread: what is put after a backward is put by autograd's.
+_lines: dict[str, list[str]] = {}
+
+# Keys whose entry never comes stay here: of a forward without its backward, for one.
 _LINES_MAX = 256
 
 
@@ -44,7 +45,7 @@ def _noting_details(original: replacing.Function) -> replacing.Function:
     """torch explains an AOTAutograd key only when its logger is at DEBUG, as it takes a while; a miss takes much longer."""
 
     def _get_debug_lines_for_cache_key(pickler: Any, details: Any, key: str) -> list[str]:
-        _explained.asked = (key, pickler, details)
+        _asked.details = (key, pickler, details)
         lines: list[str] = original(pickler, details, key)
         return lines
 
@@ -53,15 +54,15 @@ def _noting_details(original: replacing.Function) -> replacing.Function:
 
 def looked_up(key: str, *, missed: bool) -> None:
     """Tells what a key is made of while that is still known."""
-    asked, _explained.asked = _explained.asked, None
+    asked, _asked.details = _asked.details, None
     if not missed or asked is None or asked[0] != key:
         return
     _, pickler, details = asked
     # The graph as it was when its key was made: without names that differ between equal graphs.
     with sys.modules[_MODULE].sanitize_gm_for_cache(details.gm):
-        _explained.lines[key] = pickler.debug_lines(details)
-    while len(_explained.lines) > _LINES_MAX:
-        _explained.lines.pop(next(iter(_explained.lines)))
+        _lines[key] = pickler.debug_lines(details)
+    while len(_lines) > _LINES_MAX:
+        _lines.pop(next(iter(_lines)), None)
 
 
 def is_usable(candidate: Any) -> bool:
@@ -83,7 +84,7 @@ def _save(original: replacing.Function, module: ModuleType) -> replacing.Functio
             original(key, entry, False)
         with remote.guarded("putting an AOTAutograd entry"):
             if noticed:
-                lines = _explained.lines.pop(key, None)
+                lines = _lines.pop(key, None)
                 puts.put_autograd(client, cache, key, entry, noticed[0], module.cache_stats, lines)
 
     # torch's callers name the argument.

@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from pilotlight import _summary
-from pilotlight.torch import hosts, lookups, puts
+from pilotlight.torch import cpp_sets, hosts, lookups, puts
 
 if TYPE_CHECKING:
     from pilotlight._native import Client
@@ -44,18 +44,7 @@ def fetch_graphs_of(client: Client, entry: Any, codecache: ModuleType) -> None:
     if not wanted:
         return
     graphs = [f"pt2:fx-graph-v1::{key}:c1".encode() for key in wanted]
-    kernels = _kernel_lists()
-    lists = [] if kernels is None else kernels.set_keys(wanted)
+    lists = cpp_sets.set_keys(wanted)
     entries = client.get_many([*graphs, *lists])
     lookups.expect(dict(zip(graphs, entries, strict=False)))
-    if kernels is not None:
-        kernels.prefetch_listed(lists, entries[len(graphs) :])
-
-
-def _kernel_lists() -> Any:
-    """What knows the kernels of a graph, where C++ kernels are cached."""
-    try:
-        from pilotlight.torch import cpp_sets
-    except ImportError:
-        return None
-    return cpp_sets
+    cpp_sets.prefetch_listed(lists, entries[len(graphs) :])

@@ -9,11 +9,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pilotlight import _summary
 from pilotlight.torch import backfill, lookups, puts, remote, replacing, templates
 from pilotlight.torch.lookups import Lookup, state
+
+if TYPE_CHECKING:
+    from pilotlight._native import Entry
 
 # Cache class -> (kind, name of its remote cache in torch's counters).
 CACHES = {
@@ -24,7 +27,32 @@ CACHES = {
 
 def patch(module: ModuleType) -> None:
     """Called when torch has executed the module."""
-    guarded = module.GuardedCache
+    guarded = getattr(module, "GuardedCache", None)
+    if guarded is not None:  # torch 2.7 and later; 2.6 asks the cache itself, see `caches`
+        _patch_lookups(guarded, module)
+    fx = module.FxGraphCache
+    replacing.replace(
+        fx,
+        "_lookup_graph",
+        "key example_inputs local remote_cache constants evaluate_guards",
+        lambda original: _lookup(original, fx),
+        "key example_inputs local remote_cache constants",
+    )
+    replacing.replace_if_there(fx, "_write_to_local_cache", "key content", puts.noticing_content)
+    replacing.replace(
+        fx, "_save_graph", "key compiled_graph example_inputs local remote_cache", lambda original: _save(original, module)
+    )
+    replacing.replace(module, "log_cache_bypass", "args kwargs", recorded_bypass("fx-graph"))
+    replacing.replace(
+        module.PersistentCache,
+        "lookup",
+        "self choices op inputs benchmark hint_override",
+        templates.shared,
+        "self choices op inputs benchmark",
+    )
+
+
+def _patch_lookups(guarded: Any, module: ModuleType) -> None:
     replacing.replace(
         guarded, "iterate_over_candidates", "cls local remote_cache key", lambda original: _candidates(original, module)
     )
@@ -33,25 +61,6 @@ def patch(module: ModuleType) -> None:
         "find_guarded_entry",
         "cls key local remote_cache evaluate_guards hints",
         lambda original: _find(original, module),
-    )
-    fx = module.FxGraphCache
-    replacing.replace(
-        fx,
-        "_lookup_graph",
-        "key example_inputs local remote_cache constants evaluate_guards",
-        lambda original: _lookup(original, fx),
-    )
-    replacing.replace(
-        fx, "_save_graph", "key compiled_graph example_inputs local remote_cache", lambda original: _save(original, module)
-    )
-    replacing.replace(fx, "_write_to_local_cache", "key content", puts.noticing_content)
-    replacing.replace(module, "log_cache_bypass", "args kwargs", recorded_bypass("fx-graph"))
-    replacing.replace(
-        module.PersistentCache,
-        "lookup",
-        "self choices op inputs benchmark hint_override",
-        templates.shared,
-        "self choices op inputs benchmark",
     )
 
 
@@ -65,10 +74,19 @@ def _candidates(original: replacing.Function, module: ModuleType) -> replacing.F
             yield from original(cls, local, remote_cache, key)
             return
         yield from original(cls, local, None, key)
-        for candidate, entry in lookup.candidates(_usable_by(cls, module)):
+        found = lookup.candidates(_usable_by(cls, module))
+        # Step by step: an error of ours must not reach torch, one that torch throws into the generator is its own.
+        while (step := _next(found)) is not None:
+            candidate, entry = step
             yield (candidate, entry.artifact, False) if with_origin else (candidate, entry.artifact)
 
     return iterate_over_candidates
+
+
+def _next(found: Iterator[tuple[Any, Any]]) -> tuple[Any, Any] | None:
+    with remote.guarded("looking up an entry"):
+        return next(found, None)
+    return None
 
 
 def _find(original: replacing.Function, module: ModuleType) -> replacing.Function:
@@ -134,31 +152,38 @@ def _settle(cls: Any, lookup: Lookup, cache: Any, found: tuple[Any, ...], module
 
 
 def _lookup(original: replacing.Function, fx: Any) -> replacing.Function:
-    def _lookup_graph(
-        key: str, example_inputs: Any, local: bool, remote_cache: Any, constants: Any, evaluate_guards: Any = None
-    ) -> tuple[Any, Any]:
+    def _lookup_graph(key: str, example_inputs: Any, local: bool, remote_cache: Any, *more: Any, **named: Any) -> Any:
         if remote.client_of(remote_cache) is None:
-            return original(key, example_inputs, local, remote_cache, constants, evaluate_guards)  # type: ignore[no-any-return]
+            return original(key, example_inputs, local, remote_cache, *more, **named)
         state.found = None
         with _cpu_known(example_inputs):
             try:
-                graph, info = original(key, example_inputs, local, remote_cache, constants, evaluate_guards)
+                graph, info = original(key, example_inputs, local, remote_cache, *more, **named)
             except Exception as error:
                 lookup = state.found
                 if lookup is None or not lookup.hit_remotely:
                     raise
                 # It unpickled, but its code does not load.
                 lookup.refuse(f"not usable: {type(error).__name__}")
-                graph, info = original(key, example_inputs, local, None, constants, evaluate_guards)
+                _summary.record("miss", "fx-graph", lookup.miss_reason())
+                return original(key, example_inputs, local, None, *more, **named)
         with remote.guarded("keeping a graph locally"):
             lookup = state.found
-            if graph is not None and lookup is not None and lookup.hit_remotely and lookup.entry is not None:
-                _summary.record("hit", "fx-graph", saved_ms=lookup.entry.compile_ms)
-                if local:
-                    puts.write_through(fx, key, lookup.entry.artifact)
+            if lookup is not None and lookup.hit_remotely and lookup.entry is not None:
+                _settle_graph(fx, lookup, lookup.entry, found=graph is not None, local=local)
         return graph, info
 
     return _lookup_graph
+
+
+def _settle_graph(fx: Any, lookup: Lookup, entry: Entry, *, found: bool, local: bool) -> None:
+    """After torch has done with an entry what follows on a hit: it may still turn it down, for a GPU library's version."""
+    if not found:
+        _summary.record("miss", "fx-graph", "turned down")
+        return
+    _summary.record("hit", "fx-graph", saved_ms=entry.compile_ms)
+    if local:
+        puts.write_through(fx, lookup.key, entry.artifact)
 
 
 @contextlib.contextmanager
@@ -179,11 +204,16 @@ def _save(original: replacing.Function, module: ModuleType) -> replacing.Functio
         if client is None:
             original(key, compiled_graph, example_inputs, local, remote_cache)
             return
-        with puts.content_noticed(write=local) as noticed:
-            # With `local`, so that the content passes `_write_to_local_cache`, where it is noticed.
-            original(key, compiled_graph, example_inputs, True, None)
-        if not local and noticed:
-            module.cache_stats.put("LocalFxGraphCache", -1)
+        if hasattr(module.FxGraphCache, "_write_to_local_cache"):
+            with puts.content_noticed(write=local) as noticed:
+                # With `local`, so that the content passes `_write_to_local_cache`, where it is noticed.
+                original(key, compiled_graph, example_inputs, True, None)
+            if not local and noticed:
+                module.cache_stats.put("LocalFxGraphCache", -1)
+        else:  # torch 2.6
+            catching = puts.Catching()
+            original(key, compiled_graph, example_inputs, local, catching)
+            noticed = catching.contents
         with remote.guarded("putting a graph"):
             if noticed:
                 puts.put_graph(client, remote_cache, key, compiled_graph, noticed[0], module.cache_stats)

@@ -24,7 +24,7 @@ _SCRIPT_BYTES_MAX = 1 << 20
 def patch(module: ModuleType) -> None:
     """Called when torch has executed the module."""
     replacing.replace(module, "get_cache_key", "", lambda original: _with_default(original, module))
-    replacing.replace(
+    replacing.replace_if_there(
         module,
         "lookup_remote_cache_entry",
         "remote_cache cache_key event_name",
@@ -39,8 +39,10 @@ def _with_default(original: replacing.Function, module: ModuleType) -> replacing
             return key
         if not module.should_use_remote_dynamo_pgo_cache():
             return None
-        job = default_job_id()
-        return None if job is None else str(module.format_cache_key(job))
+        with remote.guarded("naming a profile"):
+            job = default_job_id()
+            return None if job is None else str(module.format_cache_key(job))
+        return None
 
     return get_cache_key
 

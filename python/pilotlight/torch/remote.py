@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pilotlight import _client, _summary
+from pilotlight.torch import fingerprint as fingerprints
 
 if TYPE_CHECKING:
     from pilotlight._native import Client
@@ -46,22 +47,9 @@ def client_of(cache: Any) -> Client | None:
     return getattr(getattr(cache, "backend", None), "pilotlight_client", None)
 
 
-def fingerprint() -> bytes:
-    """What this host's CPU code depends on."""
-    try:
-        from pilotlight.torch import fingerprint as theirs
-    except ImportError:
-        return _fingerprint_here()
-    return theirs.fingerprint(("cpu",))
-
-
-@functools.cache
-def _fingerprint_here() -> bytes:
-    import torch
-    from torch._inductor import cpu_vec_isa
-
-    parts = (str(cpu_vec_isa.pick_vec_isa()), torch.backends.cpu.get_cpu_capability(), str(torch.get_num_threads()))
-    return hashlib.sha256("\0".join(parts).encode()).digest()
+def fingerprint() -> bytes | None:
+    """What CPU code made in this process asks of a host."""
+    return fingerprints.fingerprint(("cpu",))
 
 
 def variant(guards: str | None, host: bytes | None) -> int:

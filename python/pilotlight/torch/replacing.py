@@ -36,6 +36,11 @@ def replace(owner: Any, name: str, parameters: str, make: Callable[[Function], F
     return True
 
 
+def replace_if_there(owner: Any, name: str, parameters: str, make: Callable[[Function], Function]) -> bool:
+    """As `replace`, for what some of the versions we know do not have: that is nothing to warn of."""
+    return name in vars(owner) and replace(owner, name, parameters, make)
+
+
 def _parameters(function: Function) -> list[str]:
     try:
         return list(inspect.signature(function).parameters)

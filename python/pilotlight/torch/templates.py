@@ -61,7 +61,7 @@ def _key(system: str, op: str, inputs: str) -> bytes:
     from torch._inductor import codecache
 
     precision = getattr(codecache, "fp32_matmul_precision_key", None)
-    where = hashlib.sha256(b"\0".join((system.encode(), codecache.torch_key(), remote.fingerprint(), b"templates-v1")))
+    where = hashlib.sha256(b"\0".join((system.encode(), codecache.torch_key(), remote.fingerprint() or b"", b"templates-v1")))
     what = hashlib.sha256(f"{op}\0{inputs}\0{precision() if precision else ''}".encode())
     return f"pt2:{where.hexdigest()}::{what.hexdigest()}:c1".encode()
 
