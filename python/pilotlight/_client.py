@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import os
 import sys
 import threading
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, TypedDict, cast
 
 from pilotlight._native import Client
 
@@ -28,6 +29,15 @@ _log.addHandler(logging.NullHandler())
 _lock = threading.Lock()
 _client: Client | None = None
 _made_for: str | None = None
+
+
+class Timeouts(TypedDict, total=False):
+    """Settings of the client's, in seconds."""
+
+    connect_timeout: float
+    stall_timeout: float
+    total_timeout: float
+    trouble_budget: float
 
 
 def client() -> Client | None:
@@ -56,10 +66,9 @@ def tell(message: str) -> None:
     """Say something to the user: to the log, and on stderr unless `PILOTLIGHT_QUIET=1`."""
     _log.warning("%s", message)
     if os.environ.get(QUIET_VARIABLE, "") in ("", "0") and sys.stderr is not None:
-        try:
+        # Closed: nobody is there to be told.
+        with contextlib.suppress(OSError, ValueError):
             sys.stderr.write(f"pilotlight: {message}\n")
-        except (OSError, ValueError):
-            pass  # closed: nobody is there to be told
 
 
 def pass_notices() -> None:
@@ -70,9 +79,9 @@ def pass_notices() -> None:
         tell(notice)
 
 
-def timeouts(environ: Mapping[str, str]) -> dict[str, float]:
+def timeouts(environ: Mapping[str, str]) -> Timeouts:
     """The client's settings from the environment; one that is no number of seconds is said and left out."""
-    found = {}
+    found: dict[str, float] = {}
     for variable, setting in TIMEOUT_VARIABLES.items():
         text = environ.get(variable, "").strip()
         if not text:
@@ -85,7 +94,7 @@ def timeouts(environ: Mapping[str, str]) -> dict[str, float]:
             found[setting] = seconds
         else:
             tell(f"{variable} is {text!r}, expected a number of seconds; using the default")
-    return found
+    return cast(Timeouts, found)
 
 
 def _make(url: str) -> Client | None:
