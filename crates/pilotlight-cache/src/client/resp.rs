@@ -78,7 +78,7 @@ impl RespEngine {
         let stream = match &self.address.place {
             Place::Tcp { host, port, is_tls } => {
                 Stream::tcp(host, *port, is_tls.then_some(&self.tls), deadline)?
-            },
+            }
             Place::Unix { path } => Stream::unix(path, deadline)?,
             Place::Directory { .. } => {
                 return Err(Error::Internal { what: "a directory has no socket".into() });

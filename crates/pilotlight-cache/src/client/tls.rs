@@ -45,7 +45,9 @@ impl Tls {
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         if roots.is_empty() {
-            return Err(unavailable("the system has no certificates to check the server's with; set SSL_CERT_FILE"));
+            return Err(unavailable(
+                "the system has no certificates to check the server's with; set SSL_CERT_FILE",
+            ));
         }
         // Named, since the process' default depends on what else is linked into it.
         let provider = Arc::new(rustls::crypto::ring::default_provider());
