@@ -22,7 +22,7 @@ help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: server venv ## Compile real models cold, then warm in fresh processes, and print what that gained
+demo: server tools venv native ## Compile real models cold, warm with stock Redis and warm with Pilotlight, in fresh processes
 	@$(PY) -m demo.run $(ARGS)
 
 .PHONY: test
@@ -67,6 +67,10 @@ native: ## Build the Python module into python/pilotlight, for work on it
 .PHONY: bench
 bench: server loadgen tools venv-test ## Measure the server beside redis-server, alternating; ARGS=--quick takes two minutes
 	@$(PY) -m bench.run $(ARGS)
+
+.PHONY: bench-torch
+bench-torch: server tools venv native ## Measure the first call of compiled models, warm by cache; ARGS=--quick takes three minutes
+	@$(PY) -m bench.torch.run $(ARGS)
 
 .PHONY: lint
 lint: venv-lint cargo-deny doc ## Check formatting, lints, dependencies and types

@@ -1,1 +1,1 @@
-"""`make demo`: stock torch.compile, cold and warm, against a Pilotlight server."""
+"""`make demo`: torch.compile cold, warm with Redis, and warm with Pilotlight."""

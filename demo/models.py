@@ -27,6 +27,17 @@ def resnet18() -> Task:
     return Task(model, lambda compiled: _without_gradients(lambda: [compiled(image)]))
 
 
+def resnet18_training() -> Task:
+    """ResNet-18, one training step on two images. Norms use their running statistics: with two images, batch statistics
+    amplify the last bits of whatever sums in another order."""
+    import torch
+    import torchvision
+
+    model = torchvision.models.resnet18(weights=None).eval()
+    images = torch.randn(2, 3, 64, 64)
+    return Task(model, lambda compiled: _training_step(model, lambda: compiled(images).square().mean()))
+
+
 def gpt2() -> Task:
     """GPT-2 small (12 layers, 124 million parameters), inference on 64 tokens."""
     import torch
@@ -61,6 +72,17 @@ def bert_training() -> Task:
     return Task(model, lambda compiled: _training_step(model, lambda: compiled(tokens, labels=labels).loss))
 
 
+def bert() -> Task:
+    """BERT base (12 layers of 768), inference on 64 tokens."""
+    import torch
+    from transformers import BertConfig, BertForSequenceClassification
+
+    config = BertConfig()
+    model = BertForSequenceClassification(config).eval()
+    tokens = torch.randint(config.vocab_size, (1, 64))
+    return Task(model, lambda compiled: _without_gradients(lambda: [compiled(tokens).logits]))
+
+
 def mlp_training() -> Task:
     """A toy of two layers, one training step: the least that uses every cache, for the tests."""
     import torch
@@ -72,7 +94,9 @@ def mlp_training() -> Task:
 
 MODELS: dict[str, Callable[[], Task]] = {
     "resnet18": resnet18,
+    "resnet18-training": resnet18_training,
     "gpt2": gpt2,
+    "bert": bert,
     "bert-training": bert_training,
     "mlp-training": mlp_training,
 }

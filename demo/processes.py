@@ -9,35 +9,45 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 
+from demo.tree import STARTED_VARIABLE, write_site
 from demo.worker import Run
 from devtools import paths
 
 # Everything that could reach a worker from the shell that started it and change what it measures.
-_FOREIGN = ("TORCH", "TRITON", "PYTORCH", "PILOTLIGHT")
+_FOREIGN = ("TORCH", "TRITON", "PYTORCH", "PILOTLIGHT", "PYTHON", "ATEN")
 
 
 class WorkerFailed(RuntimeError):
     """A worker ended with an error; the message holds the end of what it wrote."""
 
 
-def compile_in_fresh_process(model: str, redis_url: str, timeout_s: float = 600.0) -> Run:
-    """Compile one model in a process that knows the cache server and nothing else."""
-    with tempfile.TemporaryDirectory(prefix="pilotlight-machine-") as machine:
-        directories = {name: os.path.join(machine, name) for name in ("inductor", "triton", "tmp")}
-        for directory in directories.values():
-            os.mkdir(directory)
+class Machine:
+    """The directories in which PyTorch keeps what it compiled. Temporary ones too: its 158 MB header lies there."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        for name in ("inductor", "triton", "tmp"):
+            (home / name).mkdir(parents=True)
+        write_site(home / "site")
+
+    def compile(self, model: str, cache: Mapping[str, str], timeout_s: float = 600.0) -> Run:
+        """Compile one model in a process that knows the cache in `cache` and nothing else."""
+        started = self._home / "started"
+        started.write_text("")
         env = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
         env |= {
-            "TORCHINDUCTOR_FX_GRAPH_REMOTE_CACHE": "1",
-            "TORCHINDUCTOR_AUTOGRAD_REMOTE_CACHE": "1",
-            "TORCHINDUCTOR_REDIS_URL": redis_url,
-            "TORCHINDUCTOR_CACHE_DIR": directories["inductor"],
-            "TRITON_CACHE_DIR": directories["triton"],
-            "TMPDIR": directories["tmp"],
+            "PYTHONPATH": os.pathsep.join(map(str, (paths.ROOT / "python", self._home / "site"))),
+            "TORCHINDUCTOR_CACHE_DIR": str(self._home / "inductor"),
+            "TRITON_CACHE_DIR": str(self._home / "triton"),
+            "TMPDIR": str(self._home / "tmp"),
+            STARTED_VARIABLE: str(started),
             # Compare like with like: a GPU in this machine would make the first model's start-up pay for it.
             "CUDA_VISIBLE_DEVICES": "",
             "HF_HUB_OFFLINE": "1",
+            **cache,
         }
         command = [sys.executable, "-m", "demo.worker", model]
         # A session of its own, so that the worker's compilers can be ended with it.
@@ -51,6 +61,36 @@ def compile_in_fresh_process(model: str, redis_url: str, timeout_s: float = 600.
         if worker.returncode != 0:
             raise WorkerFailed(f"{model}: the worker ended with status {worker.returncode}:\n{errors[-4000:]}")
         return Run(**json.loads(output.splitlines()[-1]))
+
+
+def stock(redis_url: str) -> dict[str, str]:
+    """Stock PyTorch with a remote cache that speaks Redis' protocol."""
+    return {
+        "TORCHINDUCTOR_FX_GRAPH_REMOTE_CACHE": "1",
+        "TORCHINDUCTOR_AUTOGRAD_REMOTE_CACHE": "1",
+        "TORCHINDUCTOR_REDIS_URL": redis_url,
+    }
+
+
+def plugin(url: str) -> dict[str, str]:
+    """The plug-in, which needs one variable."""
+    return {"PILOTLIGHT_URL": url}
+
+
+LOCAL_ONLY: dict[str, str] = {}
+
+
+@contextlib.contextmanager
+def fresh_machine() -> Iterator[Machine]:
+    """A machine with empty caches, removed afterwards."""
+    with tempfile.TemporaryDirectory(prefix="pilotlight-machine-") as home:
+        yield Machine(Path(home) / "machine")
+
+
+def compile_in_fresh_process(model: str, redis_url: str, timeout_s: float = 600.0) -> Run:
+    """Compile one model with stock PyTorch on a fresh machine."""
+    with fresh_machine() as machine:
+        return machine.compile(model, stock(redis_url), timeout_s)
 
 
 def _end_session(worker: subprocess.Popen[str]) -> None:

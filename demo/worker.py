@@ -1,14 +1,16 @@
-"""One process that compiles one model and says, as JSON on its last line, how long that took and what the caches did.
+"""One process that compiles one model and says, as JSON on its last line, what that cost and what the caches did.
 
     python -m demo.worker MODEL
 
-It uses PyTorch as it comes: which caches it asks, and where, is in the environment, as in anybody's job.
+It is anybody's job: which caches it asks, and where, is in the environment. The plug-in is active when `PILOTLIGHT_URL` is set;
+importing it by name only saves installing it from this checkout.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -16,14 +18,19 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from demo.models import MODELS, SEED
+from demo.tree import compilers_started, tree_cpu_s
 
 
 @dataclass(frozen=True)
 class Run:
-    """What one process measured."""
+    """What one process measured. The times are of the first call, which compiles."""
 
     model: str
     first_call_s: float
+    first_call_cpu_s: float
+    """Of this process and all that it started."""
+    compilers: int
+    """How often a compiler was started, be it only to ask its version."""
     equals_eager: bool
     """Whether the compiled outputs are close to those of the uncompiled model."""
     digest: str
@@ -33,6 +40,10 @@ class Run:
     aot_hits: int
     aot_lookups: int
     exceptions: int
+    kernels_fetched: int
+    kernels_local: int
+    plugin: dict[str, int]
+    """The plug-in's own counters: `pilotlight.Client.stats`. Empty without it."""
 
     @property
     def hits(self) -> int:
@@ -44,20 +55,25 @@ class Run:
 
 
 def measure(name: str) -> Run:
+    if os.environ.get("PILOTLIGHT_URL"):
+        import pilotlight.torch  # noqa: F401
     import torch
 
     torch.manual_seed(SEED)
     task = MODELS[name]()
-    expected = task.run(task.model)
+    expected = [tensor.clone() for tensor in task.run(task.model)]
     compiled = torch.compile(task.model)
-    begin = time.perf_counter()
+    begin, begin_cpu = time.perf_counter(), tree_cpu_s()
     outputs = task.run(compiled)
-    seconds = time.perf_counter() - begin
+    seconds, cpu = time.perf_counter() - begin, tree_cpu_s() - begin_cpu
     fx = _remote_cache("RemoteFxGraphCache")
     aot = _remote_cache("RemoteAOTAutogradCache")
+    kernels = _kernels()
     return Run(
         model=name,
         first_call_s=seconds,
+        first_call_cpu_s=cpu,
+        compilers=compilers_started(),
         equals_eager=all(torch.allclose(a, b, rtol=1e-3, atol=1e-4) for a, b in zip(outputs, expected, strict=True)),
         digest=_digest(outputs),
         fx_hits=fx.hit,
@@ -65,6 +81,9 @@ def measure(name: str) -> Run:
         aot_hits=aot.hit,
         aot_lookups=aot.hit + aot.miss,
         exceptions=fx.exception + aot.exception,
+        kernels_fetched=kernels.get("hits", 0),
+        kernels_local=kernels.get("local", 0),
+        plugin=_plugin(),
     )
 
 
@@ -73,6 +92,21 @@ def _remote_cache(name: str) -> Any:
     from torch._inductor.remote_cache import _CacheStat, cache_stats
 
     return cache_stats._stats.get(name, _CacheStat())
+
+
+def _kernels() -> dict[str, int]:
+    """What became of C++ kernels, where the plug-in is active."""
+    counted = sys.modules.get("pilotlight.torch.cpp_stats")
+    return dict(counted.stats()) if counted is not None else {}
+
+
+def _plugin() -> dict[str, int]:
+    if not os.environ.get("PILOTLIGHT_URL"):
+        return {}
+    from pilotlight import client
+
+    found = client()
+    return dict(found.stats()) if found is not None else {}
 
 
 def _digest(tensors: Sequence[Any]) -> str:

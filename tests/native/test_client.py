@@ -15,11 +15,10 @@ from pathlib import Path
 
 import pytest
 import redis
+from pilotlight import Client, Entry
 
 from devtools import paths
 from devtools.servers import Pilotlight, Redis
-
-from pilotlight import Client, Entry
 
 Key = Callable[[str], bytes]
 HERE, THERE = b"h" * 32, b"t" * 32

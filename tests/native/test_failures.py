@@ -59,7 +59,7 @@ def test_a_full_redis_keeps_answering_gets(own_redis: Redis, key: Key) -> None:
 
 
 def test_a_replica_refuses_puts_and_says_so(own_redis: Redis, key: Key) -> None:
-    redis.Redis(port=own_redis.port).execute_command("REPLICAOF", "127.0.0.1", free_port())
+    redis.Redis(port=own_redis.port).slaveof("127.0.0.1", free_port())
     client = Client(f"redis://127.0.0.1:{own_redis.port}")
     assert client.get_raw(key("k")) is None
     assert not client.put(key("k"), b"x")
@@ -96,7 +96,9 @@ def test_an_entry_above_the_servers_limit_is_dropped_and_the_connection_stays(
     assert counts(client, "connections", "dropped", "puts", "unavailable") == [1, 2, 1, 0]
 
 
-def test_a_restarted_server_is_used_again_without_a_failure(launch: Callable[..., Pilotlight], key: Key, tmp_path: Path) -> None:
+def test_a_restarted_server_is_used_again_without_a_failure(
+    launch: Callable[..., Pilotlight], key: Key, tmp_path: Path
+) -> None:
     server = launch(listen=("127.0.0.1:0", f"unix:{tmp_path}/s"))
     client = Client(f"unix://{tmp_path}/s")
     assert client.put(key("k"), b"x")
@@ -110,7 +112,7 @@ def test_a_restarted_server_is_used_again_without_a_failure(launch: Callable[...
 def test_a_server_that_stalls_costs_at_most_the_budget(key: Key) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:  # accepts in the kernel, and never answers
         client = Client(f"redis://127.0.0.1:{listener.getsockname()[1]}", stall_timeout=0.2, trouble_budget=0.3)
-        asked, told = 0.0, []
+        asked, told = 0.0, list[str]()
         deadline = time.monotonic() + 30
         while len(told) < 2:
             assert time.monotonic() < deadline

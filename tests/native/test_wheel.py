@@ -30,7 +30,9 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(installed: Path, *command: str) -> str:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PILOTLIGHT_", "PYTHON"))}
     program, *arguments = command
-    done = subprocess.run([installed / program, *arguments], capture_output=True, text=True, env=environment, check=True, cwd="/")
+    done = subprocess.run(
+        [installed / program, *arguments], capture_output=True, text=True, env=environment, check=True, cwd="/"
+    )
     return done.stdout.strip()
 
 

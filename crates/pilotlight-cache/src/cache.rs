@@ -113,11 +113,15 @@ impl Cache {
             .zip(answers)
             .zip(samples.drain(..))
             .map(|((key, answer), sample)| {
-                self.stats.count_backend(match &answer {
+                let outcome = match &answer {
                     Ok(Some(_)) => Outcome::Hit,
                     Ok(None) => Outcome::Miss,
                     Err(_) => Outcome::Exception,
-                });
+                };
+                // An exception counts whatever was asked for.
+                if !key.is_list_of_variants() || outcome == Outcome::Exception {
+                    self.stats.count_backend(outcome);
+                }
                 self.close_get(key, sample, answer, &decode)
             })
             .collect()
@@ -146,7 +150,9 @@ impl Cache {
             Ok(None) => Outcome::Miss,
             Err(_) => Outcome::Exception,
         };
-        self.stats.count(key.kind(), outcome);
+        if !key.is_list_of_variants() || outcome == Outcome::Exception {
+            self.stats.count(key.kind(), outcome);
+        }
         if let (Outcome::Hit, Some((compile_ms, tier))) = (outcome, served) {
             self.stats.add_served(key.kind(), bytes, compile_ms, tier);
         }
@@ -210,6 +216,7 @@ impl Cache {
         result: Result<Put>,
     ) -> Result<PutOutcome> {
         let outcome = match &result {
+            Ok(Put::Stored(_)) if key.is_list_of_variants() => None,
             Ok(Put::Stored(_)) => Some(Outcome::Put),
             Ok(Put::Unmet) => None,
             Err(_) => Some(Outcome::Exception),

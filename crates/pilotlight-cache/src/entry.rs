@@ -6,19 +6,24 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::envelope::Packed;
 use crate::{Error, Result};
 
 /// Bytes that are what their producer made: checked against a digest, or straight from the producer.
 ///
 /// A decoder takes only `Verified` bytes, so nothing that failed a check, or skipped it, can reach one.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Verified(Bytes);
+#[derive(Clone)]
+pub struct Verified {
+    bytes: Bytes,
+    /// How these bytes lie in the envelope they came from: whoever seals them again need not compress and hash them again.
+    packed: Option<Arc<Packed>>,
+}
 
 impl Verified {
     /// Bytes handed over by whoever made them, in this process or over a connection of its own.
     #[must_use]
     pub fn from_producer(bytes: Bytes) -> Self {
-        Self(bytes)
+        Self { bytes, packed: None }
     }
 
     /// Bytes that came from storage, checked against the digest they were stored with.
@@ -28,7 +33,7 @@ impl Verified {
     pub fn by_digest(bytes: Bytes, expected: &Digest) -> Result<Self> {
         let found = Digest::of(&bytes);
         if found == *expected {
-            Ok(Self(bytes))
+            Ok(Self { bytes, packed: None })
         } else {
             Err(Error::Corrupt { what: format!("digest expected {expected}, found {found}") })
         }
@@ -36,33 +41,57 @@ impl Verified {
 
     /// For bytes derived from verified ones by a rebuild that was proved exact when they were stored.
     pub(crate) fn rebuilt(bytes: Bytes) -> Self {
-        Self(bytes)
+        Self { bytes, packed: None }
+    }
+
+    /// The same with how they are packed, which the caller vouches for.
+    pub(crate) fn packed_as(self, packed: Packed) -> Self {
+        Self { packed: Some(Arc::new(packed)), ..self }
+    }
+
+    pub(crate) fn packed(&self) -> Option<&Packed> {
+        self.packed.as_deref()
+    }
+
+    /// What they take in memory, the packed form included where that is not the same bytes.
+    pub(crate) fn kept_bytes(&self) -> u64 {
+        let other = self.packed().map(|packed| &packed.payload);
+        let other = other.filter(|payload| payload.as_ptr() != self.bytes.as_ptr());
+        (self.bytes.len() + other.map_or(0, Bytes::len)) as u64
     }
 
     /// The bytes.
     #[must_use]
     pub fn into_bytes(self) -> Bytes {
-        self.0
+        self.bytes
     }
 
     /// The bytes, shared.
     #[must_use]
     pub fn bytes(&self) -> &Bytes {
-        &self.0
+        &self.bytes
     }
 }
+
+impl PartialEq for Verified {
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes == other.bytes
+    }
+}
+
+impl Eq for Verified {}
 
 impl Deref for Verified {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
-        &self.0
+        &self.bytes
     }
 }
 
 impl fmt::Debug for Verified {
     /// The length alone: artifacts never reach a log.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Verified({} bytes)", self.0.len())
+        write!(f, "Verified({} bytes)", self.bytes.len())
     }
 }
 

@@ -13,6 +13,9 @@ pub const KEY_LEN_MAX: usize = 16 * 1024;
 /// The longest namespace name, in bytes: its length is one byte on disk.
 pub const NAMESPACE_LEN_MAX: usize = 255;
 
+/// Behind a key: where our client lists the key's variants.
+pub(crate) const VARIANTS_SUFFIX: &[u8] = b"#v";
+
 /// A tenant: entries of one namespace are invisible in every other. The default namespace is the empty one.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Namespace(Option<Arc<str>>);
@@ -87,6 +90,12 @@ impl Key {
     #[must_use]
     pub fn kind(&self) -> Kind {
         self.kind
+    }
+
+    /// Whether our client lists a key's variants here. It asks for that beside the key itself, so it is no lookup of its own,
+    /// and mostly absent: counted, it would halve every hit rate.
+    pub(crate) fn is_list_of_variants(&self) -> bool {
+        self.kind.is_compile_cache() && self.bytes.ends_with(VARIANTS_SUFFIX)
     }
 
     /// A short hash for logs and samples: logs name keys by it, since a client may put anything into a key.

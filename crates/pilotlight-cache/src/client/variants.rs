@@ -6,6 +6,8 @@
 
 use bytes::Bytes;
 
+use crate::key::VARIANTS_SUFFIX;
+
 /// A variant, and what must match for it to be of use; on any host if none.
 pub(super) type Listed = (u64, Option<[u8; 32]>);
 
@@ -51,11 +53,11 @@ impl Table {
 }
 
 pub(super) fn table_key(key: &[u8]) -> Bytes {
-    [key, b"#v"].concat().into()
+    [key, VARIANTS_SUFFIX].concat().into()
 }
 
 pub(super) fn variant_key(key: &[u8], variant: u64) -> Bytes {
-    [key, format!("#v{variant:016x}").as_bytes()].concat().into()
+    [key, VARIANTS_SUFFIX, format!("{variant:016x}").as_bytes()].concat().into()
 }
 
 #[cfg(test)]

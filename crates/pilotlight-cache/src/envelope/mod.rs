@@ -84,6 +84,41 @@ impl Sealed {
     }
 }
 
+/// How some bytes lie in an envelope.
+#[derive(Debug, Clone)]
+pub(crate) struct Packed {
+    codec: Codec,
+    pub(crate) payload: Bytes,
+    /// Of the artifact inside: the bytes themselves, or what their frame stands around.
+    artifact_len: u64,
+    digest: Digest,
+    frame: Option<Frame>,
+}
+
+impl Packed {
+    fn new(artifact: &Bytes) -> Self {
+        let (codec, payload) = codec::encode(artifact);
+        let digest = Digest::of(artifact);
+        Self { codec, payload, artifact_len: artifact.len() as u64, digest, frame: None }
+    }
+
+    /// The envelope, its head made anew: what stands there besides may have changed.
+    fn seal(&self, frame: Option<Frame>, metadata: &Metadata) -> Sealed {
+        let head = Head {
+            codec: self.codec,
+            artifact_len: self.artifact_len,
+            payload_len: self.payload.len() as u64,
+            digest: self.digest,
+            created_ms: metadata.created_ms,
+            compile_ms: metadata.compile_ms,
+            details: metadata.details.as_deref().cloned().unwrap_or_default(),
+            frame,
+        };
+        let payload_digest = (self.codec == Codec::Raw).then_some(self.digest);
+        Sealed { head: head.encode().into(), payload: self.payload.clone(), payload_digest }
+    }
+}
+
 /// An entry as it lies in its envelope: PyTorch's JSON is not around the artifact but beside it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bare {
@@ -109,9 +144,15 @@ impl Bare {
     /// The entry as stock clients see it.
     #[must_use]
     pub fn into_entry(self) -> Entry {
-        let artifact = match &self.frame {
+        let artifact = match self.frame {
             None => self.artifact,
-            Some(frame) => Verified::rebuilt(recast::join(&self.artifact, frame)),
+            Some(frame) => {
+                let whole = Verified::rebuilt(recast::join(&self.artifact, &frame));
+                match self.artifact.packed() {
+                    Some(packed) => whole.packed_as(Packed { frame: Some(frame), ..packed.clone() }),
+                    None => whole,
+                }
+            }
         };
         Entry { artifact, metadata: self.metadata }
     }
@@ -123,6 +164,9 @@ impl Bare {
 /// `TooLarge` above [`ARTIFACT_LEN_MAX`].
 pub fn seal(entry: &Entry) -> Result<Sealed> {
     check_len(entry.artifact.len())?;
+    if let Some(packed) = entry.artifact.packed() {
+        return Ok(packed.seal(packed.frame.clone(), &entry.metadata));
+    }
     // Of something short the frame costs more than it saves.
     if entry.artifact.len() < recast::WORTH_IT_LEN_MIN {
         let Entry { artifact, metadata } = entry.clone();
@@ -138,20 +182,10 @@ pub fn seal(entry: &Entry) -> Result<Sealed> {
 pub fn seal_bare(bare: &Bare) -> Result<Sealed> {
     let artifact = bare.artifact.bytes();
     check_len(artifact.len())?;
-    let (codec, payload) = codec::encode(artifact);
-    let digest = Digest::of(artifact);
-    let head = Head {
-        codec,
-        artifact_len: artifact.len() as u64,
-        payload_len: payload.len() as u64,
-        digest,
-        created_ms: bare.metadata.created_ms,
-        compile_ms: bare.metadata.compile_ms,
-        details: bare.metadata.details.as_deref().cloned().unwrap_or_default(),
-        frame: bare.frame.clone(),
-    };
-    let payload_digest = (codec == Codec::Raw).then_some(digest);
-    Ok(Sealed { head: head.encode().into(), payload, payload_digest })
+    match bare.artifact.packed().filter(|packed| packed.frame.is_none()) {
+        Some(packed) => Ok(packed.seal(bare.frame.clone(), &bare.metadata)),
+        None => Ok(Packed::new(artifact).seal(bare.frame.clone(), &bare.metadata)),
+    }
 }
 
 fn check_len(len: usize) -> Result<()> {
@@ -186,8 +220,56 @@ pub fn open_bare(sealed: &Sealed, artifact_len_max: u64) -> Result<Bare> {
         return Err(Error::TooLarge { what: "artifact", size_bytes, max_bytes });
     }
     let decoded = codec::decode(head.codec, &sealed.payload, head.artifact_len)?;
-    let artifact = Verified::by_digest(decoded, &head.digest)?;
+    let Head { codec, artifact_len, digest, .. } = head;
+    let packed = Packed { codec, payload: sealed.payload.clone(), artifact_len, digest, frame: None };
+    let artifact = Verified::by_digest(decoded, &digest)?.packed_as(packed);
     let details = (head.details != Details::default()).then(|| head.details.into());
     let Head { created_ms, compile_ms, frame, .. } = head;
     Ok(Bare { artifact, frame, metadata: Metadata { created_ms, expires_ms: None, compile_ms, details } })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(is_torch_json: bool) -> Entry {
+        let artifact = Verified::from_producer(b"artifact ".repeat(1000).into());
+        let frame = is_torch_json.then(|| Frame::torch(12));
+        Bare { artifact, frame, metadata: Metadata::default() }.into_entry()
+    }
+
+    #[test]
+    fn what_was_opened_is_sealed_again_without_being_packed_again() {
+        for is_torch_json in [false, true] {
+            let sealed = seal(&entry(is_torch_json)).unwrap();
+            let mut opened = open(&Sealed::from_whole(sealed.to_whole()).unwrap(), None).unwrap();
+            opened.metadata.created_ms = 7;
+            opened.metadata.compile_ms = 12;
+            let again = seal(&opened).unwrap();
+            assert_eq!(again.payload, sealed.payload);
+            assert_ne!(again.head, sealed.head, "what was changed since is in it");
+            let bare = open_bare(&again, u64::MAX).unwrap();
+            assert_eq!((bare.metadata.created_ms, bare.frame.is_some()), (7, is_torch_json));
+            assert_eq!(bare.clone().into_entry(), opened);
+            // The bare artifact is packed as it lies there, not as the JSON around it.
+            let plain = seal_bare(&Bare { frame: None, ..bare }).unwrap();
+            assert_eq!(open(&plain, None).unwrap().artifact[..], b"artifact ".repeat(1000)[..]);
+        }
+    }
+
+    #[test]
+    fn an_artifact_above_the_callers_limit_is_refused_before_it_is_unpacked() {
+        let sealed = seal(&entry(false)).unwrap();
+        assert!(matches!(open_bare(&sealed, 8999), Err(Error::TooLarge { .. })));
+        assert!(open_bare(&sealed, 9000).is_ok());
+    }
+
+    #[test]
+    fn any_cut_of_an_envelope_is_refused() {
+        let whole = seal(&entry(true)).unwrap().to_whole();
+        for len in 0..whole.len() {
+            let opened = Sealed::from_whole(whole.slice(..len)).and_then(|sealed| open(&sealed, None));
+            assert!(opened.is_err(), "{len} of {} bytes", whole.len());
+        }
+    }
 }

@@ -35,7 +35,7 @@ impl Weighter<Key, (Version, Entry)> for ByBytes {
 }
 
 fn weight(key: &Key, entry: &Entry) -> u64 {
-    key.bytes().len() as u64 + entry.artifact.len() as u64 + OVERHEAD_BYTES
+    key.bytes().len() as u64 + entry.artifact.kept_bytes() + OVERHEAD_BYTES
 }
 
 impl Hot {

@@ -1,7 +1,14 @@
 //! What the client does when the server misbehaves: never an error, never long, and everything counted.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "tests say what they expect by panicking, and their helpers stand outside #[test]"
+)]
+
 mod faulty;
 
+use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -259,14 +266,14 @@ fn a_full_backlog_of_a_unix_socket_costs_no_more_than_a_connection() {
             break;
         }
         for _ in 0..256 {
-            let connected = rustix_connect(&path);
+            let connected = connect_at_once(&path);
             streams.extend(connected);
         }
     }
 }
 
 /// A connection that does not wait for the backlog.
-fn rustix_connect(path: &std::path::Path) -> Option<std::os::fd::OwnedFd> {
+fn connect_at_once(path: &Path) -> Option<OwnedFd> {
     use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::NONBLOCK, None).ok()?;
     connect(&socket, &SocketAddrUnix::new(path).ok()?).ok()?;

@@ -136,3 +136,19 @@ fn too_large_an_artifact_is_refused_with_nil_where_a_compiler_waits() {
     assert_eq!(counted.refused_puts[ErrorKind::TooLarge as usize], 1);
     assert!(put(&mut client, "other", &bare(vec![0; 100_000], None)).starts_with(b"-ERR "));
 }
+
+#[test]
+fn the_list_of_a_keys_variants_is_no_lookup_of_its_own() {
+    let running = Running::start();
+    let mut client = running.connect();
+    let list = format!("{FX}#v");
+    client.call(&["PILOTLIGHT.MGET", FX, &list]);
+    put(&mut client, FX, &bare(vec![1; 10], None));
+    put(&mut client, &list, &bare(vec![2; 10], None));
+    client.call(&["PILOTLIGHT.MGET", FX, &list]);
+    let counted = running.server.cache.stats().snapshot();
+    for outcome in [Outcome::Hit, Outcome::Miss, Outcome::Put] {
+        assert_eq!(counted.cache[Kind::FxGraph as usize][outcome as usize], 1, "{}", outcome.name());
+        assert_eq!(counted.backend[outcome as usize], 1, "{}", outcome.name());
+    }
+}

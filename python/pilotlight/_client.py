@@ -1,0 +1,110 @@
+"""The process' one client, made from the environment when it is first asked for."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import logging
+import os
+import sys
+import threading
+from collections.abc import Mapping
+from typing import Final, TypedDict, cast
+
+from pilotlight._native import Client
+
+URL_VARIABLE: Final = "PILOTLIGHT_URL"
+QUIET_VARIABLE: Final = "PILOTLIGHT_QUIET"
+# Each variable, in seconds, and the client's setting that it stands for.
+TIMEOUT_VARIABLES: Final = {
+    "PILOTLIGHT_CONNECT_TIMEOUT": "connect_timeout",
+    "PILOTLIGHT_STALL_TIMEOUT": "stall_timeout",
+    "PILOTLIGHT_TOTAL_TIMEOUT": "total_timeout",
+    "PILOTLIGHT_TROUBLE_BUDGET": "trouble_budget",
+}
+
+_log = logging.getLogger("pilotlight")
+# Without a handler anywhere, logging would write to stderr too, and the user would read everything twice.
+_log.addHandler(logging.NullHandler())
+_lock = threading.Lock()
+_client: Client | None = None
+_made_for: str | None = None
+
+
+class Timeouts(TypedDict, total=False):
+    """Settings of the client's, in seconds."""
+
+    connect_timeout: float
+    stall_timeout: float
+    total_timeout: float
+    trouble_budget: float
+
+
+def client() -> Client | None:
+    """The client for `PILOTLIGHT_URL`, always the same one; `None` if that is unset, empty or cannot be understood.
+
+    Never raises: who asks is a compiler at work. What is wrong with a setting is said once.
+    """
+    global _client, _made_for
+    url = os.environ.get(URL_VARIABLE, "").strip()
+    if url == _made_for:
+        return _client
+    # Whoever forks holds the GIL and not this lock, unless another thread is in here for the first time; then the child
+    # goes without rather than wait for it.
+    if not _lock.acquire(timeout=1.0):
+        return None
+    try:
+        if url != _made_for:
+            _client = _make(url)
+            _made_for = url
+        return _client
+    finally:
+        _lock.release()
+
+
+def tell(message: str) -> None:
+    """Say something to the user: to the log, and on stderr unless `PILOTLIGHT_QUIET=1`."""
+    _log.warning("%s", message)
+    if os.environ.get(QUIET_VARIABLE, "") in ("", "0") and sys.stderr is not None:
+        # Closed: nobody is there to be told.
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.write(f"pilotlight: {message}\n")
+
+
+def pass_notices() -> None:
+    """Hand what the client has to say to `tell`. Cheap, and may be called after every operation."""
+    if _client is None:
+        return
+    while (notice := _client.notice()) is not None:
+        tell(notice)
+
+
+def timeouts(environ: Mapping[str, str]) -> Timeouts:
+    """The client's settings from the environment; one that is no number of seconds is said and left out."""
+    found: dict[str, float] = {}
+    for variable, setting in TIMEOUT_VARIABLES.items():
+        text = environ.get(variable, "").strip()
+        if not text:
+            continue
+        try:
+            seconds = float(text)
+        except ValueError:
+            seconds = -1.0
+        if seconds >= 0:
+            found[setting] = seconds
+        else:
+            tell(f"{variable} is {text!r}, expected a number of seconds; using the default")
+    return cast(Timeouts, found)
+
+
+def _make(url: str) -> Client | None:
+    if not url:
+        return None
+    try:
+        made = Client(url, **timeouts(os.environ))
+    except ValueError as error:
+        # The message has a hint and no password.
+        tell(f"{URL_VARIABLE}: {error}")
+        return None
+    atexit.register(pass_notices)
+    return made

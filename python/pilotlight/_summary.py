@@ -1,0 +1,191 @@
+"""What the plug-in did in this process: counted as it happens, told at the first use and at exit.
+
+| variable | effect |
+|---|---|
+| `PILOTLIGHT_QUIET=1` | no start line and no summary |
+| `PILOTLIGHT_SUMMARY=0`, `=1` | no summary; a summary also of a process that did nothing, and of every rank |
+| `PILOTLIGHT_REPORT=FILE` | one JSON line per process is appended to FILE |
+
+Only the process that was started by a person or a launcher speaks. Compile workers and forked children are silent.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import sys
+import threading
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pilotlight._native import Client
+
+OUTCOMES = ("hit", "miss", "put", "drop", "bypass", "backfill", "refused")
+
+
+class Report:
+    """Counts by outcome, then by kind and reason."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.counts: dict[str, Counter[tuple[str, str]]] = {outcome: Counter() for outcome in OUTCOMES}
+        self.saved_ms = 0
+
+    def record(self, outcome: str, kind: str, reason: str = "", *, count: int = 1, saved_ms: int = 0) -> None:
+        """`kind` is a word of DESIGN.md section 2, `reason` says why a miss, drop, bypass or refusal came about."""
+        with self._lock:
+            self.counts[outcome][kind, reason] += count
+            self.saved_ms += saved_ms
+
+    def total(self, outcome: str) -> int:
+        """All of one outcome."""
+        return sum(self.counts[outcome].values())
+
+    def by_reason(self, outcome: str) -> dict[str, int]:
+        """Most frequent first."""
+        sums: Counter[str] = Counter()
+        for (_, reason), count in self.counts[outcome].items():
+            sums[reason or "other"] += count
+        return dict(sums.most_common())
+
+    def as_dict(self) -> dict[str, Any]:
+        """For `PILOTLIGHT_REPORT`: `{"hit": {"fx-graph": {"": 3}}, ..., "saved_ms": 1200}`."""
+        told: dict[str, Any] = {}
+        for outcome in OUTCOMES:
+            kinds: dict[str, dict[str, int]] = {}
+            for (kind, reason), count in sorted(self.counts[outcome].items()):
+                kinds.setdefault(kind, {})[reason] = count
+            told[outcome] = kinds
+        return {**told, "saved_ms": self.saved_ms}
+
+    def lines(self) -> list[str]:
+        """For people."""
+        hits, misses, puts = self.total("hit"), self.total("miss"), self.total("put")
+        first = f"{_plural(hits, 'hit')}, {_plural(misses, 'miss')}{_reasons(self.by_reason('miss'))}, {_plural(puts, 'put')}"
+        lines = [f"pilotlight: {first}; {self.saved_ms / 1000:.1f} s of compiling saved"]
+        if dropped := self.total("drop"):
+            lines.append(f"pilotlight: {_plural(dropped, 'put')} dropped{_reasons(self.by_reason('drop'))}")
+        if refused := self.total("refused"):
+            lines.append(f"pilotlight: {_plural(refused, 'entry')} refused{_reasons(self.by_reason('refused'))}")
+        if bypassed := self.total("bypass"):
+            lines.append(f"pilotlight: {_plural(bypassed, 'graph')} bypassed the cache{_reasons(self.by_reason('bypass'))}")
+        return lines
+
+
+report = Report()
+record = report.record
+
+_started_pid = 0
+_announced = False
+
+
+def start() -> None:
+    """Marks this process as one that may speak. Called once, at activation."""
+    global _started_pid
+    if not _started_pid:
+        _started_pid = os.getpid()
+        atexit.register(_finish)
+
+
+def announce(client: Client) -> None:
+    """The start line, at the first use of the cache: a ping at import would make every import wait for the network."""
+    global _announced
+    if _announced or not _may_speak():
+        return
+    _announced = True
+    if _set("PILOTLIGHT_QUIET") or not _first_rank():
+        return
+    seconds = client.ping()
+    answer = "no answer" if seconds is None else f"round trip {seconds * 1000:.2f} ms"
+    _say(f"pilotlight: {client.url}, graphs, kernels and profiles, {answer}")
+
+
+def _take_kernels() -> None:
+    """Compiled C++ kernels are counted where they are cached."""
+    kernels = sys.modules.get("pilotlight.torch.cpp_stats")
+    if kernels is None:
+        return
+    counted: dict[str, int] = kernels.stats()
+    for name, outcome in (
+        ("hits", "hit"),
+        ("misses", "miss"),
+        ("puts", "put"),
+        ("back_filled", "backfill"),
+        ("refused", "refused"),
+    ):
+        if counted.get(name):
+            reason = {"miss": "absent", "refused": "not usable"}.get(outcome, "")
+            record(outcome, "cpp-kernel", reason, count=counted[name])
+
+
+def _finish() -> None:
+    if not _may_speak():
+        return
+    try:
+        _take_kernels()
+        _append_report()
+        if _wants_summary():
+            for line in report.lines():
+                _say(line)
+    except Exception:  # the process ends well without it
+        return
+
+
+def _wants_summary() -> bool:
+    asked = os.environ.get("PILOTLIGHT_SUMMARY", "")
+    if _set("PILOTLIGHT_QUIET") or asked == "0":
+        return False
+    return asked == "1" or (_first_rank() and any(report.counts.values()))
+
+
+def _append_report() -> None:
+    path = os.environ.get("PILOTLIGHT_REPORT")
+    if not path:
+        return
+    line = {"pid": os.getpid(), "program": os.path.basename(sys.argv[0]) if sys.argv else "", **report.as_dict()}
+    clients = sys.modules.get("pilotlight._client")
+    client: Client | None = clients.client() if clients is not None else None
+    if client is not None:
+        line |= {"url": client.url, "client": client.stats()}
+    # One write of less than a page under O_APPEND: the lines of several processes do not mix.
+    with open(path, "ab", buffering=0) as file:
+        file.write(json.dumps(line).encode() + b"\n")
+
+
+def _may_speak() -> bool:
+    """Not a forked child, not a worker of torch's or multiprocessing's."""
+    if os.getpid() != _started_pid:
+        return False
+    multiprocessing = sys.modules.get("multiprocessing")
+    if multiprocessing is not None and multiprocessing.parent_process() is not None:
+        return False
+    return not any("compile_worker" in argument for argument in sys.orig_argv[:4])
+
+
+def _first_rank() -> bool:
+    return os.environ.get("LOCAL_RANK", "0") == "0"
+
+
+def _set(variable: str) -> bool:
+    return os.environ.get(variable, "0") not in ("", "0")
+
+
+def _say(line: str) -> None:
+    try:
+        print(line, file=sys.stderr, flush=True)
+    except (OSError, ValueError, AttributeError):  # stderr is closed or gone
+        return
+
+
+def _plural(count: int, noun: str) -> str:
+    if count == 1:
+        return f"1 {noun}"
+    return f"{count} {noun[:-1] + 'ies' if noun.endswith('y') else noun + ('es' if noun.endswith('s') else 's')}"
+
+
+def _reasons(counts: dict[str, int]) -> str:
+    if not counts:
+        return ""
+    return " (" + ", ".join(f"{count} {reason}" for reason, count in list(counts.items())[:4]) + ")"

@@ -1,0 +1,50 @@
+"""What a hit brings with it: a local one fills an empty remote, one in the AOTAutograd cache fetches its graphs."""
+
+from __future__ import annotations
+
+import os
+import time
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from pilotlight import _summary
+from pilotlight.torch import cpp_sets, hosts, lookups, puts
+
+if TYPE_CHECKING:
+    from pilotlight._native import Client
+
+# Looking whether the remote has what the local cache has may cost a process this much in all.
+_BUDGET_S = 0.5
+
+_checked: set[bytes] = set()
+_spent_s = 0.0
+
+
+def on_local_hit(lookup: lookups.Lookup, cache: Any, entry: Any, content: bytes, cache_stats: Any) -> None:
+    """Puts a local entry that the remote does not have: stock torch seeds nothing while its local caches are warm."""
+    global _spent_s
+    if lookup.remote_key in _checked or _spent_s > _BUDGET_S:
+        return
+    _checked.add(lookup.remote_key)
+    begin = time.monotonic()
+    if lookup.client.get_many([lookup.remote_key])[0] is None and not hosts.contradicts_this_cpu(entry):
+        put = puts.put_graph if lookup.kind == "fx-graph" else puts.put_autograd
+        if put(lookup.client, cache, lookup.key, entry, content, cache_stats):
+            _summary.record("backfill", lookup.kind)
+    _spent_s += time.monotonic() - begin
+
+
+def fetch_graphs_of(client: Client, entry: Any, codecache: ModuleType) -> None:
+    """Gets the graphs that an AOTAutograd entry names and the lists of their kernels in one round trip."""
+    wanted = []
+    for part in (entry.compiled_fw, entry.compiled_bw):
+        key = (getattr(part, "fx_graph_cache_info", None) or ("",))[0]
+        if key and not os.path.isdir(codecache.FxGraphCache._get_tmp_dir_for_key(key)):
+            wanted.append(key)
+    if not wanted:
+        return
+    graphs = [f"pt2:fx-graph-v1::{key}:c1".encode() for key in wanted]
+    lists = cpp_sets.set_keys(wanted)
+    entries = client.get_many([*graphs, *lists])
+    lookups.expect(dict(zip(graphs, entries, strict=False)))
+    cpp_sets.prefetch_listed(lists, entries[len(graphs) :])

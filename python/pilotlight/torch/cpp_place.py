@@ -1,0 +1,43 @@
+"""Putting a fetched object where PyTorch looks for it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+
+# PyTorch waits ten minutes for this lock (`LOCK_TIMEOUT`). Whoever holds it makes, or fetches, the very same object.
+LOCK_TIMEOUT_S = 30.0
+
+
+def is_there(binary: str) -> bool:
+    return os.path.exists(binary)
+
+
+def place(binary: str, lock_path: str, data: bytes) -> bool:
+    """Write the object under PyTorch's lock, whole or not at all. Returns whether an object is there now.
+
+    Raises no `OSError`: a directory that is full or read-only is PyTorch's to report, when it compiles.
+    """
+    from torch.utils._filelock import FileLock
+
+    temporary = f"{binary}.{os.getpid()}.{threading.get_ident()}.tmp"
+    try:
+        with FileLock(lock_path, timeout=LOCK_TIMEOUT_S):
+            if is_there(binary):
+                return True
+            # As the linker makes it: for everyone whom the umask does not forbid.
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o777)
+            with open(descriptor, "wb") as file:
+                file.write(data)
+            os.replace(temporary, binary)
+        return True
+    except (OSError, TimeoutError):  # filelock's Timeout is a TimeoutError
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        return False
+
+
+def remove(binary: str) -> None:
+    with contextlib.suppress(OSError):
+        os.unlink(binary)

@@ -1,0 +1,166 @@
+"""The remote cache as C++ kernels see it: entries that are checked to be what was asked for, and a note of what it already has.
+
+The note is a file in PyTorch's cache directory, one per remote cache, so that kernels found on this disk are put into an empty
+remote cache (back-filled) without asking it for each of them. A remote cache says by its epoch, an entry of random bytes,
+whether it still is the one that the note is about: one that was emptied has no epoch, gets a new one, and the old note is void.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import secrets
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from pilotlight.torch.cpp_key import PREFIX
+from pilotlight.torch.cpp_stats import count
+from pilotlight.torch.once import warn_once
+
+if TYPE_CHECKING:
+    from pilotlight._native import Client, Entry
+
+EPOCH_KEY = PREFIX + b"epoch"
+_EPOCH_BYTES = 16
+# Marks the component that holds the key an entry was made for: "cpp" and a version, as a number.
+KEY_COMPONENT = int.from_bytes(b"cpp-key1", "big")
+_NOTE_BYTES_MAX = 8 << 20
+
+
+def _client() -> Client | None:
+    from pilotlight._client import client
+
+    found: Client | None = client()
+    return found
+
+
+class Remote:
+    """One remote cache, for one host."""
+
+    def __init__(self, client: Client, host: bytes, cache_dir: str) -> None:
+        self._client = client
+        self._host = host
+        self._directory = os.path.join(cache_dir, "pilotlight")
+        self._lock = threading.Lock()
+        self._asked = False
+        self._epoch: bytes | None = None
+        self._note: str | None = None
+        self._noted: set[bytes] = set()
+        self._fetched: dict[bytes, bytes] = {}
+
+    def get(self, key: bytes) -> bytes | None:
+        """What `put` was given, from what was prefetched or in one round trip."""
+        with self._lock:
+            artifact = self._fetched.pop(key, None)
+        return artifact if artifact is not None else self.get_many([key])[0]
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """One round trip. An entry that is not this host's and this key's is a miss, and counted."""
+        first, self._asked = not self._asked, True
+        wanted = [*keys, EPOCH_KEY] if first else list(keys)
+        entries = self._client.get_many(wanted)
+        if first and (epoch := entries.pop()) is not None and len(epoch.artifact) == _EPOCH_BYTES:
+            self._enter(epoch.artifact)
+        return [self.checked(key, entry) for key, entry in zip(keys, entries, strict=True)]
+
+    def checked(self, key: bytes, entry: Entry | None) -> bytes | None:
+        """The artifact, if the entry says that it was made for this key on a host like this."""
+        if entry is None:
+            return None
+        if entry.fingerprint != self._host or (KEY_COMPONENT, _short(key)) not in entry.components:
+            warn_once("an entry is not what its key says, or was made on another kind of machine; it is not used")
+            count("refused")
+            self._client.quarantine(key)
+            return None
+        return entry.artifact
+
+    def prefetch(self, keys: Sequence[bytes]) -> int:
+        """Fetch what `get` will be asked for, in one round trip. Returns how many came."""
+        with self._lock:
+            wanted = [key for key in dict.fromkeys(keys) if key not in self._fetched and key not in self._noted]
+        if not wanted:
+            return 0
+        found = {key: it for key, it in zip(wanted, self.get_many(wanted), strict=True) if it is not None}
+        with self._lock:
+            self._fetched.update(found)
+        return len(found)
+
+    def put(self, key: bytes, artifact: bytes, compile_ms: int = 0) -> bool:
+        """Store and note it."""
+        if not self._has_epoch():
+            return False
+        stored = self._client.put(
+            key,
+            artifact,
+            compile_ms=compile_ms,
+            producer="pilotlight-cpp",
+            fingerprint=self._host,
+            components=[(KEY_COMPONENT, _short(key))],
+        )
+        if stored:
+            self.note(key)
+        return stored
+
+    def lacks(self, key: bytes) -> bool:
+        """Whether an artifact found on this disk should be put. Costs one round trip per process, and none per key."""
+        return self._has_epoch() and key not in self._noted
+
+    def note(self, key: bytes) -> None:
+        """Note that the remote cache has `key`, and this disk too."""
+        with self._lock:
+            if self._note is None or key in self._noted:
+                return
+            self._noted.add(key)
+        with contextlib.suppress(OSError), open(self._note, "ab", buffering=0) as file:
+            file.write(key + b"\n")
+
+    def refuse(self, key: bytes) -> None:
+        """An artifact turned out unusable although it was whole."""
+        self._client.quarantine(key)
+
+    def _has_epoch(self) -> bool:
+        if not self._asked:
+            self.get_many([])
+        with self._lock:
+            if self._epoch is not None:
+                return True
+        epoch = secrets.token_bytes(_EPOCH_BYTES)
+        if not self._client.put(EPOCH_KEY, epoch, producer="pilotlight-cpp"):
+            return False
+        self._enter(epoch)
+        return True
+
+    def _enter(self, epoch: bytes) -> None:
+        """Read the note that is about this epoch."""
+        name = hashlib.sha256(self._client.url.encode() + b"\0" + epoch).hexdigest()[:32]
+        note = os.path.join(self._directory, f"known-{name}")
+        keys: set[bytes] = set()
+        with contextlib.suppress(OSError):
+            os.makedirs(self._directory, exist_ok=True)
+            with open(note, "rb") as file:
+                keys.update(file.read(_NOTE_BYTES_MAX).split(b"\n")[:-1])
+        with self._lock:
+            self._epoch, self._note = epoch, note
+            self._noted |= keys
+
+
+_remotes: dict[tuple[int, bytes, str], Remote] = {}
+_remotes_lock = threading.Lock()
+
+
+def remote(host: bytes, cache_dir: str) -> Remote | None:
+    """The remote cache of this process, or `None` if it has none."""
+    client = _client()
+    if client is None:
+        return None
+    key = (id(client), host, cache_dir)
+    with _remotes_lock:
+        if key not in _remotes:
+            _remotes[key] = Remote(client, host, cache_dir)
+        return _remotes[key]
+
+
+def _short(key: bytes) -> int:
+    return int.from_bytes(hashlib.sha256(key).digest()[:8], "big")

@@ -1,0 +1,114 @@
+"""Which kernels a graph uses, kept beside the graph, so that a hit fetches all of them in one round trip.
+
+`begin` is called when PyTorch looks a graph up, and notes the kernels that are needed until the graph is saved, or loaded, in
+the same thread; then `end` puts their keys under the graph's. `prefetch` is for an AOTAutograd hit, which knows several graphs.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from pilotlight.torch import cpp_key
+from pilotlight.torch.cpp_remote import Remote
+from pilotlight.torch.cpp_stats import count
+from pilotlight.torch.once import guarded
+from pilotlight.torch.toolchain import Toolchain, toolchain
+
+if TYPE_CHECKING:
+    from pilotlight._native import Entry
+
+_KEY_BYTES = len(cpp_key.PREFIX) + 64
+_KERNELS_MAX = 4096
+
+
+class _Graph(threading.local):
+    """The graph that this thread compiles or loads."""
+
+    fx_key: str | None = None
+    kernels: list[bytes]
+
+
+_graph = _Graph()
+_asked: set[bytes] = set()
+"""Lists that this process has looked for; a graph without kernels has none."""
+
+
+def begin(fx_key: str) -> None:
+    """From here on, kernels of this thread belong to this graph."""
+    _graph.fx_key, _graph.kernels = fx_key, []
+
+
+def used(key: bytes) -> None:
+    """A kernel was needed."""
+    if _graph.fx_key is not None:
+        _graph.kernels.append(key)
+
+
+@guarded(otherwise=None)
+def fetch_current() -> None:
+    """The graph was found, and its kernels are needed next."""
+    if _graph.fx_key is not None:
+        prefetch([_graph.fx_key])
+
+
+@guarded(otherwise=None)
+def end(fx_key: str) -> None:
+    """The graph is complete: put its list, unless the remote cache has it."""
+    if _graph.fx_key != fx_key:
+        return
+    kernels = list(dict.fromkeys(_graph.kernels))
+    _graph.fx_key, _graph.kernels = None, []
+    if not 0 < len(kernels) <= _KERNELS_MAX or (known := _toolchain()) is None or (remote := known.remote()) is None:
+        return
+    key = cpp_key.listing(known.base, fx_key)
+    if remote.lacks(key):
+        remote.put(key, b"".join(kernels))
+
+
+@guarded(otherwise=())
+def set_keys(fx_keys: Iterable[str]) -> Sequence[bytes]:
+    """The keys of the graphs' lists, for a caller who fetches them together with other entries. Raises nothing."""
+    known = _toolchain()
+    return () if known is None else [cpp_key.listing(known.base, fx_key) for fx_key in fx_keys]
+
+
+@guarded(otherwise=0)
+def prefetch(fx_keys: Iterable[str]) -> int:
+    """Fetch the kernels of these graphs in two round trips: the lists, then what they list.
+
+    Returns how many came. Raises nothing.
+    """
+    known = _toolchain()
+    if known is None or (remote := known.remote()) is None:
+        return 0
+    wanted = [key for key in set_keys(fx_keys) if key not in _asked and remote.lacks(key)]
+    return _prefetch_listed(remote, wanted, remote.get_many(wanted)) if wanted else 0
+
+
+@guarded(otherwise=0)
+def prefetch_listed(keys: Sequence[bytes], entries: Sequence[Entry | None]) -> int:
+    """As `prefetch`, in one round trip, for a caller who has got the entries under `set_keys`."""
+    known = _toolchain()
+    if known is None or (remote := known.remote()) is None:
+        return 0
+    return _prefetch_listed(remote, keys, [remote.checked(key, entry) for key, entry in zip(keys, entries, strict=True)])
+
+
+def _prefetch_listed(remote: Remote, keys: Sequence[bytes], lists: Sequence[bytes | None]) -> int:
+    _asked.update(keys)
+    kernels: list[bytes] = []
+    for key, listed in zip(keys, lists, strict=True):
+        if listed is not None and len(listed) % _KEY_BYTES == 0:
+            remote.note(key)
+            kernels += (listed[at : at + _KEY_BYTES] for at in range(0, len(listed), _KEY_BYTES))
+    fetched = remote.prefetch([key for key in kernels if key.startswith(cpp_key.PREFIX)][:_KERNELS_MAX])
+    count("prefetched", fetched)
+    return fetched
+
+
+def _toolchain() -> Toolchain | None:
+    from torch._inductor.cpp_builder import get_cpp_compiler
+
+    return toolchain(get_cpp_compiler())

@@ -1,0 +1,255 @@
+"""`torch._inductor.codecache`: how both guarded caches find entries, and how graphs are kept. Read against 2.6 to 2.15.
+
+Several variants per key instead of one; no base64 and JSON in Python; a remote hit is written through to the local cache,
+a local hit fills an empty remote; an entry that cannot be used is refused, and the compile goes on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from pilotlight import _summary
+from pilotlight.torch import backfill, lookups, puts, remote, replacing, templates
+from pilotlight.torch.lookups import Lookup, state
+
+if TYPE_CHECKING:
+    from pilotlight._native import Entry
+
+# Cache class -> (kind, name of its remote cache in torch's counters).
+CACHES = {
+    "FxGraphCache": ("fx-graph", "RemoteFxGraphCache"),
+    "AOTAutogradCache": ("aot-autograd", "RemoteAOTAutogradCache"),
+}
+
+
+def patch(module: ModuleType) -> None:
+    """Called when torch has executed the module."""
+    guarded = getattr(module, "GuardedCache", None)
+    if guarded is not None:  # torch 2.7 and later; 2.6 asks the cache itself, see `caches`
+        _patch_lookups(guarded, module)
+    fx = module.FxGraphCache
+    replacing.replace(
+        fx,
+        "_lookup_graph",
+        "key example_inputs local remote_cache constants evaluate_guards",
+        lambda original: _lookup(original, fx),
+        "key example_inputs local remote_cache constants",
+    )
+    replacing.replace_if_there(fx, "_write_to_local_cache", "key content", puts.noticing_content)
+    replacing.replace(
+        fx, "_save_graph", "key compiled_graph example_inputs local remote_cache", lambda original: _save(original, module)
+    )
+    replacing.replace(module, "log_cache_bypass", "args kwargs", recorded_bypass("fx-graph"))
+    replacing.replace(
+        module.PersistentCache,
+        "lookup",
+        "self choices op inputs benchmark hint_override",
+        templates.shared,
+        "self choices op inputs benchmark",
+    )
+
+
+def _patch_lookups(guarded: Any, module: ModuleType) -> None:
+    replacing.replace(
+        guarded, "iterate_over_candidates", "cls local remote_cache key", lambda original: _candidates(original, module)
+    )
+    replacing.replace(
+        guarded,
+        "find_guarded_entry",
+        "cls key local remote_cache evaluate_guards hints",
+        lambda original: _find(original, module),
+    )
+
+
+def _candidates(original: replacing.Function, module: ModuleType) -> replacing.Function:
+    # torch 2.12 and later hand out (candidate, content, whether it is local), earlier ones (candidate, content).
+    with_origin = "bool" in str(original.__annotations__.get("return", ""))
+
+    def iterate_over_candidates(cls: Any, local: bool, remote_cache: Any, key: str) -> Iterator[tuple[Any, ...]]:
+        lookup = lookups.current(key)
+        if lookup is None:
+            yield from original(cls, local, remote_cache, key)
+            return
+        yield from original(cls, local, None, key)
+        found = lookup.candidates(_usable_by(cls, module))
+        # Step by step: an error of ours must not reach torch, one that torch throws into the generator is its own.
+        while (step := _next(found)) is not None:
+            candidate, entry = step
+            yield (candidate, entry.artifact, False) if with_origin else (candidate, entry.artifact)
+
+    return iterate_over_candidates
+
+
+def _next(found: Iterator[tuple[Any, Any]]) -> tuple[Any, Any] | None:
+    with remote.guarded("looking up an entry"):
+        return next(found, None)
+    return None
+
+
+def _find(original: replacing.Function, module: ModuleType) -> replacing.Function:
+    def find_guarded_entry(
+        cls: Any, key: str, local: bool, remote_cache: Any, evaluate_guards: Any, hints: Any
+    ) -> tuple[Any, ...]:
+        lookup = _open_lookup(cls, key, remote_cache)
+        if lookup is None:
+            return original(cls, key, local, remote_cache, evaluate_guards, hints)  # type: ignore[no-any-return]
+        with lookups.inside(lookup):
+            found: tuple[Any, ...] = original(cls, key, local, remote_cache, evaluate_guards, hints)
+        with remote.guarded("counting a lookup"):
+            remote.pass_notices()
+            _settle(cls, lookup, remote_cache, found, module)
+        return found
+
+    return find_guarded_entry
+
+
+def _open_lookup(cls: Any, key: str, remote_cache: Any) -> Lookup | None:
+    with remote.guarded("opening a lookup"):
+        client = remote.client_of(remote_cache)
+        if client is not None and cls.__name__ in CACHES:
+            return Lookup(client, remote_cache, key, CACHES[cls.__name__][0], touches_cpu=_may_touch_cpu(cls))
+    return None
+
+
+def _may_touch_cpu(cls: Any) -> bool:
+    """Finding the CPU's fingerprint may run a compiler once; a program that only uses a GPU need not pay for it."""
+    if cls.__name__ == "FxGraphCache":
+        return state.touches_cpu
+    import torch._functorch.config as config
+
+    # Entries of the AOTAutograd cache hold no compiled code but in this mode.
+    return bool(getattr(config, "bundled_autograd_cache", False))
+
+
+def _settle(cls: Any, lookup: Lookup, cache: Any, found: tuple[Any, ...], module: ModuleType) -> None:
+    """Counts the outcome, and does what follows from a hit."""
+    entry, content = found[:2]
+    name = CACHES[cls.__name__][1]
+    if lookup.kind == "aot-autograd":
+        _autograd().looked_up(lookup.key, missed=entry is None)
+    if entry is None:
+        module.cache_stats.miss(name)
+        module.cache_stats.miss("backend:RedisRemoteCacheBackend")
+        _summary.record("miss", lookup.kind, lookup.miss_reason())
+        return
+    if lookup.entry is None:
+        if content is not None:
+            backfill.on_local_hit(lookup, cache, entry, content, module.cache_stats)
+    else:
+        lookup.hit_remotely = True
+        module.cache_stats.hit(name)
+        module.cache_stats.hit("backend:RedisRemoteCacheBackend")
+        if lookup.kind == "aot-autograd":
+            _summary.record("hit", lookup.kind)
+            puts.write_through(cls, lookup.key, content)
+    if lookup.kind == "aot-autograd":
+        backfill.fetch_graphs_of(lookup.client, entry, module)
+    else:
+        state.found = lookup
+
+
+def _lookup(original: replacing.Function, fx: Any) -> replacing.Function:
+    def _lookup_graph(key: str, example_inputs: Any, local: bool, remote_cache: Any, *more: Any, **named: Any) -> Any:
+        if remote.client_of(remote_cache) is None:
+            return original(key, example_inputs, local, remote_cache, *more, **named)
+        state.found = None
+        with _cpu_known(example_inputs):
+            try:
+                graph, info = original(key, example_inputs, local, remote_cache, *more, **named)
+            except Exception as error:
+                lookup = state.found
+                if lookup is None or not lookup.hit_remotely:
+                    raise
+                # It unpickled, but its code does not load.
+                lookup.refuse(f"not usable: {type(error).__name__}")
+                _summary.record("miss", "fx-graph", lookup.miss_reason())
+                return original(key, example_inputs, local, None, *more, **named)
+        with remote.guarded("keeping a graph locally"):
+            lookup = state.found
+            if lookup is not None and lookup.hit_remotely and lookup.entry is not None:
+                _settle_graph(fx, lookup, lookup.entry, found=graph is not None, local=local)
+        return graph, info
+
+    return _lookup_graph
+
+
+def _settle_graph(fx: Any, lookup: Lookup, entry: Entry, *, found: bool, local: bool) -> None:
+    """After torch has done with an entry what follows on a hit: it may still turn it down, for a GPU library's version."""
+    if not found:
+        _summary.record("miss", "fx-graph", "turned down")
+        return
+    _summary.record("hit", "fx-graph", saved_ms=entry.compile_ms)
+    if local:
+        puts.write_through(fx, lookup.key, entry.artifact)
+
+
+@contextlib.contextmanager
+def _cpu_known(example_inputs: Any) -> Iterator[None]:
+    import torch
+
+    devices = {value.device.type for value in example_inputs or () if isinstance(value, torch.Tensor)}
+    before, state.touches_cpu = state.touches_cpu, not devices or "cpu" in devices
+    try:
+        yield
+    finally:
+        state.touches_cpu = before
+
+
+def _save(original: replacing.Function, module: ModuleType) -> replacing.Function:
+    def _save_graph(key: str, compiled_graph: Any, example_inputs: Any, local: bool, remote_cache: Any) -> None:
+        client = remote.client_of(remote_cache)
+        if client is None:
+            original(key, compiled_graph, example_inputs, local, remote_cache)
+            return
+        if hasattr(module.FxGraphCache, "_write_to_local_cache"):
+            with puts.content_noticed(write=local) as noticed:
+                # With `local`, so that the content passes `_write_to_local_cache`, where it is noticed.
+                original(key, compiled_graph, example_inputs, True, None)
+            if not local and noticed:
+                module.cache_stats.put("LocalFxGraphCache", -1)
+        else:  # torch 2.6
+            catching = puts.Catching()
+            original(key, compiled_graph, example_inputs, local, catching)
+            noticed = catching.contents
+        with remote.guarded("putting a graph"):
+            if noticed:
+                puts.put_graph(client, remote_cache, key, compiled_graph, noticed[0], module.cache_stats)
+
+    return _save_graph
+
+
+def _usable_by(cls: Any, module: ModuleType) -> Any:
+    if cls.__name__ == "FxGraphCache":
+        from torch._inductor.output_code import CompiledFxGraph
+
+        return lambda candidate: (
+            isinstance(candidate, CompiledFxGraph)
+            and isinstance(getattr(candidate, "guards_expr", ""), (str, type(None)))
+            and isinstance(getattr(candidate, "source_code", None), str)
+            and "device_types" in vars(candidate)
+        )
+    return _autograd().is_usable
+
+
+def _autograd() -> ModuleType:
+    """It is there when torch's own is, and imports this module."""
+    from pilotlight.torch import autograd
+
+    return autograd
+
+
+def recorded_bypass(kind: str) -> Any:
+    """Wraps `log_cache_bypass`, which torch calls with the reason whenever it leaves the cache out."""
+
+    def make(original: replacing.Function) -> replacing.Function:
+        def log_cache_bypass(*args: Any, **kwargs: Any) -> Any:
+            lines = str(args[1]).splitlines() if len(args) > 1 else []
+            _summary.record("bypass", kind, lines[0][:80] if lines else "")
+            return original(*args, **kwargs)
+
+        return log_cache_bypass
+
+    return make

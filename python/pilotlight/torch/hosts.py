@@ -1,0 +1,55 @@
+"""Whether code that nobody marked with a fingerprint was made for CPUs like this one.
+
+A cached graph holds C++ source, tiled for the vector width of the CPU it was made for, and compiled anew where it is used.
+With another width the result is wrong, silently (seen in torch 2.15: an AVX-512 entry under ATEN_CPU_CAPABILITY=avx2).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+# `x0+=static_cast<int64_t>(16L)`: a vector loop's step is the number of lanes (`_inductor/codegen/cpp.py`).
+_STEP = re.compile(r"\+=\s*\(?(?:static_cast<int64_t>\()?(\d+)L?\)?")
+_ELEMENT = re.compile(r"Vectorized(?:N)?<([\w:]+)")
+_TEMPLATE = re.compile(r"micro_gemm|AMXState|brgemm|cpp_gemm|flash_attention")
+
+
+def fits_unmarked(candidate: Any) -> bool:
+    """True if the graph does not touch the CPU, has no vector code, or plainly has this CPU's vector width."""
+    source = getattr(candidate, "source_code", None)
+    if source is None or "cpu" not in getattr(candidate, "device_types", ("cpu",)):
+        return True
+    return not _TEMPLATE.search(source) and ("at::vec" not in source or _has_width_of_this_cpu(source))
+
+
+def contradicts_this_cpu(candidate: Any) -> bool:
+    """True if a graph from the local disk was plainly made for another CPU: home directories are shared between hosts."""
+    source = getattr(candidate, "source_code", None) or ""
+    return (
+        "at::vec" in source
+        and any(step > 1 for step in _steps(source))
+        and _only_floats(source)
+        and not _has_width_of_this_cpu(source)
+    )
+
+
+def _has_width_of_this_cpu(source: str) -> bool:
+    # Other element types are tiled by widths that one ISA's narrow type shares with another's wide one.
+    return _only_floats(source) and all(step in (1, _lanes()) for step in _steps(source))
+
+
+def _only_floats(source: str) -> bool:
+    return set(_ELEMENT.findall(source)) <= {"float"}
+
+
+def _steps(source: str) -> set[int]:
+    return {int(step) for step in _STEP.findall(source)}
+
+
+def _lanes() -> int:
+    import torch
+    from torch._inductor import cpu_vec_isa
+
+    isa = cpu_vec_isa.pick_vec_isa()
+    return int(isa.nelements(torch.float)) if isa else 1

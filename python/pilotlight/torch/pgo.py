@@ -1,0 +1,107 @@
+"""`torch._dynamo.pgo`: which sizes changed in earlier runs. Read against torch 2.8 to 2.15.
+
+Stock torch keeps it only for programs that are given a job id. Here a script has one by itself: its name and its content.
+"""
+
+from __future__ import annotations
+
+import collections
+import functools
+import hashlib
+import os
+import sys
+import sysconfig
+from types import ModuleType
+from typing import Any
+
+from pilotlight import _summary
+from pilotlight.torch import remote, replacing
+
+# Enough of any script to tell it from others.
+_SCRIPT_BYTES_MAX = 1 << 20
+
+
+def patch(module: ModuleType) -> None:
+    """Called when torch has executed the module."""
+    replacing.replace(module, "get_cache_key", "", lambda original: _with_default(original, module))
+    replacing.replace_if_there(
+        module,
+        "lookup_remote_cache_entry",
+        "remote_cache cache_key event_name",
+        lambda original: _checked(original, module),
+    )
+
+
+def _with_default(original: replacing.Function, module: ModuleType) -> replacing.Function:
+    def get_cache_key() -> str | None:
+        key: str | None = original()
+        if key is not None or module.torch.compiler.config.force_disable_caches:
+            return key
+        if not module.should_use_remote_dynamo_pgo_cache():
+            return None
+        with remote.guarded("naming a profile"):
+            job = default_job_id()
+            return None if job is None else str(module.format_cache_key(job))
+        return None
+
+    return get_cache_key
+
+
+@functools.cache
+def default_job_id() -> str | None:
+    """The same wherever the same script runs; `None` for what is no script of the user's.
+
+    Launchers that live beside torch (pytest, vllm) run many different programs, an interactive session is a new one each
+    time: a profile shared by those would make them recompile what they need not.
+    """
+    script = sys.argv[0] if sys.argv else ""
+    if not os.path.isfile(script):
+        return None
+    path = os.path.realpath(script)
+    if any(path.startswith(os.path.realpath(sysconfig.get_path(where)) + os.sep) for where in ("purelib", "scripts", "stdlib")):
+        return None
+    try:
+        with open(path, "rb") as file:
+            content = file.read(_SCRIPT_BYTES_MAX)
+    except OSError:
+        return None
+    digest = hashlib.sha256(os.path.basename(path).encode() + b"\0" + content).hexdigest()
+    return f"pilotlight-{digest[:32]}"
+
+
+class _Noting:
+    """A cache that notes what was found in it."""
+
+    def __init__(self, cache: Any) -> None:
+        self._cache = cache
+        self.found = False
+
+    def get(self, key: str) -> Any:
+        value = self._cache.get(key)
+        self.found = value is not None
+        return value
+
+
+def _checked(original: replacing.Function, module: ModuleType) -> replacing.Function:
+    """torch unpickles a profile and asserts its type later, where the failure ends the compile."""
+
+    def lookup_remote_cache_entry(remote_cache: Any, cache_key: str, event_name: str | None = None) -> Any:
+        client = remote.client_of(remote_cache)
+        if client is None:
+            return original(remote_cache, cache_key, event_name)
+        noting = _Noting(remote_cache)
+        state = original(noting, cache_key, event_name)
+        if not noting.found or _is_profile(state, module):
+            return state
+        with remote.guarded("refusing a profile"):
+            _summary.record("refused", "pgo", "not loadable" if state is None else "wrong type")
+            client.quarantine(remote_cache._get_key(cache_key).encode())
+        return None
+
+    return lookup_remote_cache_entry
+
+
+def _is_profile(state: Any, module: ModuleType) -> bool:
+    return isinstance(state, collections.defaultdict) and all(
+        isinstance(code, module.CodeId) and isinstance(sizes, module.CodeState) for code, sizes in state.items()
+    )

@@ -1,0 +1,149 @@
+"""Putting entries: the bytes that torch writes to its local cache go to the remote as they are."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import threading
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from pilotlight import _summary
+from pilotlight.torch import remote, replacing
+
+if TYPE_CHECKING:
+    from pilotlight._native import Client
+
+
+class _Saving(threading.local):
+    contents: list[bytes] | None = None
+    write = True
+
+
+_saving = _Saving()
+
+
+@contextlib.contextmanager
+def content_noticed(*, write: bool) -> Iterator[list[bytes]]:
+    """What torch's save functions pickle while this lasts; with `write` it reaches the local cache as well.
+
+    torch writes locally before it puts remotely, and leaves the put out where the disk is full or read-only. Noticed here,
+    the content is there all the same.
+    """
+    before = _saving.contents, _saving.write
+    contents: list[bytes] = []
+    _saving.contents, _saving.write = contents, write
+    try:
+        yield contents
+    finally:
+        _saving.contents, _saving.write = before
+
+
+def noticing_content(original: replacing.Function) -> replacing.Function:
+    """Wraps the caches' `_write_to_local_cache`."""
+
+    def _write_to_local_cache(key: str, content: bytes) -> None:
+        if _saving.contents is not None:
+            _saving.contents.append(content)
+            if not _saving.write:
+                return
+        original(key, content)
+
+    return _write_to_local_cache
+
+
+class Catching:
+    """In the place of a remote cache: catches what torch puts there."""
+
+    def __init__(self) -> None:
+        self.contents: list[bytes] = []
+
+    def put(self, key: str, value: dict[str, Any]) -> None:
+        """Of torch's JSON, the part that is pickled."""
+        self.contents.append(base64.b64decode(value["data"]))
+
+
+def write_through(cls: Any, key: str, content: bytes | None) -> None:
+    """Keeps a remote entry locally, so that the next process needs no network."""
+    # A full or read-only disk is no reason to speak: nothing is lost but a round trip.
+    with contextlib.suppress(OSError):
+        if content is not None:
+            cls._write_to_local_cache(key, content)
+
+
+def put_graph(client: Client, cache: Any, key: str, graph: Any, content: bytes, cache_stats: Any) -> bool:
+    """Puts a compiled graph as the variant for its guards and, if it touches the CPU, for this host."""
+    return _put(
+        client,
+        cache,
+        key,
+        "fx-graph",
+        content,
+        guards=graph.guards_expr,
+        host=remote.fingerprint() if "cpu" in graph.device_types else None,
+        compile_ms=int((getattr(graph, "_time_taken_ns", None) or 0) // 1_000_000),
+        debug_lines=getattr(graph, "_fx_graph_cache_debug_lines", None),
+        cache_stats=cache_stats,
+    )
+
+
+def put_autograd(
+    client: Client,
+    cache: Any,
+    key: str,
+    entry: Any,
+    content: bytes,
+    cache_stats: Any,
+    debug_lines: list[str] | None = None,
+) -> bool:
+    """Puts an AOTAutograd entry. It depends on the host only where it holds compiled graphs itself."""
+    bundled = getattr(entry.compiled_fw, "result", None)
+    touches_cpu = bundled is not None and "cpu" in getattr(bundled, "device_types", ("cpu",))
+    return _put(
+        client,
+        cache,
+        key,
+        "aot-autograd",
+        content,
+        guards=entry.guards_expr,
+        host=remote.fingerprint() if touches_cpu else None,
+        compile_ms=int((entry.forward_time_taken_ns + entry.backward_time_taken_ns) // 1_000_000),
+        debug_lines=debug_lines,
+        cache_stats=cache_stats,
+    )
+
+
+def _put(
+    client: Client,
+    cache: Any,
+    key: str,
+    kind: str,
+    content: bytes,
+    *,
+    guards: str | None,
+    host: bytes | None,
+    compile_ms: int,
+    debug_lines: list[str] | None,
+    cache_stats: Any,
+) -> bool:
+    import torch
+
+    observed = remote.Observed(client)
+    stored = client.put_variant(
+        cache._get_key(key).encode(),
+        remote.variant(guards, host),
+        content,
+        torch_json=True,
+        compile_ms=compile_ms,
+        producer=f"torch {torch.__version__}",
+        fingerprint=host,
+        components=remote.components(debug_lines),
+    )
+    remote.pass_notices()
+    if stored:
+        cache_stats.put(type(cache).__name__)
+        cache_stats.put("backend:RedisRemoteCacheBackend")
+        _summary.record("put", kind)
+    else:
+        _summary.record("drop", kind, observed.reason("refused"))
+    return stored

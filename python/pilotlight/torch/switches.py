@@ -1,0 +1,45 @@
+"""`torch._inductor.utils`: entries of the AOTAutograd cache are of use only with their graphs. Read against 2.6 to 2.15.
+
+Stock torch asks the two switches apart: with the AOTAutograd remote on and the graph remote off, every process finds the
+entry, misses the graph, compiles and puts the entry again, for ever (`_functorch/_aot_autograd/aot_autograd_result.py`).
+"""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+
+from pilotlight.torch import replacing
+
+# Those that took the function by its name, in case they were imported before us.
+_IMPORTERS = (
+    "torch._inductor.compile_fx",
+    "torch._functorch._aot_autograd.autograd_cache",
+    "torch._functorch._aot_autograd.aot_autograd_result",
+)
+
+_NAME = "should_use_remote_fx_graph_cache"
+
+
+def patch(module: ModuleType) -> None:
+    """Called when torch has executed the module."""
+    for owner in (module, *(sys.modules[name] for name in _IMPORTERS if name in sys.modules)):
+        if hasattr(owner, _NAME):
+            replacing.replace(owner, _NAME, "", _also_for_autograd)
+
+
+def _also_for_autograd(original: replacing.Function) -> replacing.Function:
+    def should_use_remote_fx_graph_cache() -> bool:
+        return bool(original()) or _autograd_remote_is_ours()
+
+    return should_use_remote_fx_graph_cache
+
+
+def _autograd_remote_is_ours() -> bool:
+    config = sys.modules.get("torch._functorch.config")
+    caches = sys.modules.get("torch._inductor.remote_cache")
+    if config is None or caches is None or not getattr(config, "enable_remote_autograd_cache", None):
+        return False
+    # With a test's own backends in place, the test means what it set.
+    overridden = (caches.RemoteAOTAutogradCache.backend_override_cls, caches.RemoteFxGraphCache.backend_override_cls)
+    return overridden == (None, None)

@@ -1,0 +1,76 @@
+"""Code made for another CPU is not used: it would give wrong numbers, and nothing in torch's key tells."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from devtools.servers import Pilotlight
+from tests.plugin.conftest import Programs, url_of
+
+torch = pytest.importorskip("torch")
+
+# The sum of a row is tiled for the vector width; a tile of 16 under 8 lanes leaves out half of what it adds.
+VECTORS = """
+import sys
+import torch
+from torch._inductor import config
+config.cpp_cache_precompile_headers = False
+torch.manual_seed(0)
+x = torch.randn(37, 67)
+def work(x): return (x * 3).sum(1) + x.exp().amax(1)
+with torch.no_grad():
+    got, want = torch.compile(work)(x), work(x)
+print(torch.backends.cpu.get_cpu_capability(), torch.allclose(got, want, rtol=1e-4))
+"""
+
+
+@pytest.mark.skipif(torch.backends.cpu.get_cpu_capability() != "AVX512", reason="this CPU has no AVX-512 to differ by")
+def test_an_avx512_entry_gives_right_numbers_on_avx2(programs: Programs, server: Pilotlight) -> None:
+    quiet = {"PILOTLIGHT_QUIET": "1"}
+    wide = programs.run(VECTORS, url=url_of(server), env=quiet)
+    assert wide.out == "AVX512 True\n"
+    narrow = programs.run(VECTORS, url=url_of(server), env={**quiet, "ATEN_CPU_CAPABILITY": "avx2"})
+    assert narrow.out == "AVX2 True\n"
+    assert narrow.count("miss", "fx-graph", "fingerprint") >= 1, narrow.report
+    assert narrow.count("hit", "fx-graph") == 0
+    again = programs.run(VECTORS, url=url_of(server), env=quiet)
+    assert again.out == "AVX512 True\n"
+    assert again.count("hit", "fx-graph") == 1, "both hosts' entries are kept"
+
+
+def loop(step: int, element: str = "float") -> str:
+    return (
+        f"for(int64_t x0=static_cast<int64_t>(0L); x0<static_cast<int64_t>(64L); x0+=static_cast<int64_t>({step}L)) {{"
+        f" auto tmp0 = at::vec::Vectorized<{element}>::loadu(in_ptr0 + x0, static_cast<int64_t>({step})); }}"
+    )
+
+
+SCALAR = "for(int64_t x0=static_cast<int64_t>(0L); x0<static_cast<int64_t>(64L); x0+=static_cast<int64_t>(1L)) {}"
+
+
+@pytest.mark.parametrize(
+    ("source", "devices", "fits", "contradicts"),
+    [
+        (SCALAR, ("cpu",), True, False),
+        (loop(8), ("cpu",), True, False),
+        (loop(8) + SCALAR, ("cpu",), True, False),
+        (loop(16), ("cpu",), False, True),
+        # With narrow types the step is another ISA's for wide ones: nothing can be said.
+        (loop(8, "at::BFloat16"), ("cpu",), False, False),
+        (loop(8) + "kernel_micro_gemm", ("cpu",), False, False),
+        (loop(16), ("cuda",), True, True),
+        ("extern_kernels.mm(arg0, arg1)", ("cpu",), True, False),
+    ],
+)
+def test_code_that_nobody_marked_is_used_only_where_it_plainly_fits(
+    source: str, devices: tuple[str, ...], fits: bool, contradicts: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pilotlight.torch import hosts
+
+    monkeypatch.setattr(hosts, "_lanes", lambda: 8)
+    graph: Any = SimpleNamespace(source_code=source, device_types=devices)
+    assert hosts.fits_unmarked(graph) == fits
+    assert hosts.contradicts_this_cpu(graph) == contradicts
