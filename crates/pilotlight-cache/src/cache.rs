@@ -42,8 +42,15 @@ pub enum Staged {
 /// A put that is staged and neither acknowledged nor counted yet. Made by [`Cache::stage`], for [`Cache::settle_many`].
 #[derive(Debug)]
 pub struct PendingPut {
-    kind: Kind,
+    open: OpenPut,
     version: Version,
+}
+
+/// A put that is not counted yet.
+#[derive(Debug)]
+struct OpenPut {
+    kind: Kind,
+    is_counted: bool,
     bytes: u64,
     sample: OpenSample,
 }
@@ -171,10 +178,9 @@ impl Cache {
     /// # Errors
     /// The backend's, unless the policy absorbs them.
     pub async fn put(&self, key: &Key, entry: Entry, when: When) -> Result<PutOutcome> {
-        let sample = self.open_sample(key, Operation::Put);
-        let bytes = entry.artifact.len() as u64;
+        let open = self.open_put(key, &entry);
         let result = self.backend.put(key, entry, when).await;
-        self.close_put(key.kind(), sample, bytes, result)
+        self.close_put(open, result)
     }
 
     /// The first half of a put, see [`Backend::stage`]: what it comes to is told, and counted, by [`Cache::settle_many`].
@@ -182,13 +188,10 @@ impl Cache {
     /// # Errors
     /// The backend's, unless the policy absorbs them.
     pub async fn stage(&self, key: &Key, entry: Entry, when: When) -> Result<Staged> {
-        let sample = self.open_sample(key, Operation::Put);
-        let bytes = entry.artifact.len() as u64;
+        let open = self.open_put(key, &entry);
         match self.backend.stage(key, entry, when).await {
-            Ok(Put::Stored(version)) => {
-                Ok(Staged::Pending(PendingPut { kind: key.kind(), version, bytes, sample }))
-            }
-            result => self.close_put(key.kind(), sample, bytes, result).map(Staged::Done),
+            Ok(Put::Stored(version)) => Ok(Staged::Pending(PendingPut { open, version })),
+            result => self.close_put(open, result).map(Staged::Done),
         }
     }
 
@@ -202,21 +205,25 @@ impl Cache {
         debug_assert_eq!(results.len(), puts.len(), "contract 15");
         puts.into_iter()
             .zip(results)
-            .map(|(PendingPut { kind, version, bytes, sample }, result)| {
-                self.close_put(kind, sample, bytes, result.map(|()| Put::Stored(version)))
+            .map(|(PendingPut { open, version }, result)| {
+                self.close_put(open, result.map(|()| Put::Stored(version)))
             })
             .collect()
     }
 
-    fn close_put(
-        &self,
-        kind: Kind,
-        sample: OpenSample,
-        bytes: u64,
-        result: Result<Put>,
-    ) -> Result<PutOutcome> {
+    fn open_put(&self, key: &Key, entry: &Entry) -> OpenPut {
+        OpenPut {
+            kind: key.kind(),
+            is_counted: !key.is_list_of_variants(),
+            bytes: entry.artifact.len() as u64,
+            sample: self.open_sample(key, Operation::Put),
+        }
+    }
+
+    fn close_put(&self, open: OpenPut, result: Result<Put>) -> Result<PutOutcome> {
+        let OpenPut { kind, is_counted, bytes, sample } = open;
         let outcome = match &result {
-            Ok(Put::Stored(_)) if key.is_list_of_variants() => None,
+            Ok(Put::Stored(_)) if !is_counted => None,
             Ok(Put::Stored(_)) => Some(Outcome::Put),
             Ok(Put::Unmet) => None,
             Err(_) => Some(Outcome::Exception),
