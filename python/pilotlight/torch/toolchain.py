@@ -141,7 +141,7 @@ _lock = threading.Lock()
 def toolchain(command: str) -> Toolchain | None:
     """The toolchain behind a compiler command; `None` where compiler or host cannot be told from others, or nobody wants to."""
     from torch._inductor import config
-    from torch._inductor.runtime.runtime_utils import cache_dir  # type: ignore[attr-defined] # 2.6 has it there
+    from torch._inductor.runtime.runtime_utils import cache_dir  # 2.6 has it there
 
     if os.environ.get(SWITCH) == "0" or getattr(config, "force_disable_caches", False):
         return None
