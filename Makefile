@@ -22,11 +22,11 @@ help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: server tools venv native ## Compile real models cold, warm with stock Redis and warm with Pilotlight, in fresh processes
+demo: tools installed ## Compile real models cold, warm with stock Redis and warm with Pilotlight, in fresh processes
 	@$(PY) -m demo.run $(ARGS)
 
 .PHONY: test
-test: test-rust test-clients ## Run all tests: the Rust side, then real clients against the real server
+test: test-rust test-python ## Run all tests: the Rust side, then real clients and real torch against the real server
 
 .PHONY: test-rust
 test-rust: ## Run the Rust tests and documentation examples
@@ -38,6 +38,10 @@ test-rust: ## Run the Rust tests and documentation examples
 	fi; \
 	echo "test-rust: $$SECONDS s, building included"
 
+.PHONY: test-python
+test-python: server tools venv-test clients native wheel ## Run all of the next three
+	@$(PY) -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
+
 .PHONY: test-clients
 test-clients: server tools venv-test clients ## Run redis-py 5 to 8, redis-cli, ioredis, ccache, stock torch, crash and bound tests
 	@$(PY) -m pytest tests/clients -n $(WORKERS) --dist loadgroup $(ARGS)
@@ -45,6 +49,10 @@ test-clients: server tools venv-test clients ## Run redis-py 5 to 8, redis-cli, 
 .PHONY: test-native
 test-native: server tools venv-test native ## Run the Python module's tests against real servers; after make wheel, the wheel's too
 	@$(PY) -m pytest tests/native -n $(WORKERS) --dist loadgroup $(ARGS)
+
+.PHONY: test-plugin
+test-plugin: server tools venv-test native ## Run the plug-in's tests with real torch and real g++
+	@$(PY) -m pytest tests/plugin -n $(WORKERS) --dist loadgroup $(ARGS)
 
 .PHONY: test-suites
 test-suites: server ## Run what we claim to pass of the test suites of Redis and redis-py; fetches them
@@ -64,12 +72,17 @@ native: ## Build the Python module into python/pilotlight, for work on it
 	@cp $(firstword $(wildcard $(TARGET)/release/lib_native.so $(TARGET)/release/lib_native.dylib) $(TARGET)/release/lib_native.so) \
 		python/pilotlight/_native.abi3.so
 
+# What a user has: the wheel, installed.
+.PHONY: installed
+installed: wheel venv
+	@$(PY) -m pip install --quiet --force-reinstall --no-deps $(TARGET)/wheels/pilotlight-*.whl
+
 .PHONY: bench
 bench: server loadgen tools venv-test ## Measure the server beside redis-server, alternating; ARGS=--quick takes two minutes
 	@$(PY) -m bench.run $(ARGS)
 
 .PHONY: bench-torch
-bench-torch: server tools venv native ## Measure the first call of compiled models, warm by cache; ARGS=--quick takes three minutes
+bench-torch: tools installed ## Measure the first call of compiled models, warm by cache; ARGS=--quick takes three minutes
 	@$(PY) -m bench.torch.run $(ARGS)
 
 .PHONY: lint

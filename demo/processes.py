@@ -39,7 +39,7 @@ class Machine:
         started.write_text("")
         env = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
         env |= {
-            "PYTHONPATH": os.pathsep.join(map(str, (paths.ROOT / "python", self._home / "site"))),
+            "PYTHONPATH": str(self._home / "site"),
             "TORCHINDUCTOR_CACHE_DIR": str(self._home / "inductor"),
             "TRITON_CACHE_DIR": str(self._home / "triton"),
             "TMPDIR": str(self._home / "tmp"),

@@ -23,6 +23,7 @@ from types import FrameType
 from demo.models import MODELS
 from demo.processes import WorkerFailed, fresh_machine, plugin, stock
 from demo.worker import Run
+from devtools import paths
 from devtools.servers import Pilotlight, Redis, disk_bytes
 
 DEFAULT_MODELS = "resnet18,gpt2,bert-training"
@@ -77,10 +78,10 @@ class Progress:
 def run(models: Sequence[str], progress: Progress) -> list[Result]:
     with ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pilotlight-demo-")))
-        redis: Redis = stack.enter_context(Redis(home / "redis", append_only=False))
         server: Pilotlight = stack.enter_context(Pilotlight(home / "data"))
-        progress.say(f"servers: Pilotlight on {server.redis_url}, {server.http_url}; Redis on port {redis.port}")
-        in_redis = stock(f"redis://{redis.host}:{redis.port}")
+        progress.say(f"Pilotlight serves {server.redis_url} and {server.http_url}")
+        redis_url = _redis_url(stack, home, server, progress)
+        in_redis = stock(redis_url)
         cold: dict[str, Run] = {}
         kept: dict[str, Kept] = {}
         for model in models:
@@ -104,6 +105,16 @@ def run(models: Sequence[str], progress: Progress) -> list[Result]:
             )
             results.append(Result(cold[model], theirs, ours, kept[model]))
     return results
+
+
+def _redis_url(stack: ExitStack, home: Path, server: Pilotlight, progress: Progress) -> str:
+    """A Redis for stock PyTorch; without one, a database of Pilotlight's that the plug-in does not look into."""
+    if paths.tool("redis-server") is None:
+        progress.say("there is no redis-server here: stock PyTorch uses Pilotlight in its place")
+        return f"{server.redis_url}/1"
+    redis: Redis = stack.enter_context(Redis(home / "redis", append_only=False))
+    progress.say(f"redis-server serves redis://{redis.host}:{redis.port}")
+    return f"redis://{redis.host}:{redis.port}"
 
 
 def _compile(model: str, cache: dict[str, str]) -> Run:

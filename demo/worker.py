@@ -2,8 +2,8 @@
 
     python -m demo.worker MODEL
 
-It is anybody's job: which caches it asks, and where, is in the environment. The plug-in is active when `PILOTLIGHT_URL` is set;
-importing it by name only saves installing it from this checkout.
+It is anybody's job: which caches it asks, and where, is in the environment. The plug-in, being installed, is active when
+`PILOTLIGHT_URL` is set.
 """
 
 from __future__ import annotations
@@ -55,8 +55,6 @@ class Run:
 
 
 def measure(name: str) -> Run:
-    if os.environ.get("PILOTLIGHT_URL"):
-        import pilotlight.torch  # noqa: F401
     import torch
 
     torch.manual_seed(SEED)

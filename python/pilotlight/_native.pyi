@@ -1,8 +1,8 @@
 """What the Rust side offers to the Python side. Nothing else crosses the boundary.
 
 No method but the constructor raises for a reason that lies outside the caller: a failed get is a miss, a failed put is a
-dropped put, both counted by reason. All of them release the GIL while they wait. Nothing here starts a thread, and
-sockets are made anew after a fork.
+dropped put, both counted by reason. All of them release the GIL while they wait. No thread is started, but to look up
+a host's name, and sockets are made anew after a fork.
 """
 
 from collections.abc import Iterator, Sequence

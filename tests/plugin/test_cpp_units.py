@@ -341,8 +341,9 @@ def test_kernels_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(toolchain.SWITCH, "0")
     assert toolchain.toolchain("g++") is None
     monkeypatch.delenv(toolchain.SWITCH)
-    monkeypatch.setattr(torch._inductor.config, "force_disable_caches", True)
-    assert toolchain.toolchain("g++") is None
+    # torch's own way: what pytest would put back is gone for good.
+    with torch._inductor.config.patch(force_disable_caches=True):
+        assert toolchain.toolchain("g++") is None
 
 
 def test_fingerprints_cost_less_than_five_milliseconds() -> None:
