@@ -97,8 +97,15 @@ class Machine:
         (home / "site" / "sitecustomize.py").write_text(_AUDIT)
         (home / "program.py").write_text(PROGRAM)
 
-    def start(self, *arguments: str, url: str, env: Mapping[str, str] | None = None, path: tuple[Path, ...] = ()) -> Any:
-        """Start the program; `finish` waits for it."""
+    def start(
+        self,
+        *arguments: str,
+        url: str,
+        env: Mapping[str, str] | None = None,
+        path: tuple[Path, ...] = (),
+        under: tuple[str, ...] = (),
+    ) -> Any:
+        """Start the program, `under` a command that runs it; `finish` waits for it."""
         self._runs += 1
         dropped = ("PILOTLIGHT_", "TORCH", "PYTHON", "ATEN_")
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
@@ -116,7 +123,7 @@ class Machine:
             "TORCHINDUCTOR_COMPILE_THREADS": "2",
         }
         process = subprocess.Popen(
-            [sys.executable, str(self.home / "program.py"), *arguments],
+            [*under, sys.executable, str(self.home / "program.py"), *arguments],
             env={**inherited, **settings, **(env or {})},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -136,5 +143,12 @@ class Machine:
         compilers = [line for line in lines if "g++" in line.split()[0] or "LoadLibrary" in line]
         return Ran(**json.loads(out.splitlines()[-1]), started=compilers, err=err)
 
-    def run(self, *arguments: str, url: str, env: Mapping[str, str] | None = None, path: tuple[Path, ...] = ()) -> Ran:
-        return self.finish(self.start(*arguments, url=url, env=env, path=path))
+    def run(
+        self,
+        *arguments: str,
+        url: str,
+        env: Mapping[str, str] | None = None,
+        path: tuple[Path, ...] = (),
+        under: tuple[str, ...] = (),
+    ) -> Ran:
+        return self.finish(self.start(*arguments, url=url, env=env, path=path, under=under))

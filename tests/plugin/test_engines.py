@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,3 +55,20 @@ def test_a_fresh_machine_compiles_nothing(url: str, first: tuple[Machine, Ran], 
     assert found.started == []
     assert found.bytes == first[1].bytes
     assert found.kernels["hits"] == first[1].kernels["puts"] == 3
+
+
+def test_pilotlight_run_sums_up_what_a_command_gained(first: tuple[Machine, Ran], tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    under = (str(paths.pilotlight()), "run", "--report", str(report), "--")
+    found = Machine(tmp_path / "second").run("train", url=f"file://{first[0].home.parent}/cache", under=under)
+    assert found.equal
+    said = json.loads(report.read_text())
+    assert said["processes"] == 1
+    assert {kind: sum(reasons.values()) for kind, reasons in said["hit"].items()} == {
+        "aot-autograd": 1,
+        "fx-graph": 2,
+        "cpp-kernel": 3,
+        "pgo": 1,
+    }
+    assert "pilotlight: 7 hits, 0 misses, 0 puts; " in found.err
+    assert " s of compiling saved in 1 process\n" in found.err
