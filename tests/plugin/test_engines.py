@@ -70,5 +70,5 @@ def test_pilotlight_run_sums_up_what_a_command_gained(first: tuple[Machine, Ran]
         "cpp-kernel": 3,
         "pgo": 1,
     }
-    assert "pilotlight: 7 hits, 0 misses, 0 puts; " in found.err
+    assert "pilotlight: 7 hits, 0 misses, " in found.err
     assert " s of compiling saved in 1 process\n" in found.err
