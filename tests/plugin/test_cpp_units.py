@@ -130,7 +130,9 @@ def test_key_depends_on_source_command_host_compiler_and_environment(monkeypatch
 
 def test_objects_that_link_files_of_this_machine_do_not_travel() -> None:
     assert cpp_key.is_portable(())
-    assert cpp_key.is_portable(["-O2"])
+    assert cpp_key.is_portable(["-O2", "-DNAME=1", "-ffast-math", "-mavx2", "-std=c++20"])
+    for named in ("-lcustom", "@flags", "-include", "ops.h", "-fplugin=ours", "-Wl,-rpath,lib", "-Iinclude"):
+        assert not cpp_key.is_portable([named]), f"{named} is read from somewhere"
     assert not cpp_key.is_portable(["/tmp/cache/kernel.so"])
     assert not cpp_key.is_portable("-L/opt/lib -lcustom")
 

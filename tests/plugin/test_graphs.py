@@ -194,13 +194,27 @@ def test_all_guard_variants_hit_from_a_fresh_machine(fleet: Fleet) -> None:
     assert (warm.total("miss"), warm.total("put")) == (0, 0), warm.counts
 
 
-def test_autograd_entries_bring_their_graphs_with_the_graph_switch_off(fleet: Fleet) -> None:
+def test_autograd_entries_bring_their_graphs_with_the_graph_switch_off(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pilotlight.torch import activation
+
+    # As if the user had switched the AOTAutograd cache on, and so wants what it is of no use without.
+    monkeypatch.setattr(activation, "switched_on", set())
     with torch._inductor.config.patch(fx_graph_remote_cache=False):
         with fleet.machine():
             infer()
         with fleet.machine() as warm:
             infer()
     assert (warm.total("hit"), warm.total("miss"), warm.total("put")) == (2, 0, 0)
+
+
+def test_who_says_no_to_graphs_gets_none(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pilotlight.torch import activation
+
+    monkeypatch.setattr(activation, "switched_on", {"TORCHINDUCTOR_AUTOGRAD_REMOTE_CACHE"})
+    with torch._inductor.config.patch(fx_graph_remote_cache=False), fleet.machine() as machine:
+        infer()
+    counted = [kind for counts in machine.counts.values() for kind, _ in counts]
+    assert "fx-graph" not in counted
 
 
 def test_a_full_disk_loses_no_put(fleet: Fleet, tmp_path: Path) -> None:

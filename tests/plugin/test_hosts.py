@@ -52,25 +52,35 @@ SCALAR = "for(int64_t x0=static_cast<int64_t>(0L); x0<static_cast<int64_t>(64L);
 
 
 @pytest.mark.parametrize(
-    ("source", "devices", "fits", "contradicts"),
+    ("source", "devices", "fits"),
     [
-        (SCALAR, ("cpu",), True, False),
-        (loop(8), ("cpu",), True, False),
-        (loop(8) + SCALAR, ("cpu",), True, False),
-        (loop(16), ("cpu",), False, True),
+        (SCALAR, ("cpu",), True),
+        (loop(8), ("cpu",), True),
+        (loop(8) + SCALAR, ("cpu",), True),
+        (loop(16), ("cpu",), False),
         # With narrow types the step is another ISA's for wide ones: nothing can be said.
-        (loop(8, "at::BFloat16"), ("cpu",), False, False),
-        (loop(8) + "kernel_micro_gemm", ("cpu",), False, False),
-        (loop(16), ("cuda",), True, True),
-        ("extern_kernels.mm(arg0, arg1)", ("cpu",), True, False),
+        (loop(8, "at::BFloat16"), ("cpu",), False),
+        (loop(8) + "kernel_micro_gemm", ("cpu",), False),
+        (loop(16), ("cuda",), True),
+        ("extern_kernels.mm(arg0, arg1)", ("cpu",), True),
     ],
 )
 def test_code_that_nobody_marked_is_used_only_where_it_plainly_fits(
-    source: str, devices: tuple[str, ...], fits: bool, contradicts: bool, monkeypatch: pytest.MonkeyPatch
+    source: str, devices: tuple[str, ...], fits: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from pilotlight.torch import hosts
 
     monkeypatch.setattr(hosts, "_lanes", lambda: 8)
     graph: Any = SimpleNamespace(source_code=source, device_types=devices)
     assert hosts.fits_unmarked(graph) == fits
-    assert hosts.contradicts_this_cpu(graph) == contradicts
+    bundled = SimpleNamespace(compiled_fw=SimpleNamespace(result=None), compiled_bw=SimpleNamespace(result=graph))
+    assert hosts.fits_unmarked(bundled) == fits, "an AOTAutograd entry that holds it"
+
+
+def test_code_that_cannot_be_seen_is_not_used() -> None:
+    from pilotlight.torch import hosts
+
+    named = SimpleNamespace(compiled_fw=SimpleNamespace(fx_graph_cache_info=("f", [])), compiled_bw=None)
+    assert hosts.fits_unmarked(named), "it holds no code, its graphs are looked up by their keys"
+    hidden: Any = SimpleNamespace(compiled_fw=SimpleNamespace(result=object()), compiled_bw=None)
+    assert not hosts.fits_unmarked(hidden)

@@ -7,7 +7,7 @@ import os
 import sys
 from types import ModuleType
 
-from pilotlight import _hooks, _summary
+from pilotlight import _client, _hooks, _summary
 
 # Set the same everywhere, and before torch reads them: some are part of torch's keys, so that entries made without them
 # are never found with them. TORCHINDUCTOR_BUNDLED_AUTOTUNE_REMOTE_CACHE is not among them: it is part of the key as well,
@@ -32,6 +32,8 @@ PATCHES = {
 }
 
 _active = False
+# What we switched on, as the user did not say.
+switched_on: set[str] = set()
 
 
 def activate() -> None:
@@ -40,6 +42,9 @@ def activate() -> None:
     if _active:
         return
     _active = True
+    # First: with the switches set and nothing in its place, torch would go to a Redis of its own.
+    if _client.client() is None:
+        return
     graphs_refused = os.environ.get("TORCHINDUCTOR_FX_GRAPH_REMOTE_CACHE") == "0"
     for variable, (module_name, attribute) in SWITCHES.items():
         # Who switched graphs off has switched off what is of no use without them.
@@ -55,6 +60,7 @@ def _switch_on(variable: str, module_name: str, attribute: str) -> None:
     if variable in os.environ:
         return
     os.environ[variable] = "1"
+    switched_on.add(variable)
     # Imported before us: the variable comes too late for it.
     config = sys.modules.get(module_name)
     if config is not None and getattr(config, attribute, True) is None:

@@ -27,7 +27,9 @@ def on_local_hit(lookup: lookups.Lookup, cache: Any, entry: Any, content: bytes,
         return
     _checked.add(lookup.remote_key)
     begin = time.monotonic()
-    if lookup.client.get_many([lookup.remote_key])[0] is None and not hosts.contradicts_this_cpu(entry):
+    # Directories are shared between hosts, and nothing local says for which of them an entry was made: what may be another's
+    # must not become one of this host's for everybody.
+    if lookup.client.get_many([lookup.remote_key])[0] is None and hosts.fits_unmarked(entry):
         put = puts.put_graph if lookup.kind == "fx-graph" else puts.put_autograd
         if put(lookup.client, cache, lookup.key, entry, content, cache_stats):
             _summary.record("backfill", lookup.kind)

@@ -19,8 +19,11 @@ _QUERY_TIMEOUT_S = 30.0
 # They tell where a compiler lies, not which it is.
 _PATH_LINES = ("COLLECT_GCC=", "COLLECT_LTO_WRAPPER=", "InstalledDir:")
 # Headers, libraries and programs that are not on the command line, and so not in PyTorch's key.
-_VARIABLES = ("CPATH", "C_INCLUDE_PATH", "CPLUS_INCLUDE_PATH", "LIBRARY_PATH", "COMPILER_PATH", "GCC_EXEC_PREFIX")
-_VARIABLE_PREFIX = "NIX_"
+_VARIABLES = (
+    *("CPATH", "C_INCLUDE_PATH", "CPLUS_INCLUDE_PATH", "LIBRARY_PATH", "COMPILER_PATH", "GCC_EXEC_PREFIX"),
+    *("LD_RUN_PATH", "CCC_OVERRIDE_OPTIONS", "CLANG_CONFIG_FILE_SYSTEM_DIR", "CLANG_CONFIG_FILE_USER_DIR"),
+)
+_VARIABLE_PREFIXES = ("NIX_CFLAGS", "NIX_LDFLAGS", "NIX_CC", "NIX_HARDENING", "NIX_ENFORCE")
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ def environment() -> tuple[str, ...]:
     return tuple(
         f"{name}={value}"
         for name, value in sorted(os.environ.items())
-        if value and (name in _VARIABLES or name.startswith(_VARIABLE_PREFIX))
+        if value and (name in _VARIABLES or name.startswith(_VARIABLE_PREFIXES))
     )
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import ast
 import functools
 import os
+import re
 import shlex
 import sys
 import sysconfig
@@ -26,6 +27,10 @@ from pilotlight.torch.fingerprint import digest_of
 
 PREFIX = b"cpp-kernel:"
 _SCHEMA = "kernel 1"
+# Flags that say how to compile and name nothing to read.
+_PLAIN_FLAG = re.compile(
+    r"|-(?!fplugin|fprofile|Wl|Wa|Wp)(O[0-3sg]|Ofast|[DU]\w+(=[\w.+-]*)?|[fmWg][\w=.,+-]*|std=[\w+]+|pthread)"
+)
 
 
 @dataclass(frozen=True)
@@ -72,9 +77,9 @@ def portable(command: str) -> str:
 
 
 def is_portable(extra_flags: object) -> bool:
-    """Whether what a caller added names no file: one that is linked in would have to exist here, with the same content."""
-    flags = [extra_flags] if isinstance(extra_flags, str) else extra_flags
-    return isinstance(flags, list | tuple) and not any("/" in str(flag) for flag in flags)
+    """Whether what a caller added names no file: one that is linked in or included would have to be here, and the same."""
+    flags = extra_flags.split() if isinstance(extra_flags, str) else extra_flags
+    return isinstance(flags, list | tuple) and all(_PLAIN_FLAG.fullmatch(str(flag)) for flag in flags)
 
 
 def _portable_word(word: str) -> str:

@@ -24,6 +24,9 @@ CACHES = {
     "AOTAutogradCache": ("aot-autograd", "RemoteAOTAutogradCache"),
 }
 
+# What loading an entry's code raises if the code is wrong, wherever it is loaded.
+_BAD_CODE = (SyntaxError, NameError, AttributeError, TypeError, LookupError, ValueError, AssertionError)
+
 
 def patch(module: ModuleType) -> None:
     """Called when torch has executed the module."""
@@ -163,9 +166,14 @@ def _lookup(original: replacing.Function, fx: Any) -> replacing.Function:
                 lookup = state.found
                 if lookup is None or not lookup.hit_remotely:
                     raise
-                # It unpickled, but its code does not load.
-                lookup.refuse(f"not usable: {type(error).__name__}")
-                _summary.record("miss", "fx-graph", lookup.miss_reason())
+                if isinstance(error, _BAD_CODE) or type(error) is RuntimeError:
+                    # It unpickled, but its code does not load.
+                    lookup.refuse(f"not usable: {type(error).__name__}")
+                    reason = lookup.miss_reason()
+                else:
+                    # No compiler, no memory: trouble of this host's says nothing about the entry, which others use.
+                    reason = f"not loaded: {type(error).__name__}"
+                _summary.record("miss", "fx-graph", reason)
                 return original(key, example_inputs, local, None, *more, **named)
         with remote.guarded("keeping a graph locally"):
             lookup = state.found

@@ -16,22 +16,29 @@ _TEMPLATE = re.compile(r"micro_gemm|AMXState|brgemm|cpp_gemm|flash_attention")
 
 
 def fits_unmarked(candidate: Any) -> bool:
-    """True if the graph does not touch the CPU, has no vector code, or plainly has this CPU's vector width."""
-    source = getattr(candidate, "source_code", None)
-    if source is None or "cpu" not in getattr(candidate, "device_types", ("cpu",)):
+    """True if no code in it touches the CPU, none has vectors, or all plainly has this CPU's vector width.
+
+    Proof, not the absence of doubt: what is put because of it carries this host's fingerprint from then on.
+    """
+    return all(_graph_fits(graph) for graph in _graphs_in(candidate))
+
+
+def _graphs_in(candidate: Any) -> list[Any]:
+    """A graph itself, or those that an AOTAutograd entry holds: most name theirs by key and hold none."""
+    if hasattr(candidate, "source_code"):
+        return [candidate]
+    parts = (getattr(candidate, "compiled_fw", None), getattr(candidate, "compiled_bw", None))
+    graphs = (getattr(part, "result", None) for part in parts)
+    return [graph for graph in graphs if graph is not None]
+
+
+def _graph_fits(graph: Any) -> bool:
+    if "cpu" not in getattr(graph, "device_types", ("cpu",)):
         return True
+    source = getattr(graph, "source_code", None)
+    if not isinstance(source, str):
+        return False
     return not _TEMPLATE.search(source) and ("at::vec" not in source or _has_width_of_this_cpu(source))
-
-
-def contradicts_this_cpu(candidate: Any) -> bool:
-    """True if a graph from the local disk was plainly made for another CPU: home directories are shared between hosts."""
-    source = getattr(candidate, "source_code", None) or ""
-    return (
-        "at::vec" in source
-        and any(step > 1 for step in _steps(source))
-        and _only_floats(source)
-        and not _has_width_of_this_cpu(source)
-    )
 
 
 def _has_width_of_this_cpu(source: str) -> bool:

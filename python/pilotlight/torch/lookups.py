@@ -60,7 +60,7 @@ class Lookup:
         try:
             candidate = pickle.loads(entry.artifact)
             usable = is_usable(candidate)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             self.refuse(f"not loadable: {type(error).__name__}")
             return
         if not usable:

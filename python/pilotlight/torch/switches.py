@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from types import ModuleType
 
-from pilotlight.torch import replacing
+from pilotlight.torch import activation, replacing
 
 # Those that took the function by its name, in case they were imported before us.
 _IMPORTERS = (
@@ -39,6 +39,11 @@ def _autograd_remote_is_ours() -> bool:
     config = sys.modules.get("torch._functorch.config")
     caches = sys.modules.get("torch._inductor.remote_cache")
     if config is None or caches is None or not getattr(config, "enable_remote_autograd_cache", None):
+        return False
+    inductor = sys.modules.get("torch._inductor.config")
+    is_refused = inductor is not None and inductor.fx_graph_remote_cache is False
+    if is_refused and "TORCHINDUCTOR_AUTOGRAD_REMOTE_CACHE" in activation.switched_on:
+        # The user says no to graphs, and it was not the user who said yes to the other.
         return False
     # With a test's own backends in place, the test means what it set.
     overridden = (caches.RemoteAOTAutogradCache.backend_override_cls, caches.RemoteFxGraphCache.backend_override_cls)
