@@ -6,6 +6,7 @@ a local hit fills an empty remote; an entry that cannot be used is refused, and 
 
 from __future__ import annotations
 
+import base64
 import contextlib
 from collections.abc import Iterator
 from types import ModuleType
@@ -28,14 +29,14 @@ CACHES = {
 def patch(module: ModuleType) -> None:
     """Called when torch has executed the module."""
     guarded = getattr(module, "GuardedCache", None)
-    if guarded is not None:  # torch 2.7 and later; 2.6 asks the cache itself, see `caches`
+    if guarded is not None:  # torch 2.7 and later
         _patch_lookups(guarded, module)
     fx = module.FxGraphCache
     replacing.replace(
         fx,
         "_lookup_graph",
         "key example_inputs local remote_cache constants evaluate_guards",
-        lambda original: _lookup(original, fx),
+        _lookup_one_by_one if guarded is None else lambda original: _lookup(original, fx),
         "key example_inputs local remote_cache constants",
     )
     replacing.replace_if_there(fx, "_write_to_local_cache", "key content", puts.noticing_content)
@@ -128,20 +129,21 @@ def _settle(cls: Any, lookup: Lookup, cache: Any, found: tuple[Any, ...], module
     """Counts the outcome, and does what follows from a hit."""
     entry, content = found[:2]
     name = CACHES[cls.__name__][1]
+    cache_stats = remote.cache_stats()
     if lookup.kind == "aot-autograd":
         _autograd().looked_up(lookup.key, missed=entry is None)
     if entry is None:
-        module.cache_stats.miss(name)
-        module.cache_stats.miss("backend:RedisRemoteCacheBackend")
+        cache_stats.miss(name)
+        cache_stats.miss("backend:RedisRemoteCacheBackend")
         _summary.record("miss", lookup.kind, lookup.miss_reason())
         return
     if lookup.entry is None:
         if content is not None:
-            backfill.on_local_hit(lookup, cache, entry, content, module.cache_stats)
+            backfill.on_local_hit(lookup, cache, entry, content)
     else:
         lookup.hit_remotely = True
-        module.cache_stats.hit(name)
-        module.cache_stats.hit("backend:RedisRemoteCacheBackend")
+        cache_stats.hit(name)
+        cache_stats.hit("backend:RedisRemoteCacheBackend")
         if lookup.kind == "aot-autograd":
             _summary.record("hit", lookup.kind)
             puts.write_through(cls, lookup.key, content)
@@ -149,6 +151,41 @@ def _settle(cls: Any, lookup: Lookup, cache: Any, found: tuple[Any, ...], module
         backfill.fetch_graphs_of(lookup.client, entry, module)
     else:
         state.found = lookup
+
+
+class _OneByOne:
+    """In the place of the remote cache in torch 2.6, which asks it once per lookup: hands out one entry after the other."""
+
+    def __init__(self, lookup: Lookup) -> None:
+        self._candidates = lookup.candidates(lambda candidate: True)
+        self.entry: Entry | None = None
+
+    def get(self, key: str) -> dict[str, Any] | None:
+        self.entry = next((entry for _, entry in self._candidates), None)
+        return None if self.entry is None else {"data": base64.b64encode(self.entry.artifact).decode("ascii")}
+
+
+def _lookup_one_by_one(original: replacing.Function) -> replacing.Function:
+    """For torch 2.6: asks again while there are entries, since the first may have been made under other guards."""
+
+    def _lookup_graph(key: str, example_inputs: Any, local: bool, remote_cache: Any, *more: Any, **named: Any) -> Any:
+        client = remote.client_of(remote_cache)
+        if client is None:
+            return original(key, example_inputs, local, remote_cache, *more, **named)
+        lookup = Lookup(client, remote_cache, key, "fx-graph")
+        one = _OneByOne(lookup)
+        graph, info = original(key, example_inputs, local, one, *more, **named)
+        while graph is None and one.entry is not None:
+            graph, info = original(key, example_inputs, False, one, *more, **named)
+        if one.entry is not None:
+            remote.cache_stats().hit("RemoteFxGraphCache")
+            _summary.record("hit", "fx-graph", saved_ms=one.entry.compile_ms)
+        elif graph is None:
+            remote.cache_stats().miss("RemoteFxGraphCache")
+            _summary.record("miss", "fx-graph", lookup.miss_reason())
+        return graph, info
+
+    return _lookup_graph
 
 
 def _lookup(original: replacing.Function, fx: Any) -> replacing.Function:
@@ -208,7 +245,8 @@ def _save(original: replacing.Function, module: ModuleType) -> replacing.Functio
             with puts.content_noticed(write=local) as noticed:
                 # With `local`, so that the content passes `_write_to_local_cache`, where it is noticed.
                 original(key, compiled_graph, example_inputs, True, None)
-            if not local and noticed:
+            # torch 2.15 counts it; before, local caches were not counted.
+            if not local and noticed and hasattr(module, "cache_stats"):
                 module.cache_stats.put("LocalFxGraphCache", -1)
         else:  # torch 2.6
             catching = puts.Catching()
@@ -216,7 +254,7 @@ def _save(original: replacing.Function, module: ModuleType) -> replacing.Functio
             noticed = catching.contents
         with remote.guarded("putting a graph"):
             if noticed:
-                puts.put_graph(client, remote_cache, key, compiled_graph, noticed[0], module.cache_stats)
+                puts.put_graph(client, remote_cache, key, compiled_graph, noticed[0])
 
     return _save_graph
 
