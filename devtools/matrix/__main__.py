@@ -5,6 +5,7 @@
 For each torch it makes a virtual environment in target/matrix, runs the scenario of `features.py` with it, and removes the
 environment: each takes up to 8 GiB, of which most are CUDA libraries that the builds for CUDA do not start without. Where
 pip is set up to find CPU builds, those are taken. KEEP=1 keeps the environments for the next run.
+`--write` puts the table into docs/compatibility.md: what was not run now is there as it was seen last.
 """
 
 from __future__ import annotations
@@ -72,6 +73,23 @@ def column(version: str, keep: bool) -> tuple[str, dict[str, Cell]]:
     return release, judge(seen)
 
 
+def save(version: str, release: str, cells: dict[str, Cell]) -> None:
+    """Keeps a column, so that the document can have all of them though they were made one by one."""
+    kept = {"release": release, "cells": {name: asdict(cell) for name, cell in cells.items()}}
+    (ENVIRONMENTS / f"{version}.json").write_text(json.dumps(kept, indent=2))
+
+
+def saved() -> dict[str, dict[str, Cell]]:
+    """The columns of this run and of earlier ones, oldest torch first."""
+    found = {}
+    for version in VERSIONS:
+        file = ENVIRONMENTS / f"{version}.json"
+        if file.exists():
+            kept = json.loads(file.read_text())
+            found[kept["release"]] = {name: Cell(**cell) for name, cell in kept["cells"].items()}
+    return found
+
+
 def write(text: str) -> None:
     """Puts the table between the marks in the document."""
     document = DOCUMENT.read_text()
@@ -93,12 +111,15 @@ def main() -> int:
     if unknown := [version for version in versions if version not in VERSIONS]:
         parser.error(f"no torch {', '.join(unknown)} here; there are {', '.join(VERSIONS)}")
     keep = os.environ.get("KEEP", "") not in ("", "0")
-    columns = dict(column(version, keep) for version in versions)
-    text = table(columns)
+    columns: dict[str, dict[str, Cell]] = {}
+    for version in versions:
+        release, cells = column(version, keep)
+        columns[release] = cells
+        save(version, release, cells)
     if arguments.write:
-        write(text)
-    print(json.dumps({key: {name: asdict(cell) for name, cell in cells.items()} for key, cells in columns.items()}, indent=2)
-          if arguments.json else text)
+        write(table(saved()))
+    told = {release: {name: asdict(cell) for name, cell in cells.items()} for release, cells in columns.items()}
+    print(json.dumps(told, indent=2) if arguments.json else table(columns))
     return 1 if any(cell.answer == "no" for cells in columns.values() for cell in cells.values()) else 0
 
 

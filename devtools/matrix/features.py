@@ -221,4 +221,6 @@ def table(columns: dict[str, dict[str, Cell]], names: Sequence[str] = tuple(FEAT
     rows = [[name, *(str(cells[name]).replace("|", "/") for cells in columns.values())] for name in names]
     widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
     lines = [head, ["-" * width for width in widths], *rows]
-    return "\n".join("| " + " | ".join(word.ljust(width) for word, width in zip(line, widths, strict=True)) + " |" for line in lines)
+    return "\n".join(
+        "| " + " | ".join(word.ljust(width) for word, width in zip(line, widths, strict=True)) + " |" for line in lines
+    )

@@ -46,7 +46,10 @@ def base(compiler: Compiler, host: bytes) -> bytes:
 def kernel(base_digest: bytes, source: Source) -> bytes:
     """The key of one kernel."""
     optimized = [] if source.optimized_code is None else [source.optimized_code, portable(source.optimized_command)]
-    return PREFIX + digest_of(base_digest, portable_source(source.main_code), portable(source.main_command), *optimized).hex().encode()
+    return (
+        PREFIX
+        + digest_of(base_digest, portable_source(source.main_code), portable(source.main_command), *optimized).hex().encode()
+    )
 
 
 def listing(base_digest: bytes, fx_key: str) -> bytes:

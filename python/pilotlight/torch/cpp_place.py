@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import threading
 from typing import Any
@@ -40,10 +41,10 @@ def place(binary: str, lock_path: str, data: bytes) -> bool:
 def _file_lock() -> Any:
     """The lock that PyTorch uses: since 2.8 a class of its own over that of the package, which it used by itself before."""
     try:
-        from torch.utils._filelock import FileLock
+        module = importlib.import_module("torch.utils._filelock")
     except ImportError:
-        from filelock import FileLock
-    return FileLock
+        module = importlib.import_module("filelock")
+    return module.FileLock
 
 
 def remove(binary: str) -> None:

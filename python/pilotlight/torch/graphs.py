@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +36,7 @@ def patch(module: ModuleType) -> None:
         fx,
         "_lookup_graph",
         "key example_inputs local remote_cache constants evaluate_guards",
-        _lookup_one_by_one if guarded is None else lambda original: _lookup(original, fx),
+        lambda original: _lookup_one_by_one(original, module) if guarded is None else _lookup(original, fx),
         "key example_inputs local remote_cache constants",
     )
     replacing.replace_if_there(fx, "_write_to_local_cache", "key content", puts.noticing_content)
@@ -156,8 +156,8 @@ def _settle(cls: Any, lookup: Lookup, cache: Any, found: tuple[Any, ...], module
 class _OneByOne:
     """In the place of the remote cache in torch 2.6, which asks it once per lookup: hands out one entry after the other."""
 
-    def __init__(self, lookup: Lookup) -> None:
-        self._candidates = lookup.candidates(lambda candidate: True)
+    def __init__(self, lookup: Lookup, is_usable: Callable[[Any], bool]) -> None:
+        self._candidates = lookup.candidates(is_usable)
         self.entry: Entry | None = None
 
     def get(self, key: str) -> dict[str, Any] | None:
@@ -165,7 +165,7 @@ class _OneByOne:
         return None if self.entry is None else {"data": base64.b64encode(self.entry.artifact).decode("ascii")}
 
 
-def _lookup_one_by_one(original: replacing.Function) -> replacing.Function:
+def _lookup_one_by_one(original: replacing.Function, module: ModuleType) -> replacing.Function:
     """For torch 2.6: asks again while there are entries, since the first may have been made under other guards."""
 
     def _lookup_graph(key: str, example_inputs: Any, local: bool, remote_cache: Any, *more: Any, **named: Any) -> Any:
@@ -173,10 +173,17 @@ def _lookup_one_by_one(original: replacing.Function) -> replacing.Function:
         if client is None:
             return original(key, example_inputs, local, remote_cache, *more, **named)
         lookup = Lookup(client, remote_cache, key, "fx-graph")
-        one = _OneByOne(lookup)
-        graph, info = original(key, example_inputs, local, one, *more, **named)
-        while graph is None and one.entry is not None:
-            graph, info = original(key, example_inputs, False, one, *more, **named)
+        one = _OneByOne(lookup, _usable_by(module.FxGraphCache, module))
+        try:
+            graph, info = original(key, example_inputs, local, one, *more, **named)
+            while graph is None and one.entry is not None:
+                graph, info = original(key, example_inputs, False, one, *more, **named)
+        except Exception as error:
+            if one.entry is None:
+                raise
+            lookup.refuse(f"not usable: {type(error).__name__}")
+            _summary.record("miss", "fx-graph", lookup.miss_reason())
+            return original(key, example_inputs, local, None, *more, **named)
         if one.entry is not None:
             remote.cache_stats().hit("RemoteFxGraphCache")
             _summary.record("hit", "fx-graph", saved_ms=one.entry.compile_ms)
