@@ -11,7 +11,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,7 +54,8 @@ class Ran:
     capability: str = ""
     active: bool = False
     heard: list[str] = field(default_factory=list)
-    compilers: int = 0
+    compilers: list[str] = field(default_factory=list)
+    """Command lines of compilers, and of Python started to try what they made."""
 
     @property
     def equal(self) -> bool:
@@ -106,8 +106,6 @@ class Machines:
         # The caches are of no use to the next machine, and take space.
         shutil.rmtree(machine)
         if done.returncode != 0:
-            if os.environ.get("MATRIX_DEBUG"):
-                print(done.stderr, file=sys.stderr)
             # torch says more after the error.
             errors = re.findall(r"^[\w.]+(?:Error|Exception)\b.*", done.stderr, re.MULTILINE)
             return Ran(failure=errors[-1][:200] if errors else f"status {done.returncode}")
@@ -117,7 +115,7 @@ class Machines:
             capability=told["capability"],
             active=told["active"],
             heard=told["heard"],
-            compilers=sum(_is_compiler(line) for line in lines),
+            compilers=[line for line in lines if _is_compiler(line)],
         )
 
     def _environment(self, machine: Path, started: Path, plugin: bool) -> dict[str, str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import pickle
 from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -261,6 +262,9 @@ def _save(original: replacing.Function, module: ModuleType) -> replacing.Functio
             noticed = catching.contents
         with remote.guarded("putting a graph"):
             if noticed:
+                if not hasattr(module.FxGraphCache, "_write_to_local_cache"):
+                    # torch 2.6 writes the guards to a copy, which is what it pickles.
+                    compiled_graph = pickle.loads(noticed[0])
                 puts.put_graph(client, remote_cache, key, compiled_graph, noticed[0])
 
     return _save_graph
