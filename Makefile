@@ -16,6 +16,9 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 BIN := $(or $(PILOTLIGHT_BIN),$(TARGET)/release/pilotlight)
 # Extra arguments, for example: make demo ARGS=--json, make bench ARGS=--quick, make test-clients ARGS='-k redis_py'
 ARGS ?=
+# For make matrix: which torch, all of them unless told. KEEP=1 keeps their environments.
+VERSIONS ?=
+export KEEP
 
 .PHONY: help
 help: ## Show this list
@@ -57,6 +60,10 @@ test-plugin: server tools venv-test native ## Run the plug-in's tests with real 
 .PHONY: test-suites
 test-suites: server ## Run what we claim to pass of the test suites of Redis and redis-py; fetches them
 	@$(PYTHON) -m devtools.suites $(ARGS)
+
+.PHONY: matrix
+matrix: server native ## Try the plug-in with torch 2.6 to 2.15; VERSIONS=2.6,2.15 narrows, ARGS=--write writes docs/compatibility.md
+	@$(PYTHON) -m devtools.matrix --versions "$(VERSIONS)" $(ARGS)
 
 .PHONY: wheel
 wheel: server venv-build ## Build the wheel: the Python package with its module, and the `pilotlight` command

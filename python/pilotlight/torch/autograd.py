@@ -85,7 +85,7 @@ def _save(original: replacing.Function, module: ModuleType) -> replacing.Functio
         with remote.guarded("putting an AOTAutograd entry"):
             if noticed:
                 lines = _lines.pop(key, None)
-                puts.put_autograd(client, cache, key, entry, noticed[0], module.cache_stats, lines)
+                puts.put_autograd(client, cache, key, entry, noticed[0], lines)
 
     # torch's callers name the argument.
     def save_by_name(key: str, entry: Any, remote: bool) -> None:

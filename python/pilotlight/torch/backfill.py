@@ -20,7 +20,7 @@ _checked: set[bytes] = set()
 _spent_s = 0.0
 
 
-def on_local_hit(lookup: lookups.Lookup, cache: Any, entry: Any, content: bytes, cache_stats: Any) -> None:
+def on_local_hit(lookup: lookups.Lookup, cache: Any, entry: Any, content: bytes) -> None:
     """Puts a local entry that the remote does not have: stock torch seeds nothing while its local caches are warm."""
     global _spent_s
     if lookup.remote_key in _checked or _spent_s > _BUDGET_S:
@@ -31,7 +31,7 @@ def on_local_hit(lookup: lookups.Lookup, cache: Any, entry: Any, content: bytes,
     # must not become one of this host's for everybody.
     if lookup.client.get_many([lookup.remote_key])[0] is None and hosts.fits_unmarked(entry):
         put = puts.put_graph if lookup.kind == "fx-graph" else puts.put_autograd
-        if put(lookup.client, cache, lookup.key, entry, content, cache_stats):
+        if put(lookup.client, cache, lookup.key, entry, content):
             _summary.record("backfill", lookup.kind)
     _spent_s += time.monotonic() - begin
 

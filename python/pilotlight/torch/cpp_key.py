@@ -51,7 +51,10 @@ def base(compiler: Compiler, host: bytes) -> bytes:
 def kernel(base_digest: bytes, source: Source) -> bytes:
     """The key of one kernel."""
     optimized = [] if source.optimized_code is None else [source.optimized_code, portable(source.optimized_command)]
-    return PREFIX + digest_of(base_digest, source.main_code, portable(source.main_command), *optimized).hex().encode()
+    return (
+        PREFIX
+        + digest_of(base_digest, portable_source(source.main_code), portable(source.main_command), *optimized).hex().encode()
+    )
 
 
 def listing(base_digest: bytes, fx_key: str) -> bytes:
@@ -74,6 +77,13 @@ def portable(command: str) -> str:
     if len(words) < 2:
         return command
     return "\n".join(["{compiler}", *(_portable_word(word) for word in words[1:])])
+
+
+def portable_source(code: str) -> str:
+    """Before torch 2.8 a source names its header by its place in the cache directory, under a name that hashes its content."""
+    from torch._inductor.runtime.runtime_utils import cache_dir  # type: ignore[attr-defined] # 2.6 has it there
+
+    return code.replace(f'#include "{cache_dir()}{os.sep}', '#include "{cache}/')
 
 
 def is_portable(extra_flags: object) -> bool:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import threading
+from typing import Any
 
 # PyTorch waits ten minutes for this lock (`LOCK_TIMEOUT`). Whoever holds it makes, or fetches, the very same object.
 LOCK_TIMEOUT_S = 30.0
@@ -19,11 +21,9 @@ def place(binary: str, lock_path: str, data: bytes) -> bool:
 
     Raises no `OSError`: a directory that is full or read-only is PyTorch's to report, when it compiles.
     """
-    from torch.utils._filelock import FileLock
-
     temporary = f"{binary}.{os.getpid()}.{threading.get_ident()}.tmp"
     try:
-        with FileLock(lock_path, timeout=LOCK_TIMEOUT_S):
+        with _file_lock()(lock_path, timeout=LOCK_TIMEOUT_S):
             if is_there(binary):
                 return True
             # As the linker makes it: for everyone whom the umask does not forbid.
@@ -36,6 +36,15 @@ def place(binary: str, lock_path: str, data: bytes) -> bool:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         return False
+
+
+def _file_lock() -> Any:
+    """The lock that PyTorch uses: since 2.8 a class of its own over that of the package, which it used by itself before."""
+    try:
+        module = importlib.import_module("torch.utils._filelock")
+    except ImportError:
+        module = importlib.import_module("filelock")
+    return module.FileLock
 
 
 def remove(binary: str) -> None:

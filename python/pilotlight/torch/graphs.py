@@ -6,8 +6,10 @@ a local hit fills an empty remote; an entry that cannot be used is refused, and 
 
 from __future__ import annotations
 
+import base64
 import contextlib
-from collections.abc import Iterator
+import pickle
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -31,14 +33,14 @@ _BAD_CODE = (SyntaxError, NameError, AttributeError, TypeError, LookupError, Val
 def patch(module: ModuleType) -> None:
     """Called when torch has executed the module."""
     guarded = getattr(module, "GuardedCache", None)
-    if guarded is not None:  # torch 2.7 and later; 2.6 asks the cache itself, see `caches`
+    if guarded is not None:  # torch 2.7 and later
         _patch_lookups(guarded, module)
     fx = module.FxGraphCache
     replacing.replace(
         fx,
         "_lookup_graph",
         "key example_inputs local remote_cache constants evaluate_guards",
-        lambda original: _lookup(original, fx),
+        lambda original: _lookup_one_by_one(original, module) if guarded is None else _lookup(original, fx),
         "key example_inputs local remote_cache constants",
     )
     replacing.replace_if_there(fx, "_write_to_local_cache", "key content", puts.noticing_content)
@@ -131,20 +133,21 @@ def _settle(cls: Any, lookup: Lookup, cache: Any, found: tuple[Any, ...], module
     """Counts the outcome, and does what follows from a hit."""
     entry, content = found[:2]
     name = CACHES[cls.__name__][1]
+    cache_stats = remote.cache_stats()
     if lookup.kind == "aot-autograd":
         _autograd().looked_up(lookup.key, missed=entry is None)
     if entry is None:
-        module.cache_stats.miss(name)
-        module.cache_stats.miss("backend:RedisRemoteCacheBackend")
+        cache_stats.miss(name)
+        cache_stats.miss("backend:RedisRemoteCacheBackend")
         _summary.record("miss", lookup.kind, lookup.miss_reason())
         return
     if lookup.entry is None:
         if content is not None:
-            backfill.on_local_hit(lookup, cache, entry, content, module.cache_stats)
+            backfill.on_local_hit(lookup, cache, entry, content)
     else:
         lookup.hit_remotely = True
-        module.cache_stats.hit(name)
-        module.cache_stats.hit("backend:RedisRemoteCacheBackend")
+        cache_stats.hit(name)
+        cache_stats.hit("backend:RedisRemoteCacheBackend")
         if lookup.kind == "aot-autograd":
             _summary.record("hit", lookup.kind)
             puts.write_through(cls, lookup.key, content)
@@ -152,6 +155,48 @@ def _settle(cls: Any, lookup: Lookup, cache: Any, found: tuple[Any, ...], module
         backfill.fetch_graphs_of(lookup.client, entry, module)
     else:
         state.found = lookup
+
+
+class _OneByOne:
+    """In the place of the remote cache in torch 2.6, which asks it once per lookup: hands out one entry after the other."""
+
+    def __init__(self, lookup: Lookup, is_usable: Callable[[Any], bool]) -> None:
+        self._candidates = lookup.candidates(is_usable)
+        self.entry: Entry | None = None
+
+    def get(self, key: str) -> dict[str, Any] | None:
+        self.entry = next((entry for _, entry in self._candidates), None)
+        return None if self.entry is None else {"data": base64.b64encode(self.entry.artifact).decode("ascii")}
+
+
+def _lookup_one_by_one(original: replacing.Function, module: ModuleType) -> replacing.Function:
+    """For torch 2.6: asks again while there are entries, since the first may have been made under other guards."""
+
+    def _lookup_graph(key: str, example_inputs: Any, local: bool, remote_cache: Any, *more: Any, **named: Any) -> Any:
+        client = remote.client_of(remote_cache)
+        if client is None:
+            return original(key, example_inputs, local, remote_cache, *more, **named)
+        lookup = Lookup(client, remote_cache, key, "fx-graph")
+        one = _OneByOne(lookup, _usable_by(module.FxGraphCache, module))
+        try:
+            graph, info = original(key, example_inputs, local, one, *more, **named)
+            while graph is None and one.entry is not None:
+                graph, info = original(key, example_inputs, False, one, *more, **named)
+        except Exception as error:
+            if one.entry is None:
+                raise
+            lookup.refuse(f"not usable: {type(error).__name__}")
+            _summary.record("miss", "fx-graph", lookup.miss_reason())
+            return original(key, example_inputs, local, None, *more, **named)
+        if one.entry is not None:
+            remote.cache_stats().hit("RemoteFxGraphCache")
+            _summary.record("hit", "fx-graph", saved_ms=one.entry.compile_ms)
+        elif graph is None:
+            remote.cache_stats().miss("RemoteFxGraphCache")
+            _summary.record("miss", "fx-graph", lookup.miss_reason())
+        return graph, info
+
+    return _lookup_graph
 
 
 def _lookup(original: replacing.Function, fx: Any) -> replacing.Function:
@@ -216,7 +261,8 @@ def _save(original: replacing.Function, module: ModuleType) -> replacing.Functio
             with puts.content_noticed(write=local) as noticed:
                 # With `local`, so that the content passes `_write_to_local_cache`, where it is noticed.
                 original(key, compiled_graph, example_inputs, True, None)
-            if not local and noticed:
+            # torch 2.15 counts it; before, local caches were not counted.
+            if not local and noticed and hasattr(module, "cache_stats"):
                 module.cache_stats.put("LocalFxGraphCache", -1)
         else:  # torch 2.6
             catching = puts.Catching()
@@ -224,7 +270,10 @@ def _save(original: replacing.Function, module: ModuleType) -> replacing.Functio
             noticed = catching.contents
         with remote.guarded("putting a graph"):
             if noticed:
-                puts.put_graph(client, remote_cache, key, compiled_graph, noticed[0], module.cache_stats)
+                if not hasattr(module.FxGraphCache, "_write_to_local_cache"):
+                    # torch 2.6 writes the guards to a copy, which is what it pickles.
+                    compiled_graph = pickle.loads(noticed[0])
+                puts.put_graph(client, remote_cache, key, compiled_graph, noticed[0])
 
     return _save_graph
 

@@ -1,4 +1,4 @@
-"""`torch._dynamo.pgo`: which sizes changed in earlier runs. Read against torch 2.8 to 2.15.
+"""`torch._dynamo.pgo`: which sizes changed in earlier runs. Read against torch 2.6 to 2.15.
 
 Stock torch keeps it only for programs that are given a job id. Here a script has one by itself: its name and its content.
 """
@@ -35,16 +35,28 @@ def patch(module: ModuleType) -> None:
 def _with_default(original: replacing.Function, module: ModuleType) -> replacing.Function:
     def get_cache_key() -> str | None:
         key: str | None = original()
-        if key is not None or module.torch.compiler.config.force_disable_caches:
+        if key is not None:
             return key
-        if not module.should_use_remote_dynamo_pgo_cache():
-            return None
         with remote.guarded("naming a profile"):
+            if _caches_disabled() or not module.should_use_remote_dynamo_pgo_cache():
+                return None
             job = default_job_id()
-            return None if job is None else str(module.format_cache_key(job))
-        return None
+            if job is None:
+                return None
+            if hasattr(module, "format_cache_key"):
+                return str(module.format_cache_key(job))
+            # Before 2.10 only torch itself puts a key together.
+            with module.torch.compiler.config.patch(job_id=job):
+                key = original()
+        return key
 
     return get_cache_key
+
+
+def _caches_disabled() -> bool:
+    """The switch is one of Inductor's settings, and in torch 2.10 and later of the compiler's too."""
+    configs = (sys.modules.get(name) for name in ("torch.compiler.config", "torch._inductor.config"))
+    return any(getattr(config, "force_disable_caches", False) for config in configs)
 
 
 @functools.cache

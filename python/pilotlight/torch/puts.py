@@ -71,7 +71,7 @@ def write_through(cls: Any, key: str, content: bytes | None) -> None:
             cls._write_to_local_cache(key, content)
 
 
-def put_graph(client: Client, cache: Any, key: str, graph: Any, content: bytes, cache_stats: Any) -> bool:
+def put_graph(client: Client, cache: Any, key: str, graph: Any, content: bytes) -> bool:
     """Puts a compiled graph as the variant for its guards and, if it touches the CPU, for this host."""
     return _put(
         client,
@@ -83,7 +83,6 @@ def put_graph(client: Client, cache: Any, key: str, graph: Any, content: bytes, 
         host=remote.fingerprint() if "cpu" in graph.device_types else None,
         compile_ms=int((getattr(graph, "_time_taken_ns", None) or 0) // 1_000_000),
         debug_lines=getattr(graph, "_fx_graph_cache_debug_lines", None),
-        cache_stats=cache_stats,
     )
 
 
@@ -93,7 +92,6 @@ def put_autograd(
     key: str,
     entry: Any,
     content: bytes,
-    cache_stats: Any,
     debug_lines: list[str] | None = None,
 ) -> bool:
     """Puts an AOTAutograd entry. It depends on the host only where it holds compiled graphs itself."""
@@ -109,7 +107,6 @@ def put_autograd(
         host=remote.fingerprint() if touches_cpu else None,
         compile_ms=int((entry.forward_time_taken_ns + entry.backward_time_taken_ns) // 1_000_000),
         debug_lines=debug_lines,
-        cache_stats=cache_stats,
     )
 
 
@@ -124,7 +121,6 @@ def _put(
     host: bytes | None,
     compile_ms: int,
     debug_lines: list[str] | None,
-    cache_stats: Any,
 ) -> bool:
     import torch
 
@@ -141,6 +137,7 @@ def _put(
     )
     remote.pass_notices()
     if stored:
+        cache_stats = remote.cache_stats()
         cache_stats.put(type(cache).__name__)
         cache_stats.put("backend:RedisRemoteCacheBackend")
         _summary.record("put", kind)

@@ -47,6 +47,13 @@ def client_of(cache: Any) -> Client | None:
     return getattr(getattr(cache, "backend", None), "pilotlight_client", None)
 
 
+def cache_stats() -> Any:
+    """torch's counters of remote caches. Their own module has them in every version, others only in torch 2.15."""
+    from torch._inductor import remote_cache
+
+    return remote_cache.cache_stats
+
+
 def fingerprint() -> bytes | None:
     """What CPU code made in this process asks of a host."""
     return fingerprints.fingerprint(("cpu",))

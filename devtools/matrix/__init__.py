@@ -1,0 +1,1 @@
+"""Which torch works with the plug-in and the server, tried out: `make matrix`."""
