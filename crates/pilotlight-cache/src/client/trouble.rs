@@ -119,12 +119,13 @@ impl Trouble {
         is_admitted.then(|| self.budget.saturating_sub(state.spent).max(Duration::from_millis(1)))
     }
 
-    /// The engine answered. `refusal` is why it did not do as asked.
-    pub(super) fn answered(&self, sort: Sort, refusal: Option<&str>, took: Duration, shown: &str) {
-        if refusal.is_none() && self.is_calm.load(Relaxed) {
+    /// The engine answered. `refusal` is why it did not do as asked, `lost` is what that or its slowness cost.
+    pub(super) fn answered(&self, sort: Sort, refusal: Option<&str>, lost: Duration, shown: &str) {
+        if refusal.is_none() && lost.is_zero() && self.is_calm.load(Relaxed) {
             return;
         }
         let Some(mut state) = self.state.lock() else { return };
+        state.spent += lost;
         let was_down = state.all.failures > 0 && !state.all.is_off_for_good;
         if was_down {
             state.all = Breaker::default();
@@ -140,7 +141,6 @@ impl Trouble {
             }
             Some(reason) => {
                 let random = state.random();
-                state.spent += took;
                 state.refusals += 1;
                 if state.refusals >= REFUSALS_MAX {
                     state.puts.fail(Instant::now(), random);
@@ -153,6 +153,11 @@ impl Trouble {
                 state.refusals = 0;
             }
             None => {}
+        }
+        // Who refuses puts may go on answering gets, unless those are too slow.
+        let is_slow = !lost.is_zero() && (refusal.is_none() || sort == Sort::Get);
+        if is_slow {
+            state.end_if_spent(self.budget, shown);
         }
         self.is_calm.store(state.is_calm(), Relaxed);
     }
@@ -168,17 +173,7 @@ impl Trouble {
             _ => state.all.fail(Instant::now(), random),
         }
         state.tell_failure(shown, &format!("cannot be used ({error})"));
-        if state.spent >= self.budget && !state.all.is_off_for_good {
-            state.all.is_off_for_good = true;
-            state.all.failures = state.all.failures.max(1);
-            if !state.told.end {
-                state.told.end = true;
-                let budget = self.budget.as_secs_f64();
-                state.notices.push(format!(
-                    "failures of the cache at {shown} have cost {budget:.1} s, so it is left alone from here on"
-                ));
-            }
-        }
+        state.end_if_spent(self.budget, shown);
         self.is_calm.store(state.is_calm(), Relaxed);
     }
 
@@ -190,8 +185,9 @@ impl Trouble {
 
 impl State {
     fn is_calm(&self) -> bool {
-        let State { all, puts, refusals, .. } = self;
-        all.failures == 0 && puts.failures == 0 && *refusals == 0 && !puts.is_off_for_good
+        let State { all, puts, refusals, spent, .. } = self;
+        // Once something is spent, what is left has to be looked up.
+        spent.is_zero() && all.failures == 0 && puts.failures == 0 && *refusals == 0 && !puts.is_off_for_good
     }
 
     /// xorshift64.
@@ -200,6 +196,22 @@ impl State {
         self.seed ^= self.seed >> 7;
         self.seed ^= self.seed << 17;
         self.seed
+    }
+
+    /// Leaves the cache alone when it has cost what it may.
+    fn end_if_spent(&mut self, budget: Duration, shown: &str) {
+        if self.spent < budget || self.all.is_off_for_good {
+            return;
+        }
+        self.all.is_off_for_good = true;
+        self.all.failures = self.all.failures.max(1);
+        if !self.told.end {
+            self.told.end = true;
+            let budget = budget.as_secs_f64();
+            self.notices.push(format!(
+                "waiting for the cache at {shown} has cost {budget:.1} s, so it is left alone from here on"
+            ));
+        }
     }
 
     fn tell_failure(&mut self, shown: &str, what: &str) {
