@@ -185,6 +185,8 @@ def machine(tmp_path_factory: pytest.TempPathFactory, server: Pilotlight) -> Ite
         for outcome in ("hit", "miss", "put", "drop"):
             told = sum(sum(reasons.values()) for kind, reasons in report[outcome].items() if kind != "cpp-kernel")
             assert told == sum(step.total_of_all(outcome) for step in machine.steps), outcome
+        dropped = sum(step.counts.get("kernels/dropped", 0) for step in machine.steps)
+        assert sum(report["drop"].get("cpp-kernel", {}).values()) == dropped
     finally:
         job.kill()
 
@@ -240,6 +242,7 @@ def test_puts_that_never_arrive_are_dropped_and_say_so(machine: Machine, server:
     with ChaosProxy(server.port, Fault.SWALLOW_PUTS) as proxy:
         step = machine.step(url_of(proxy.port), width=SEEDED + 1)
     assert (step.total("miss", "absent"), step.total("put"), step.total("drop")) == (3, 0, 3)
+    assert (step.kernels_put, step.counts["kernels/dropped"]) == (0, 3)
     assert step.stats["timeout"] >= 1
     # The epoch of an empty cache is small enough to arrive, and this one was there before.
     assert keys(server) == before
