@@ -188,17 +188,17 @@ fn a_spent_budget_silences_the_client_for_good() {
 
 #[test]
 fn drips_that_end_well_are_paid_from_the_budget_too() {
-    // Each answer takes 0.9 stalls for a few bytes, of which half a stall is free.
+    // Each answer takes 0.7 stalls for a few bytes, of which half a stall is free.
     let absent = b"*1\r\n$-1\r\n".to_vec();
-    let pause = STALL.mul_f64(0.9 / absent.len() as f64);
+    let pause = STALL.mul_f64(0.7 / absent.len() as f64);
     let server = Faulty::that(Does::Drips(absent, pause));
     let client = client(server.port, Settings { trouble_budget: STALL, ..settings() });
     let started = Instant::now();
     while client.notice().is_none_or(|notice| !notice.contains("left alone")) {
         assert_eq!(client.get_many(&[b"k"]), [None]);
-        assert!(started.elapsed() < STALL * 20, "{:?}", client.stats());
+        assert!(started.elapsed() < Duration::from_secs(20), "{:?}", client.stats());
     }
-    assert!(Duration::from_micros(stat(&client, "trouble_us")) <= STALL * 2, "{:?}", client.stats());
+    assert!(Duration::from_micros(stat(&client, "trouble_us")) <= STALL * 3, "{:?}", client.stats());
     let asked = server.connections();
     assert_eq!(client.get_many(&[b"k"]), [None]);
     assert_eq!(server.connections(), asked);
