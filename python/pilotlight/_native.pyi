@@ -50,9 +50,10 @@ class Client:
     ) -> None:
         """`url` is `pilotlight://`, `redis://`, `rediss://`, `unix://` or `file://`. Times in seconds.
 
-        `stall_timeout` bounds a wait in which no byte moves, `total_timeout` one operation, `trouble_budget` what all
-        failures of this process may cost together: when it is spent the client stays quiet for good. `max_bytes` bounds
-        a `file://` directory; 0 is 10 GiB.
+        `stall_timeout` bounds a wait in which no byte moves or fewer than 256 KiB a second do, `total_timeout` one
+        operation, `trouble_budget` what all failures of this process may cost together: when it is spent the client stays
+        quiet for good. To them counts what an answer takes beyond half of `stall_timeout` and the time of its bytes at
+        256 KiB a second. `max_bytes` bounds a `file://` directory; 0 is 10 GiB.
 
         Raises `ValueError` for a URL that cannot be understood, with a hint and without its password.
         """

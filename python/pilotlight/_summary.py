@@ -107,17 +107,16 @@ def _take_kernels() -> None:
     kernels = sys.modules.get("pilotlight.torch.cpp_stats")
     if kernels is None:
         return
-    counted: dict[str, int] = kernels.stats()
     for name, outcome in (
         ("hits", "hit"),
         ("misses", "miss"),
         ("puts", "put"),
         ("back_filled", "backfill"),
+        ("dropped", "drop"),
         ("refused", "refused"),
     ):
-        if counted.get(name):
-            reason = {"miss": "absent", "refused": "not usable"}.get(outcome, "")
-            record(outcome, "cpp-kernel", reason, count=counted[name])
+        for reason, count in kernels.reasons(name).items():
+            record(outcome, "cpp-kernel", reason or ("not usable" if outcome == "refused" else ""), count=count)
 
 
 def _finish() -> None:

@@ -110,9 +110,10 @@ class Build:
 
         if (remote := known.remote()) is None:
             return False
+        observed = remote.observed()
         data = remote.get(key)
         if data is None:
-            count("misses")
+            count("misses", reason=observed.reason("absent"))
             return False
         if (fault := elf.fault(data) or self._lacks_entry(data)) is not None:
             warn_once(f"a fetched C++ kernel is no object for this machine and is compiled instead: {fault}")
@@ -143,8 +144,11 @@ class Build:
         if elf.fault(data) is not None:
             return
         elapsed_ms = int((time.monotonic() - self._begin) * 1000) if self.origin is Origin.COMPILED else 0
+        observed = remote.observed()
         if remote.put(key, data, elapsed_ms):
             count("puts" if self.origin is Origin.COMPILED else "back_filled")
+        else:
+            count("dropped", reason=observed.reason("refused"))
 
 
 def following(build: Build, load: Callable[[], Any], compile_again: Callable[[], Any]) -> Callable[[], Any]:

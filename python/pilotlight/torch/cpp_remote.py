@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from pilotlight.torch.cpp_key import PREFIX
 from pilotlight.torch.cpp_stats import count
 from pilotlight.torch.once import warn_once
+from pilotlight.torch.remote import Observed
 
 if TYPE_CHECKING:
     from pilotlight._native import Client, Entry
@@ -49,6 +50,10 @@ class Remote:
         self._note: str | None = None
         self._noted: set[bytes] = set()
         self._fetched: dict[bytes, bytes] = {}
+
+    def observed(self) -> Observed:
+        """To ask later why something went without result."""
+        return Observed(self._client)
 
     def get(self, key: bytes) -> bytes | None:
         """What `put` was given, from what was prefetched or in one round trip."""

@@ -5,23 +5,28 @@ from __future__ import annotations
 import threading
 from collections import Counter
 
-NAMES = ("local", "hits", "misses", "puts", "back_filled", "refused", "prefetched", "bound")
+NAMES = ("local", "hits", "misses", "puts", "back_filled", "dropped", "refused", "prefetched", "bound")
 
-_counts: Counter[str] = Counter()
+_counts: Counter[tuple[str, str]] = Counter()
 _lock = threading.Lock()
 
 
-def count(name: str, by: int = 1) -> None:
+def count(name: str, by: int = 1, reason: str = "") -> None:
     with _lock:
-        _counts[name] += by
+        _counts[name, reason] += by
+
+
+def reasons(name: str) -> dict[str, int]:
+    """What `stats` has under `name`, by why it came about."""
+    with _lock:
+        return {reason: count for (counted, reason), count in _counts.items() if counted == name and count}
 
 
 def stats() -> dict[str, int]:
     """Kernels by what became of them.
 
     They were on this disk (`local`), fetched (`hits`), compiled although a cache was asked (`misses`), stored after that
-    (`puts`) or because the remote cache lacked them (`back_filled`), set aside as unusable (`refused`), fetched before they
-    were asked for (`prefetched`, most of which are `hits` later), or bound to files of this machine and so not looked up
-    (`bound`)."""
-    with _lock:
-        return {name: _counts[name] for name in NAMES}
+    (`puts`) or because the remote cache lacked them (`back_filled`), meant for it and not kept by it (`dropped`), set aside
+    as unusable (`refused`), fetched before they were asked for (`prefetched`, most of which are `hits` later), or bound to
+    files of this machine and so not looked up (`bound`)."""
+    return {name: sum(reasons(name).values()) for name in NAMES}

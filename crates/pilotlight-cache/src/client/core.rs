@@ -8,7 +8,8 @@ use super::Settings;
 use super::address::{Address, Place};
 use super::counters::Counters;
 use super::directory::DirectoryEngine;
-use super::engine::{Answer, Deadline, Engine, Request};
+use super::engine::{Answer, Engine, Request};
+use super::pace::Deadline;
 use super::resp::RespEngine;
 use super::trouble::{Sort, Trouble};
 use crate::{Error, Result};
@@ -79,14 +80,12 @@ impl Core {
             Counters::add(&self.counters.unavailable, count);
             return None;
         };
-        // A wait for a dead server may cost what is left of the budget and no more. Steady work has its own limit.
+        // Waiting for a dead server may cost what is left of the budget and no more. Steady work has its own limit.
         let Settings { connect_timeout, stall_timeout, total_timeout, .. } = self.settings;
-        let deadline =
-            Deadline::new(connect_timeout.min(allowance), stall_timeout.min(allowance), total_timeout);
+        let deadline = Arc::new(Deadline::new(connect_timeout, stall_timeout, total_timeout, allowance));
         let started = Instant::now();
         let result = self.engine.exchange(requests, &deadline);
         let took = started.elapsed();
-        let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         match result {
             Ok(answers) => {
                 let refusals = || answers.iter().filter_map(|answer| answer.as_ref().err());
@@ -96,19 +95,23 @@ impl Core {
                     Some(error) => Some(error.to_string()),
                     None => is_dropped().then(|| "it does not say why".to_owned()),
                 };
-                if refusal.is_some() && sort == Sort::Put {
-                    Counters::add(&self.counters.trouble_us, took_us);
-                }
-                self.trouble.answered(sort, refusal.as_deref(), took, &self.shown);
+                let lost = if refusal.is_some() && sort == Sort::Put { took } else { deadline.excess() };
+                self.count_lost(lost);
+                self.trouble.answered(sort, refusal.as_deref(), lost, &self.shown);
                 Some(answers)
             }
             Err(error) => {
                 self.counters.add_failures(&error, count);
-                Counters::add(&self.counters.trouble_us, took_us);
+                self.count_lost(took);
                 self.trouble.failed(&error, took, &self.shown);
                 None
             }
         }
+    }
+
+    fn count_lost(&self, lost: Duration) {
+        let lost_us = u64::try_from(lost.as_micros()).unwrap_or(u64::MAX);
+        Counters::add(&self.counters.trouble_us, lost_us);
     }
 
     pub(super) fn ping(&self) -> Option<Duration> {

@@ -50,7 +50,7 @@ counters! {
     bytes_written,
     round_trips,
     connections,
-    /// Microseconds that failures cost.
+    /// Microseconds that failures cost, refused puts, and the slow part of slow answers.
     trouble_us,
 }
 

@@ -23,7 +23,8 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 
 use super::counters::Counters;
-use super::engine::{Answer, Deadline, Engine, Request};
+use super::engine::{Answer, Engine, Request};
+use super::pace::Deadline;
 use super::stream::lost;
 use super::sweep;
 use super::wire::BULK_LEN_MAX;
@@ -123,17 +124,23 @@ impl DirectoryEngine {
 }
 
 impl Engine for DirectoryEngine {
-    fn exchange(&self, requests: &[Request<'_>], deadline: &Deadline) -> Result<Vec<Result<Answer>>> {
+    fn exchange(&self, requests: &[Request<'_>], deadline: &Arc<Deadline>) -> Result<Vec<Result<Answer>>> {
         Counters::add(&self.counters.round_trips, 1);
         let mut answers = Vec::with_capacity(requests.len());
         for request in requests {
-            deadline.wait()?;
-            answers.push(match request {
+            deadline.in_time()?;
+            let answer = match request {
                 Request::Get(key) => self.get(key),
                 Request::Put(key, sealed) => self.put(key, sealed),
                 Request::Delete(key) => self.delete(key),
                 Request::Ping => self.ping(),
+            };
+            deadline.moved(match (request, &answer) {
+                (Request::Put(_, sealed), _) => sealed.len(),
+                (_, Ok(Answer::Found(envelope))) => envelope.len(),
+                _ => 0,
             });
+            answers.push(answer);
         }
         Ok(answers)
     }

@@ -3,6 +3,14 @@
 //! It is not a [`crate::Backend`]: it starts no runtime, sees envelopes and variants, and turns every failure into a miss
 //! or a dropped put, counted by reason. What it may cost is bounded: each wait, each operation, and all failures together.
 //!
+//! # What it may cost
+//! - A wait for the next byte, and waits that bytes interrupt at less than 256 KiB a second: [`Settings::stall_timeout`]. A byte
+//!   buys only the time it takes at that rate, so a drip fails like a stall. A link with 1 MB/s never comes near it.
+//! - An operation: [`Settings::total_timeout`], and for what it waits without bytes, what is left of the budget.
+//! - All failures, refused puts, and of an answer what it took beyond half a stall and the time of its bytes at 256 KiB a second:
+//!   [`Settings::trouble_budget`], then the client stays quiet. Over it can go, once, only the time of bytes that came at that
+//!   rate or a better one for an operation that failed in the end.
+//!
 //! # Invariants
 //! 1. Nothing panics or returns an error for a reason outside this process.
 //! 2. No lock is held over I/O, and none is waited for without an end: a fork may have left it locked.
@@ -19,6 +27,7 @@ mod directory;
 mod engine;
 mod guarded;
 mod operations;
+mod pace;
 mod resp;
 mod socket;
 mod stream;
@@ -50,11 +59,11 @@ pub struct Client {
 pub struct Settings {
     /// What making a connection may take.
     pub connect_timeout: Duration,
-    /// What a wait may take in which no byte moves.
+    /// What a wait may take in which no byte moves, or fewer than 256 KiB a second do.
     pub stall_timeout: Duration,
-    /// What one operation may take, however steadily it drips.
+    /// What one operation may take, however steadily it comes.
     pub total_timeout: Duration,
-    /// What all failures may cost together; then the client stays quiet for good.
+    /// What all failures and slow answers may cost together; then the client stays quiet for good.
     pub trouble_budget: Duration,
     /// The bound of a directory, in bytes.
     pub max_bytes: u64,

@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::address::{Address, Place};
 use super::counters::Counters;
-use super::engine::{Answer, Deadline, Engine, Request};
+use super::engine::{Answer, Engine, Request};
 use super::guarded::Guarded;
+use super::pace::Deadline;
 use super::stream::Stream;
 use super::tls::Tls;
 use super::wire::{Reply, Wire, garbage, push_command};
@@ -74,7 +75,7 @@ impl RespEngine {
         }
     }
 
-    fn connect(&self, deadline: &Deadline) -> Result<Connection> {
+    fn connect(&self, deadline: &Arc<Deadline>) -> Result<Connection> {
         let stream = match &self.address.place {
             Place::Tcp { host, port, is_tls } => {
                 Stream::tcp(host, *port, is_tls.then_some(&self.tls), deadline)?
@@ -84,6 +85,7 @@ impl RespEngine {
                 return Err(Error::Internal { what: "a directory has no socket".into() });
             }
         };
+        deadline.connected();
         Counters::add(&self.counters.connections, 1);
         let mut connection =
             Connection { wire: Wire::new(stream), dialect: Dialect::Plain, pid: std::process::id() };
@@ -103,7 +105,7 @@ impl RespEngine {
         &self,
         mut connection: Connection,
         requests: &[Request<'_>],
-        deadline: &Deadline,
+        deadline: &Arc<Deadline>,
     ) -> Result<Vec<Result<Answer>>> {
         let answers = connection.exchange(requests, deadline);
         self.count(&mut connection);
@@ -115,7 +117,7 @@ impl RespEngine {
 }
 
 impl Engine for RespEngine {
-    fn exchange(&self, requests: &[Request<'_>], deadline: &Deadline) -> Result<Vec<Result<Answer>>> {
+    fn exchange(&self, requests: &[Request<'_>], deadline: &Arc<Deadline>) -> Result<Vec<Result<Answer>>> {
         if let Some(connection) = self.idle() {
             match self.exchange_on(connection, requests, deadline) {
                 // The server was restarted, or closed what was idle: that is not a failure yet. Whatever is asked for may be
@@ -137,7 +139,7 @@ impl Engine for RespEngine {
 
 impl Connection {
     /// Says who we are and asks what the server understands, in one round trip.
-    fn greet(&mut self, address: &Address, deadline: &Deadline) -> Result<()> {
+    fn greet(&mut self, address: &Address, deadline: &Arc<Deadline>) -> Result<()> {
         let mut request = Vec::new();
         if let Some(login) = &address.login {
             let password: &[&[u8]] = &[login.password.as_bytes()];
@@ -170,7 +172,11 @@ impl Connection {
         }
     }
 
-    fn exchange(&mut self, requests: &[Request<'_>], deadline: &Deadline) -> Result<Vec<Result<Answer>>> {
+    fn exchange(
+        &mut self,
+        requests: &[Request<'_>],
+        deadline: &Arc<Deadline>,
+    ) -> Result<Vec<Result<Answer>>> {
         let groups: Vec<_> = requests.chunk_by(|a, b| is_get(a) && is_get(b)).collect();
         let mut bytes = Vec::with_capacity(requests.iter().map(room).sum());
         for group in &groups {

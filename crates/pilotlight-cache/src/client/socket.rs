@@ -3,8 +3,9 @@
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 
-use super::engine::Deadline;
+use super::pace::Deadline;
 use super::stream::lost;
 use crate::Error;
 
@@ -12,7 +13,7 @@ use crate::Error;
 #[derive(Debug)]
 pub(super) struct Socket {
     stream: Stream,
-    pub(super) deadline: Deadline,
+    pub(super) deadline: Arc<Deadline>,
 }
 
 #[derive(Debug)]
@@ -25,11 +26,11 @@ enum Stream {
 const WRITE_LEN_MAX: usize = 64 << 10;
 
 impl Socket {
-    pub(super) fn tcp(stream: TcpStream, deadline: Deadline) -> Self {
+    pub(super) fn tcp(stream: TcpStream, deadline: Arc<Deadline>) -> Self {
         Self { stream: Stream::Tcp(stream), deadline }
     }
 
-    pub(super) fn unix(stream: UnixStream, deadline: Deadline) -> Self {
+    pub(super) fn unix(stream: UnixStream, deadline: Arc<Deadline>) -> Self {
         Self { stream: Stream::Unix(stream), deadline }
     }
 
@@ -53,7 +54,7 @@ impl Read for Socket {
             // Here, so that a signal does not begin a wait anew with its whole limit.
             match read {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                read => return read,
+                read => return read.inspect(|len| self.deadline.moved(*len)),
             }
         }
     }
@@ -70,7 +71,7 @@ impl Write for Socket {
             };
             match written {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                written => return written,
+                written => return written.inspect(|len| self.deadline.moved(*len)),
             }
         }
     }

@@ -4,9 +4,9 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 
-use super::engine::Deadline;
+use super::pace::Deadline;
 use super::socket::Socket;
 use super::tls::{Tls, TlsStream};
 use crate::{Error, ErrorKind, Result};
@@ -20,7 +20,7 @@ pub(super) enum Stream {
 
 impl Stream {
     /// Connects to `host`, with `tls` if given.
-    pub(super) fn tcp(host: &str, port: u16, tls: Option<&Tls>, deadline: &Deadline) -> Result<Self> {
+    pub(super) fn tcp(host: &str, port: u16, tls: Option<&Tls>, deadline: &Arc<Deadline>) -> Result<Self> {
         let socket = connect(host, port, deadline)?;
         Ok(match tls {
             None => Self::Plain(socket),
@@ -29,7 +29,7 @@ impl Stream {
     }
 
     /// A connect to a Unix socket waits while its backlog is full, and std has no limit for that.
-    pub(super) fn unix(path: &Path, deadline: &Deadline) -> Result<Self> {
+    pub(super) fn unix(path: &Path, deadline: &Arc<Deadline>) -> Result<Self> {
         use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, connect, socket, sockopt};
         let limit = deadline.connect_wait()?;
         let connected = || -> rustix::io::Result<_> {
@@ -50,7 +50,7 @@ impl Stream {
     }
 
     /// Writes all of `bytes`, each part of it without a stall.
-    pub(super) fn write_all(&mut self, bytes: &[u8], deadline: &Deadline) -> Result<()> {
+    pub(super) fn write_all(&mut self, bytes: &[u8], deadline: &Arc<Deadline>) -> Result<()> {
         self.socket().deadline = deadline.clone();
         // TLS tells of a failed write only when it is flushed.
         let written = match self {
@@ -61,7 +61,7 @@ impl Stream {
     }
 
     /// Reads what is there, waiting for at least one byte. An end is an error: a reply was due.
-    pub(super) fn read(&mut self, buffer: &mut [u8], deadline: &Deadline) -> Result<usize> {
+    pub(super) fn read(&mut self, buffer: &mut [u8], deadline: &Arc<Deadline>) -> Result<usize> {
         self.socket().deadline = deadline.clone();
         let read = match self {
             Self::Plain(socket) => socket.read(buffer),
@@ -82,7 +82,7 @@ impl Stream {
     }
 }
 
-fn connect(host: &str, port: u16, deadline: &Deadline) -> Result<Socket> {
+fn connect(host: &str, port: u16, deadline: &Arc<Deadline>) -> Result<Socket> {
     let mut last = None;
     for address in resolve(host, port, deadline)? {
         match TcpStream::connect_timeout(&address, deadline.connect_wait()?) {
@@ -102,7 +102,7 @@ fn connect(host: &str, port: u16, deadline: &Deadline) -> Result<Socket> {
 
 /// The addresses of `host`. The system's look-up knows no limit, so a name is looked up on a thread of its own, which ends
 /// with the look-up; who writes an address has no thread at all.
-fn resolve(host: &str, port: u16, deadline: &Deadline) -> Result<Vec<SocketAddr>> {
+fn resolve(host: &str, port: u16, deadline: &Arc<Deadline>) -> Result<Vec<SocketAddr>> {
     if let Ok(address) = host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(address, port)]);
     }

@@ -1,6 +1,6 @@
 //! What failures may cost: a breaker that stops asking who does not answer, and a budget for all of it.
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use super::guarded::Guarded;
@@ -11,7 +11,9 @@ use crate::{Error, ErrorKind};
 pub(super) struct Trouble {
     state: Guarded<State>,
     budget: Duration,
-    /// So that a healthy client looks at nothing else.
+    /// In microseconds.
+    spent_us: AtomicU64,
+    /// So that a healthy client looks at nothing else but what is spent.
     is_calm: AtomicBool,
 }
 
@@ -23,7 +25,6 @@ struct State {
     puts: Breaker,
     /// Refused puts in a row.
     refusals: u32,
-    spent: Duration,
     told: Told,
     /// For the user, not fetched yet.
     notices: Vec<String>,
@@ -99,31 +100,49 @@ impl Trouble {
             all: Breaker::default(),
             puts: Breaker::default(),
             refusals: 0,
-            spent: Duration::ZERO,
             told: Told::default(),
             notices: Vec::new(),
             seed: seed | 1,
         };
-        Self { state: Guarded::new(state), budget, is_calm: AtomicBool::new(true) }
+        Self {
+            state: Guarded::new(state),
+            budget,
+            spent_us: AtomicU64::new(0),
+            is_calm: AtomicBool::new(true),
+        }
     }
 
     /// What waits of an operation may cost, or nothing if it is not to be tried.
     pub(super) fn admit(&self, sort: Sort) -> Option<Duration> {
         if self.is_calm.load(Relaxed) {
-            return Some(self.budget);
+            return Some(self.left());
         }
         let mut state = self.state.lock()?;
         let now = Instant::now();
         // In this order: a put that its own breaker refuses must not use up the other's probe.
         let is_admitted = (sort == Sort::Get || state.puts.admits(now)) && state.all.admits(now);
-        is_admitted.then(|| self.budget.saturating_sub(state.spent).max(Duration::from_millis(1)))
+        is_admitted.then(|| self.left())
     }
 
-    /// The engine answered. `refusal` is why it did not do as asked.
-    pub(super) fn answered(&self, sort: Sort, refusal: Option<&str>, took: Duration, shown: &str) {
-        if refusal.is_none() && self.is_calm.load(Relaxed) {
+    /// What is left of the budget, and never nothing: a wait of zero is one without an end.
+    fn left(&self) -> Duration {
+        let spent = Duration::from_micros(self.spent_us.load(Relaxed));
+        self.budget.saturating_sub(spent).max(Duration::from_millis(1))
+    }
+
+    /// Whether the budget is used up with this.
+    fn spend(&self, lost: Duration) -> bool {
+        let lost_us = u64::try_from(lost.as_micros()).unwrap_or(u64::MAX);
+        let before_us = self.spent_us.fetch_add(lost_us, Relaxed);
+        Duration::from_micros(before_us.saturating_add(lost_us)) >= self.budget
+    }
+
+    /// The engine answered. `refusal` is why it did not do as asked, `lost` is what that or its slowness cost.
+    pub(super) fn answered(&self, sort: Sort, refusal: Option<&str>, lost: Duration, shown: &str) {
+        if refusal.is_none() && lost.is_zero() && self.is_calm.load(Relaxed) {
             return;
         }
+        let is_spent = self.spend(lost);
         let Some(mut state) = self.state.lock() else { return };
         let was_down = state.all.failures > 0 && !state.all.is_off_for_good;
         if was_down {
@@ -140,12 +159,11 @@ impl Trouble {
             }
             Some(reason) => {
                 let random = state.random();
-                state.spent += took;
                 state.refusals += 1;
                 if state.refusals >= REFUSALS_MAX {
                     state.puts.fail(Instant::now(), random);
                 }
-                state.puts.is_off_for_good |= state.spent >= self.budget;
+                state.puts.is_off_for_good |= is_spent;
                 state.tell_failure(shown, &format!("does not keep what is put ({reason})"));
             }
             None if sort == Sort::Put && !state.puts.is_off_for_good => {
@@ -154,13 +172,18 @@ impl Trouble {
             }
             None => {}
         }
+        // Who refuses puts may go on answering gets, unless those are too slow.
+        let is_slow = !lost.is_zero() && (refusal.is_none() || sort == Sort::Get);
+        if is_slow && is_spent {
+            state.end(self.budget, shown);
+        }
         self.is_calm.store(state.is_calm(), Relaxed);
     }
 
     /// The operation failed as a whole, and took this long to do so.
     pub(super) fn failed(&self, error: &Error, took: Duration, shown: &str) {
+        let is_spent = self.spend(took);
         let Some(mut state) = self.state.lock() else { return };
-        state.spent += took;
         let random = state.random();
         match error.kind() {
             // One entry's matter; whoever sent it can be talked to.
@@ -168,16 +191,8 @@ impl Trouble {
             _ => state.all.fail(Instant::now(), random),
         }
         state.tell_failure(shown, &format!("cannot be used ({error})"));
-        if state.spent >= self.budget && !state.all.is_off_for_good {
-            state.all.is_off_for_good = true;
-            state.all.failures = state.all.failures.max(1);
-            if !state.told.end {
-                state.told.end = true;
-                let budget = self.budget.as_secs_f64();
-                state.notices.push(format!(
-                    "failures of the cache at {shown} have cost {budget:.1} s, so it is left alone from here on"
-                ));
-            }
+        if is_spent {
+            state.end(self.budget, shown);
         }
         self.is_calm.store(state.is_calm(), Relaxed);
     }
@@ -200,6 +215,19 @@ impl State {
         self.seed ^= self.seed >> 7;
         self.seed ^= self.seed << 17;
         self.seed
+    }
+
+    /// Leaves the cache alone when it has cost what it may.
+    fn end(&mut self, budget: Duration, shown: &str) {
+        self.all.is_off_for_good = true;
+        self.all.failures = self.all.failures.max(1);
+        if !self.told.end {
+            self.told.end = true;
+            let budget = budget.as_secs_f64();
+            self.notices.push(format!(
+                "waiting for the cache at {shown} has cost {budget:.1} s, so it is left alone from here on"
+            ));
+        }
     }
 
     fn tell_failure(&mut self, shown: &str, what: &str) {

@@ -1,8 +1,10 @@
 //! RESP2 as a client speaks it, with limits on what a server may make us read and keep.
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
 
-use super::engine::Deadline;
+use super::pace::Deadline;
 use super::stream::{Stream, unavailable};
 use crate::{Error, Result};
 
@@ -41,7 +43,7 @@ impl Wire {
         Self { stream, ahead: vec![0; AHEAD_LEN], unread: 0..0, bytes_read: 0, bytes_written: 0 }
     }
 
-    pub(super) fn send(&mut self, bytes: &[u8], deadline: &Deadline) -> Result<()> {
+    pub(super) fn send(&mut self, bytes: &[u8], deadline: &Arc<Deadline>) -> Result<()> {
         self.bytes_written += bytes.len() as u64;
         self.stream.write_all(bytes, deadline)
     }
@@ -52,7 +54,7 @@ impl Wire {
     }
 
     /// Reads one reply. `items_max` bounds an array, and is 0 inside one.
-    pub(super) fn reply(&mut self, items_max: usize, deadline: &Deadline) -> Result<Reply> {
+    pub(super) fn reply(&mut self, items_max: usize, deadline: &Arc<Deadline>) -> Result<Reply> {
         let line = self.line(deadline)?;
         let (tag, rest) = line.split_at_checked(1).ok_or_else(garbage)?;
         let text = || String::from_utf8_lossy(rest).into_owned();
@@ -76,7 +78,7 @@ impl Wire {
     }
 
     /// A line without its end.
-    fn line(&mut self, deadline: &Deadline) -> Result<Vec<u8>> {
+    fn line(&mut self, deadline: &Arc<Deadline>) -> Result<Vec<u8>> {
         let mut line = Vec::new();
         loop {
             let unread = self.ahead.get(self.unread.clone()).unwrap_or_default();
@@ -95,7 +97,7 @@ impl Wire {
         }
     }
 
-    fn bulk(&mut self, len: u64, deadline: &Deadline) -> Result<Bytes> {
+    fn bulk(&mut self, len: u64, deadline: &Arc<Deadline>) -> Result<Bytes> {
         if len > BULK_LEN_MAX {
             return Err(Error::TooLarge { what: "reply", size_bytes: len, max_bytes: BULK_LEN_MAX });
         }
@@ -127,7 +129,7 @@ impl Wire {
         if &end == b"\r\n" { Ok(bulk.freeze()) } else { Err(garbage()) }
     }
 
-    fn fill(&mut self, deadline: &Deadline) -> Result<()> {
+    fn fill(&mut self, deadline: &Arc<Deadline>) -> Result<()> {
         let read = self.stream.read(&mut self.ahead, deadline)?;
         self.bytes_read += read as u64;
         self.unread = 0..read;

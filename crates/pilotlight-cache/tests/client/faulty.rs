@@ -14,6 +14,8 @@ pub(crate) enum Does {
     Answers(Vec<u8>),
     /// Answers these bytes, one at a time with this pause between.
     Drips(Vec<u8>, Duration),
+    /// Answers these bytes, so many at a time with this pause between.
+    Paces(Vec<u8>, usize, Duration),
     /// Answers these bytes, then nothing more.
     Stalls(Vec<u8>),
     /// Answers these bytes, then closes the connection.
@@ -85,6 +87,12 @@ fn serve(stream: &TcpStream, script: &Mutex<Script>, closed: &Mutex<Receiver<()>
             Does::Drips(bytes, pause) => {
                 for byte in bytes {
                     writer.write_all(&[byte]).ok()?;
+                    std::thread::sleep(pause);
+                }
+            }
+            Does::Paces(bytes, len, pause) => {
+                for part in bytes.chunks(len) {
+                    writer.write_all(part).ok()?;
                     std::thread::sleep(pause);
                 }
             }

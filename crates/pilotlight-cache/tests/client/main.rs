@@ -187,6 +187,46 @@ fn a_spent_budget_silences_the_client_for_good() {
 }
 
 #[test]
+fn drips_that_end_well_are_paid_from_the_budget_too() {
+    // Each answer takes 0.7 stalls for a few bytes, of which half a stall is free.
+    let absent = b"*1\r\n$-1\r\n".to_vec();
+    let pause = STALL.mul_f64(0.7 / absent.len() as f64);
+    let server = Faulty::that(Does::Drips(absent, pause));
+    let client = client(server.port, Settings { trouble_budget: STALL, ..settings() });
+    let started = Instant::now();
+    while client.notice().is_none_or(|notice| !notice.contains("left alone")) {
+        assert_eq!(client.get_many(&[b"k"]), [None]);
+        assert!(started.elapsed() < Duration::from_secs(20), "{:?}", client.stats());
+    }
+    assert!(Duration::from_micros(stat(&client, "trouble_us")) <= STALL * 3, "{:?}", client.stats());
+    let asked = server.connections();
+    assert_eq!(client.get_many(&[b"k"]), [None]);
+    assert_eq!(server.connections(), asked);
+}
+
+#[test]
+fn a_link_that_is_slow_but_steady_is_waited_for() {
+    // In all as long as five stalls, at 1 MB/s.
+    let envelope = seal(&Entry::new(noise(500_000))).unwrap().to_whole();
+    let server = Faulty::that(Does::Paces(bulk_array(&envelope), 10_000, STALL / 10));
+    let client = client(server.port, Settings { total_timeout: STALL * 50, ..settings() });
+    assert!(client.get_many(&[b"k"]).pop().flatten().is_some(), "{:?}", client.stats());
+    assert_eq!((stat(&client, "hits"), stat(&client, "timeout"), stat(&client, "trouble_us")), (1, 0, 0));
+}
+
+/// What does not compress.
+fn noise(len: usize) -> Vec<u8> {
+    let mut state = 1_u64;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state as u8
+    };
+    (0..len).map(|_| next()).collect()
+}
+
+#[test]
 fn refused_puts_stop_the_puts_and_leave_the_gets_alone() {
     for (refusal, reason) in [
         ("-OOM command not allowed when used memory > 'maxmemory'.\r\n", "full"),
