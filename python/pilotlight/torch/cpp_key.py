@@ -81,7 +81,7 @@ def portable(command: str) -> str:
 
 def portable_source(code: str) -> str:
     """Before torch 2.8 a source names its header by its place in the cache directory, under a name that hashes its content."""
-    from torch._inductor.runtime.runtime_utils import cache_dir  # type: ignore[attr-defined] # 2.6 has it there
+    from torch._inductor.runtime.runtime_utils import cache_dir  # 2.6 has it there
 
     return code.replace(f'#include "{cache_dir()}{os.sep}', '#include "{cache}/')
 
