@@ -59,7 +59,7 @@ impl Sealed {
     /// Takes apart an envelope that came in one piece.
     ///
     /// # Errors
-    /// `Corrupt` for bytes that do not begin with a head; [`open`] checks the rest.
+    /// `Corrupt` for bytes that do not begin with a head; [`read`] checks the rest.
     pub fn from_whole(mut whole: Bytes) -> Result<Self> {
         match head::len(&whole) {
             Some(head_len) if head_len <= whole.len() => {
