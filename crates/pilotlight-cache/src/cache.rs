@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use futures_channel::oneshot;
+
 use crate::{
-    Backend, Cursor, Entry, Error, ErrorKind, Found, Head, Key, Kind, Namespace, NoSamples, Operation,
-    Outcome, Page, Put, Result, Sample, SampleHooks, Serde, Stats, Usage, Verified, Version, When,
+    Backend, Blocking, Cursor, Entry, Error, ErrorKind, Found, Head, Inline, Key, Kind, Namespace, NoSamples,
+    Operation, Outcome, Page, Put, Result, Sample, SampleHooks, Serde, Stats, Usage, Verified, Version, When,
 };
 
 /// What becomes of a backend's error, after it was counted and sampled.
@@ -62,12 +64,38 @@ pub struct Cache {
     stats: Stats,
     hooks: Arc<dyn SampleHooks>,
     policy: FailurePolicy,
+    blocking: Arc<dyn Blocking>,
+}
+
+/// Artifacts up to this length, in bytes, are unpacked on the calling thread.
+const VERIFY_INLINE_MAX: u64 = 256 << 10;
+
+/// What a hit is counted with.
+#[derive(Debug, Clone, Copy)]
+struct Served {
+    bytes: u64,
+    compile_ms: u32,
+    tier: u8,
+}
+
+impl Served {
+    fn of(answer: &Result<Option<Found>>) -> Option<Self> {
+        let found = answer.as_ref().ok()?.as_ref()?;
+        let Entry { artifact, metadata } = &found.entry;
+        Some(Self { bytes: artifact.len(), compile_ms: metadata.compile_ms, tier: found.tier })
+    }
 }
 
 impl Cache {
     /// A cache that raises errors and samples nothing.
     pub fn new(backend: Arc<dyn Backend>) -> Self {
-        Self { backend, stats: Stats::default(), hooks: Arc::new(NoSamples), policy: FailurePolicy::Raise }
+        Self {
+            backend,
+            stats: Stats::default(),
+            hooks: Arc::new(NoSamples),
+            policy: FailurePolicy::Raise,
+            blocking: Arc::new(Inline),
+        }
     }
 
     /// The same with these hooks.
@@ -81,6 +109,13 @@ impl Cache {
     #[must_use]
     pub fn with_policy(mut self, policy: FailurePolicy) -> Self {
         self.policy = policy;
+        self
+    }
+
+    /// The same, with long artifacts unpacked there instead of on the calling thread.
+    #[must_use]
+    pub fn with_blocking(mut self, blocking: Arc<dyn Blocking>) -> Self {
+        self.blocking = blocking;
         self
     }
 
@@ -98,72 +133,116 @@ impl Cache {
     ///
     /// # Errors
     /// The backend's, unless the policy absorbs them.
-    pub async fn get(&self, key: &Key) -> Result<Option<Found>> {
+    pub async fn get(&self, key: &Key) -> Result<Option<Found<Verified>>> {
         self.get_many(std::slice::from_ref(key)).await.pop().unwrap_or(Ok(None))
     }
 
     /// The entries under `keys`, in order, in one backend operation.
-    pub async fn get_many(&self, keys: &[Key]) -> Vec<Result<Option<Found>>> {
+    pub async fn get_many(&self, keys: &[Key]) -> Vec<Result<Option<Found<Verified>>>> {
         self.get_decoded(keys, Ok).await
+    }
+
+    /// As [`Cache::get_many`], for whoever passes envelopes on: artifacts may be packed, and damaged, still.
+    pub async fn get_many_packed(&self, keys: &[Key]) -> Vec<Result<Option<Found>>> {
+        let samples: Vec<_> = keys.iter().map(|key| self.open_sample(key, Operation::Get)).collect();
+        let answers = self.backend.get_many(keys).await;
+        debug_assert_eq!(answers.len(), keys.len(), "contract 5");
+        let answers = keys.iter().zip(answers).zip(samples);
+        answers
+            .map(|((key, answer), sample)| {
+                self.count_backend_get(key, &answer);
+                let served = Served::of(&answer);
+                self.close_get(key, sample, served, answer)
+            })
+            .collect()
+    }
+
+    /// The entry under `key`, neither counted nor sampled: for what is no lookup.
+    ///
+    /// # Errors
+    /// The backend's.
+    pub async fn peek(&self, key: &Key) -> Result<Option<Found<Verified>>> {
+        let answer = self.backend.get_many(std::slice::from_ref(key)).await.pop().unwrap_or(Ok(None));
+        self.verified(key, answer).await
+    }
+
+    /// Checks what a backend answered. Where its own checks passed and the artifact's does not, the entry is set aside: the
+    /// next get is a miss.
+    async fn verified(&self, key: &Key, answer: Result<Option<Found>>) -> Result<Option<Found<Verified>>> {
+        let Some(found) = answer? else { return Ok(None) };
+        let artifact = &found.entry.artifact;
+        if artifact.len() > VERIFY_INLINE_MAX && !artifact.is_verified() {
+            let (sender, receiver) = oneshot::channel();
+            let artifact = artifact.clone();
+            self.blocking.run(Box::new(move || {
+                if !sender.is_canceled() {
+                    let _ = sender.send(artifact.verify().map(drop));
+                }
+            }));
+            let closing = |_| Error::Unavailable { what: "the cache".to_owned(), source: None };
+            if let Err(error) = receiver.await.map_err(closing)? {
+                return Err(self.set_aside(key, found.version, error).await);
+            }
+        }
+        let version = found.version;
+        match found.verify() {
+            Ok(found) => Ok(Some(found)),
+            Err(error) => Err(self.set_aside(key, version, error).await),
+        }
+    }
+
+    async fn set_aside(&self, key: &Key, version: Version, error: Error) -> Error {
+        if matches!(error, Error::Corrupt { .. }) {
+            // A backend that cannot delete it leaves it to the put that follows the miss.
+            let _ = self.backend.delete(key, When::Version(version)).await;
+        }
+        error
     }
 
     /// As [`Cache::get_many`], with `decode` counted as part of the operation: a hit is a hit only if it decodes.
     async fn get_decoded<T>(
         &self,
         keys: &[Key],
-        decode: impl Fn(Found) -> Result<T>,
+        decode: impl Fn(Found<Verified>) -> Result<T>,
     ) -> Vec<Result<Option<T>>> {
-        let mut samples: Vec<_> = keys.iter().map(|key| self.open_sample(key, Operation::Get)).collect();
+        let samples: Vec<_> = keys.iter().map(|key| self.open_sample(key, Operation::Get)).collect();
         let answers = self.backend.get_many(keys).await;
         debug_assert_eq!(answers.len(), keys.len(), "contract 5");
-        keys.iter()
-            .zip(answers)
-            .zip(samples.drain(..))
-            .map(|((key, answer), sample)| {
-                let outcome = match &answer {
-                    Ok(Some(_)) => Outcome::Hit,
-                    Ok(None) => Outcome::Miss,
-                    Err(_) => Outcome::Exception,
-                };
-                // An exception counts whatever was asked for.
-                if !key.is_list_of_variants() || outcome == Outcome::Exception {
-                    self.stats.count_backend(outcome);
-                }
-                self.close_get(key, sample, answer, &decode)
-            })
-            .collect()
+        let mut results = Vec::with_capacity(keys.len());
+        for ((key, answer), sample) in keys.iter().zip(answers).zip(samples) {
+            let served = Served::of(&answer);
+            let answer = self.verified(key, answer).await;
+            self.count_backend_get(key, &answer);
+            let result = answer.and_then(|found| found.map(&decode).transpose());
+            results.push(self.close_get(key, sample, served, result));
+        }
+        results
+    }
+
+    fn count_backend_get<T>(&self, key: &Key, answer: &Result<Option<T>>) {
+        let outcome = outcome_of_get(answer);
+        // An exception counts whatever was asked for.
+        if !key.is_list_of_variants() || outcome == Outcome::Exception {
+            self.stats.count_backend(outcome);
+        }
     }
 
     fn close_get<T>(
         &self,
         key: &Key,
         sample: OpenSample,
-        answer: Result<Option<Found>>,
-        decode: impl Fn(Found) -> Result<T>,
+        served: Option<Served>,
+        result: Result<Option<T>>,
     ) -> Result<Option<T>> {
-        let mut bytes = 0;
-        let mut served = None;
-        let result = answer.and_then(|found| {
-            found
-                .map(|found| {
-                    bytes = found.entry.artifact.len() as u64;
-                    served = Some((found.entry.metadata.compile_ms, found.tier));
-                    decode(found)
-                })
-                .transpose()
-        });
-        let outcome = match &result {
-            Ok(Some(_)) => Outcome::Hit,
-            Ok(None) => Outcome::Miss,
-            Err(_) => Outcome::Exception,
-        };
+        let outcome = outcome_of_get(&result);
         if !key.is_list_of_variants() || outcome == Outcome::Exception {
             self.stats.count(key.kind(), outcome);
         }
-        if let (Outcome::Hit, Some((compile_ms, tier))) = (outcome, served) {
+        if let (Outcome::Hit, Some(Served { bytes, compile_ms, tier })) = (outcome, served) {
             self.stats.add_served(key.kind(), bytes, compile_ms, tier);
         }
-        self.log_sample(sample, Some(outcome), served.map(|(_, tier)| tier), bytes, result.as_ref().err());
+        let (tier, bytes) = (served.map(|served| served.tier), served.map_or(0, |served| served.bytes));
+        self.log_sample(sample, Some(outcome), tier, bytes, result.as_ref().err());
         match result {
             Err(error) if self.absorbs(key.kind()) => {
                 self.stats.count_absorbed_get(error.kind());
@@ -215,7 +294,7 @@ impl Cache {
         OpenPut {
             kind: key.kind(),
             is_counted: !key.is_list_of_variants(),
-            bytes: entry.artifact.len() as u64,
+            bytes: entry.artifact.len(),
             sample: self.open_sample(key, Operation::Put),
         }
     }
@@ -314,7 +393,7 @@ impl Cache {
     ///
     /// # Errors
     /// `error` itself, where the policy does not absorb it.
-    pub fn refuse_get(&self, key: &Key, error: Error) -> Result<Option<Found>> {
+    pub fn refuse_get<T>(&self, key: &Key, error: Error) -> Result<Option<T>> {
         self.stats.count(key.kind(), Outcome::Exception);
         if self.absorbs(key.kind()) {
             self.stats.count_absorbed_get(error.kind());
@@ -346,6 +425,14 @@ impl Cache {
         sample.duration = started.elapsed();
         sample.fail_reason = error.map(ToString::to_string);
         self.hooks.log_sample(sample);
+    }
+}
+
+fn outcome_of_get<T>(answer: &Result<Option<T>>) -> Outcome {
+    match answer {
+        Ok(Some(_)) => Outcome::Hit,
+        Ok(None) => Outcome::Miss,
+        Err(_) => Outcome::Exception,
     }
 }
 
@@ -395,8 +482,6 @@ impl<S: Serde> RemoteCache<S> {
                 return Err(error);
             }
         };
-        let entry =
-            Entry { artifact: Verified::from_producer(artifact), metadata: crate::Metadata::default() };
-        self.cache.put(key, entry, When::Always).await.map(|_| ())
+        self.cache.put(key, Entry::new(artifact), When::Always).await.map(|_| ())
     }
 }

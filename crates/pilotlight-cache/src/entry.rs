@@ -12,18 +12,14 @@ use crate::{Error, Result};
 /// Bytes that are what their producer made: checked against a digest, or straight from the producer.
 ///
 /// A decoder takes only `Verified` bytes, so nothing that failed a check, or skipped it, can reach one.
-#[derive(Clone)]
-pub struct Verified {
-    bytes: Bytes,
-    /// How these bytes lie in the envelope they came from: whoever seals them again need not compress and hash them again.
-    packed: Option<Arc<Packed>>,
-}
+#[derive(Clone, PartialEq, Eq)]
+pub struct Verified(Bytes);
 
 impl Verified {
     /// Bytes handed over by whoever made them, in this process or over a connection of its own.
     #[must_use]
     pub fn from_producer(bytes: Bytes) -> Self {
-        Self { bytes, packed: None }
+        Self(bytes)
     }
 
     /// Bytes that came from storage, checked against the digest they were stored with.
@@ -33,7 +29,7 @@ impl Verified {
     pub fn by_digest(bytes: Bytes, expected: &Digest) -> Result<Self> {
         let found = Digest::of(&bytes);
         if found == *expected {
-            Ok(Self { bytes, packed: None })
+            Ok(Self(bytes))
         } else {
             Err(Error::Corrupt { what: format!("digest expected {expected}, found {found}") })
         }
@@ -41,57 +37,110 @@ impl Verified {
 
     /// For bytes derived from verified ones by a rebuild that was proved exact when they were stored.
     pub(crate) fn rebuilt(bytes: Bytes) -> Self {
-        Self { bytes, packed: None }
-    }
-
-    /// The same with how they are packed, which the caller vouches for.
-    pub(crate) fn packed_as(self, packed: Packed) -> Self {
-        Self { packed: Some(Arc::new(packed)), ..self }
-    }
-
-    pub(crate) fn packed(&self) -> Option<&Packed> {
-        self.packed.as_deref()
-    }
-
-    /// What they take in memory, the packed form included where that is not the same bytes.
-    pub(crate) fn kept_bytes(&self) -> u64 {
-        let other = self.packed().map(|packed| &packed.payload);
-        let other = other.filter(|payload| payload.as_ptr() != self.bytes.as_ptr());
-        (self.bytes.len() + other.map_or(0, Bytes::len)) as u64
+        Self(bytes)
     }
 
     /// The bytes.
     #[must_use]
     pub fn into_bytes(self) -> Bytes {
-        self.bytes
+        self.0
     }
 
     /// The bytes, shared.
     #[must_use]
     pub fn bytes(&self) -> &Bytes {
-        &self.bytes
+        &self.0
     }
 }
-
-impl PartialEq for Verified {
-    fn eq(&self, other: &Self) -> bool {
-        self.bytes == other.bytes
-    }
-}
-
-impl Eq for Verified {}
 
 impl Deref for Verified {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
-        &self.bytes
+        &self.0
     }
 }
 
 impl fmt::Debug for Verified {
     /// The length alone: artifacts never reach a log.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Verified({} bytes)", self.bytes.len())
+        write!(f, "Verified({} bytes)", self.0.len())
+    }
+}
+
+/// An artifact as a backend keeps and hands it on: bytes from their producer, or still packed as in their envelope.
+///
+/// It gives its bytes to nobody but through [`Artifact::verify`]: what is packed may be damaged, and whoever only passes the
+/// envelope on need neither unpack nor hash it.
+#[derive(Clone)]
+pub struct Artifact(Form);
+
+#[derive(Clone)]
+enum Form {
+    Plain(Verified),
+    Packed(Arc<Packed>),
+}
+
+impl Artifact {
+    pub(crate) fn of_packed(packed: Packed) -> Self {
+        Self(Form::Packed(Arc::new(packed)))
+    }
+
+    /// The bytes as the client put them. What was packed is unpacked and checked once; its clones share that.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if it is damaged, each time.
+    pub fn verify(&self) -> Result<Verified> {
+        match &self.0 {
+            Form::Plain(artifact) => Ok(artifact.clone()),
+            Form::Packed(packed) => packed.unpacked(),
+        }
+    }
+
+    /// Whether [`Artifact::verify`] costs nothing any more.
+    #[must_use]
+    pub fn is_verified(&self) -> bool {
+        match &self.0 {
+            Form::Plain(_) => true,
+            Form::Packed(packed) => packed.is_unpacked(),
+        }
+    }
+
+    /// How long it is as the client put it, in bytes.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "nobody asks")]
+    pub fn len(&self) -> u64 {
+        match &self.0 {
+            Form::Plain(artifact) => artifact.len() as u64,
+            Form::Packed(packed) => packed.len(),
+        }
+    }
+
+    pub(crate) fn packed(&self) -> Option<&Packed> {
+        match &self.0 {
+            Form::Plain(_) => None,
+            Form::Packed(packed) => Some(packed),
+        }
+    }
+
+    /// What it may come to take in memory: the packed form, and the unpacked one where those are not the same bytes.
+    pub(crate) fn kept_bytes(&self) -> u64 {
+        match &self.0 {
+            Form::Plain(artifact) => artifact.len() as u64,
+            Form::Packed(packed) => packed.kept_bytes(),
+        }
+    }
+}
+
+impl From<Verified> for Artifact {
+    fn from(artifact: Verified) -> Self {
+        Self(Form::Plain(artifact))
+    }
+}
+
+impl fmt::Debug for Artifact {
+    /// The length alone: artifacts never reach a log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Artifact({} bytes)", self.len())
     }
 }
 
@@ -157,11 +206,11 @@ pub struct Details {
     pub variant: Option<u64>,
 }
 
-/// An artifact and its metadata, as put and got.
+/// An artifact and its metadata, as put and got: checked where it says [`Verified`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
-    /// The bytes exactly as the client put them.
-    pub artifact: Verified,
+pub struct Entry<A = Artifact> {
+    /// What the client put.
+    pub artifact: A,
     /// What is known about them.
     pub metadata: Metadata,
 }
@@ -170,7 +219,7 @@ impl Entry {
     /// An entry straight from a producer, with no expiry. Backends fill in `created_ms` when it is 0.
     #[must_use]
     pub fn new(artifact: impl Into<Bytes>) -> Self {
-        Self { artifact: Verified::from_producer(artifact.into()), metadata: Metadata::default() }
+        Self { artifact: Verified::from_producer(artifact.into()).into(), metadata: Metadata::default() }
     }
 
     /// The same, expiring at `expires_ms` (milliseconds since the Unix epoch).
@@ -181,15 +230,42 @@ impl Entry {
     }
 }
 
+impl Entry {
+    /// The same with its artifact checked.
+    ///
+    /// # Errors
+    /// As [`Artifact::verify`].
+    pub fn verify(self) -> Result<Entry<Verified>> {
+        Ok(Entry { artifact: self.artifact.verify()?, metadata: self.metadata })
+    }
+}
+
+impl From<Entry<Verified>> for Entry {
+    fn from(entry: Entry<Verified>) -> Self {
+        Self { artifact: entry.artifact.into(), metadata: entry.metadata }
+    }
+}
+
+impl Found {
+    /// The same with its artifact checked.
+    ///
+    /// # Errors
+    /// As [`Artifact::verify`].
+    pub fn verify(self) -> Result<Found<Verified>> {
+        let Self { entry, version, tier } = self;
+        Ok(Found { entry: entry.verify()?, version, tier })
+    }
+}
+
 /// Grows with every put that a backend accepts, over all keys: two entries never share one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Version(pub u64);
 
 /// An entry and where it was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
+pub struct Found<A = Artifact> {
     /// The entry.
-    pub entry: Entry,
+    pub entry: Entry<A>,
     /// The put that made it.
     pub version: Version,
     /// The tier that answered, 0 being the fastest.

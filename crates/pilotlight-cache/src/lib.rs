@@ -11,7 +11,8 @@
 //!
 //! # Invariants
 //! 1. `Ok(None)` is a miss, `Err` an exception; no backend or layer turns one into the other.
-//! 2. Nothing unverified reaches a decoder: it takes [`Verified`] bytes, and only a check or a producer makes those.
+//! 2. Nothing unverified reaches a decoder: it takes [`Verified`] bytes, and only a check or a producer makes those. Backends
+//!    hand on [`Artifact`]s, which may be unchecked and give their bytes to nobody but as `Verified` ones.
 //! 3. No runtime is started and no thread is spawned here. Backends that block are given a [`Blocking`] by their owner.
 //! 4. Nothing here reads the environment, prints, or logs a key or an artifact.
 //!
@@ -52,7 +53,9 @@ pub use crate::backend::{Backend, BackendExt, Cursor, Page, Usage};
 pub use crate::backends::disk::{Blocking, DiskBackend, DiskOptions, Inline};
 pub use crate::backends::memory::MemoryBackend;
 pub use crate::cache::{Cache, FailurePolicy, PendingPut, PutOutcome, RemoteCache, Staged};
-pub use crate::entry::{Details, Digest, Entry, Found, Head, Metadata, Put, Verified, Version, When};
+pub use crate::entry::{
+    Artifact, Details, Digest, Entry, Found, Head, Metadata, Put, Verified, Version, When,
+};
 pub use crate::error::{Error, ErrorKind, Result};
 pub use crate::key::{KEY_LEN_MAX, Key, NAMESPACE_LEN_MAX, Namespace};
 pub use crate::kind::Kind;

@@ -62,7 +62,7 @@ pub struct DiskBackend {
 }
 
 /// Artifacts up to this length are put on the calling thread: compressing and appending them takes some 100 us.
-const PUT_INLINE_MAX: usize = 64 << 10;
+const PUT_INLINE_MAX: u64 = 64 << 10;
 /// Artifacts up to this length are read on the calling thread if the page cache holds them.
 const GET_INLINE_MAX: u64 = 256 << 10;
 
@@ -128,18 +128,21 @@ impl DiskBackend {
     }
 }
 
-/// The entry out of its envelope. Where the store's own check passed and the envelope's did not, it is set aside here: as
-/// with any damage, the next get is a miss.
+/// The entry out of its envelope. Where the store's own check passed and the head's did not, it is set aside here, as with any
+/// damage: the next get is a miss. The artifact is checked by whoever wants its bytes.
 fn open_stored(store: &Store, key: &Key, stored: Stored) -> Result<Found> {
     let Stored { head, payload, stat } = stored;
-    let entry = envelope::open(&Sealed { head, payload, payload_digest: None }, stat.expires_ms)
-        .inspect_err(|error| {
-            if matches!(error, Error::Corrupt { .. }) {
-                let space = key.namespace().as_str().as_bytes();
-                let _ = store.delete(space, key.bytes(), Condition::Version(stat.version));
-            }
-        })?;
+    let entry = envelope::read(&Sealed { head, payload, payload_digest: None }, envelope::ARTIFACT_LEN_MAX)
+        .inspect_err(|error| set_aside(store, key, error, stat.version))?
+        .expiring_at(stat.expires_ms);
     Ok(Found { entry, version: Version(stat.version), tier: 0 })
+}
+
+fn set_aside(store: &Store, key: &Key, error: &Error, version: u64) {
+    if matches!(error, Error::Corrupt { .. }) {
+        let space = key.namespace().as_str().as_bytes();
+        let _ = store.delete(space, key.bytes(), Condition::Version(version));
+    }
 }
 
 /// How a put is acknowledged.
@@ -292,7 +295,9 @@ impl DiskBackend {
         report.entries_checked += 1;
         report.bytes_checked += stat.stored_bytes;
         let Some(stored) = self.store.peek(space, key.bytes()).map_err(from_store)? else { return Ok(()) };
-        open_stored(&self.store, key, stored).map(|_| ())
+        let found = open_stored(&self.store, key, stored)?;
+        let verified = found.entry.artifact.verify();
+        verified.map(|_| ()).inspect_err(|error| set_aside(&self.store, key, error, found.version.0))
     }
 }
 

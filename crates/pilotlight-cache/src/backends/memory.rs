@@ -81,7 +81,7 @@ impl Kept {
     fn head(&self, key_len: usize) -> Head {
         Head {
             version: self.version,
-            artifact_len: self.entry.artifact.len() as u64,
+            artifact_len: self.entry.artifact.len(),
             stored_bytes: size(key_len, &self.entry),
             created_ms: self.entry.metadata.created_ms,
             expires_ms: self.entry.metadata.expires_ms,
@@ -108,7 +108,7 @@ fn place(key: &Key) -> (u64, Namespace, Bytes) {
 }
 
 fn size(key_len: usize, entry: &Entry) -> u64 {
-    (key_len + entry.artifact.len()) as u64
+    key_len as u64 + entry.artifact.len()
 }
 
 #[async_trait]
@@ -243,7 +243,7 @@ impl Backend for MemoryBackend {
         for ((_, space, bytes), kept) in &state.entries {
             if namespace.is_none_or(|wanted| wanted == space) && !kept.is_expired(now_ms) {
                 usage.entries += 1;
-                usage.logical_bytes += kept.entry.artifact.len() as u64;
+                usage.logical_bytes += kept.entry.artifact.len();
                 usage.stored_bytes += size(bytes.len(), &kept.entry);
             }
         }

@@ -10,7 +10,7 @@ use super::guarded::Guarded;
 use super::pace::Deadline;
 use super::stream::Stream;
 use super::tls::Tls;
-use super::wire::{Reply, Wire, garbage, push_command};
+use super::wire::{Outgoing, Reply, Wire, garbage};
 use crate::{Error, ErrorKind, Result};
 
 /// A server that is spoken to in RESP.
@@ -140,19 +140,20 @@ impl Engine for RespEngine {
 impl Connection {
     /// Says who we are and asks what the server understands, in one round trip.
     fn greet(&mut self, address: &Address, deadline: &Arc<Deadline>) -> Result<()> {
-        let mut request = Vec::new();
+        let database = address.database.to_string();
+        let mut request = Outgoing::default();
         if let Some(login) = &address.login {
             let password: &[&[u8]] = &[login.password.as_bytes()];
             match &login.user {
-                Some(user) => push_command(&mut request, &[&[b"AUTH"], &[user.as_bytes()], password]),
-                None => push_command(&mut request, &[&[b"AUTH"], password]),
+                Some(user) => request.push_command(&[&[b"AUTH"], &[user.as_bytes()], password]),
+                None => request.push_command(&[&[b"AUTH"], password]),
             }
         }
         if address.database != 0 {
-            push_command(&mut request, &[&[b"SELECT"], &[address.database.to_string().as_bytes()]]);
+            request.push_command(&[&[b"SELECT"], &[database.as_bytes()]]);
         }
         // Without a key this is wrong wherever it is known, and costs nothing.
-        push_command(&mut request, &[&[b"PILOTLIGHT.MGET"]]);
+        request.push_command(&[&[b"PILOTLIGHT.MGET"]]);
         self.wire.send(&request, deadline)?;
         for _ in 0..usize::from(address.login.is_some()) + usize::from(address.database != 0) {
             match self.wire.reply(0, deadline)? {
@@ -178,12 +179,11 @@ impl Connection {
         deadline: &Arc<Deadline>,
     ) -> Result<Vec<Result<Answer>>> {
         let groups: Vec<_> = requests.chunk_by(|a, b| is_get(a) && is_get(b)).collect();
-        let mut bytes = Vec::with_capacity(requests.iter().map(room).sum());
+        let mut outgoing = Outgoing::default();
         for group in &groups {
-            self.push_group(&mut bytes, group);
+            self.push_group(&mut outgoing, group);
         }
-        self.wire.send(&bytes, deadline)?;
-        drop(bytes);
+        self.wire.send(&outgoing, deadline)?;
         let mut answers = Vec::with_capacity(requests.len());
         for group in groups {
             let reply = self.wire.reply(group.len(), deadline)?;
@@ -192,7 +192,7 @@ impl Connection {
         Ok(answers)
     }
 
-    fn push_group(&self, bytes: &mut Vec<u8>, group: &[Request<'_>]) {
+    fn push_group<'a>(&self, outgoing: &mut Outgoing<'a>, group: &[Request<'a>]) {
         let prefix = match self.dialect {
             Dialect::Pilotlight => b"".as_slice(),
             Dialect::Plain => PLAIN_PREFIX,
@@ -200,18 +200,18 @@ impl Connection {
         let is_plain = self.dialect == Dialect::Plain;
         match group {
             [Request::Put(key, sealed)] => {
-                let name: &[u8] = if is_plain { b"SET" } else { b"PILOTLIGHT.PUT" };
-                push_command(bytes, &[&[name], &[prefix, key], &[&sealed.head, &sealed.payload]]);
+                let name: &'a [u8] = if is_plain { b"SET" } else { b"PILOTLIGHT.PUT" };
+                outgoing.push_command(&[&[name], &[prefix, key], &[&sealed.head, &sealed.payload]]);
             }
-            [Request::Delete(key)] => push_command(bytes, &[&[b"DEL"], &[prefix, key]]),
-            [Request::Ping] => push_command(bytes, &[&[b"PING"]]),
+            [Request::Delete(key)] => outgoing.push_command(&[&[b"DEL"], &[prefix, key]]),
+            [Request::Ping] => outgoing.push_command(&[&[b"PING"]]),
             gets => {
-                let keys: Vec<[&[u8]; 2]> =
+                let keys: Vec<[&'a [u8]; 2]> =
                     gets.iter().filter_map(get_key).map(|key| [prefix, key]).collect();
-                let name: [&[u8]; 1] = [if is_plain { b"MGET" } else { b"PILOTLIGHT.MGET" }];
-                let args: Vec<&[&[u8]]> =
+                let name: [&'a [u8]; 1] = [if is_plain { b"MGET" } else { b"PILOTLIGHT.MGET" }];
+                let args: Vec<&[&'a [u8]]> =
                     std::iter::once(name.as_slice()).chain(keys.iter().map(<[_; 2]>::as_slice)).collect();
-                push_command(bytes, &args);
+                outgoing.push_command(&args);
             }
         }
     }
@@ -226,17 +226,6 @@ fn get_key<'a>(request: &Request<'a>) -> Option<&'a [u8]> {
         Request::Get(key) => Some(key),
         Request::Put(..) | Request::Delete(_) | Request::Ping => None,
     }
-}
-
-/// About what a request takes, so that a large one is copied once.
-fn room(request: &Request<'_>) -> usize {
-    const FRAMING_LEN: usize = 64;
-    FRAMING_LEN
-        + match request {
-            Request::Get(key) | Request::Delete(key) => key.len(),
-            Request::Put(key, sealed) => key.len() + sealed.len(),
-            Request::Ping => 0,
-        }
 }
 
 fn push_answers(answers: &mut Vec<Result<Answer>>, group: &[Request<'_>], reply: Reply) -> Result<()> {

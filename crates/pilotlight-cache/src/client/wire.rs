@@ -36,14 +36,24 @@ const LINE_LEN_MAX: usize = 4 << 10;
 /// Longest bulk that is read, in bytes: what Redis itself takes.
 pub(super) const BULK_LEN_MAX: u64 = 512 << 20;
 /// Memory grows with what has come, from here on: a length alone makes us allocate no more than this.
-const GROWTH_LEN: usize = 1 << 20;
+const GROWTH_LEN: usize = 4 << 20;
+/// From here on a part of a command is sent from where it lies: a shorter one is cheaper to copy than to send by itself.
+const LENT_LEN_MIN: usize = 16 << 10;
 
 impl Wire {
     pub(super) fn new(stream: Stream) -> Self {
         Self { stream, ahead: vec![0; AHEAD_LEN], unread: 0..0, bytes_read: 0, bytes_written: 0 }
     }
 
-    pub(super) fn send(&mut self, bytes: &[u8], deadline: &Arc<Deadline>) -> Result<()> {
+    pub(super) fn send(&mut self, outgoing: &Outgoing<'_>, deadline: &Arc<Deadline>) -> Result<()> {
+        for (gathered, lent) in &outgoing.first {
+            self.write(gathered, deadline)?;
+            self.write(lent, deadline)?;
+        }
+        self.write(&outgoing.last, deadline)
+    }
+
+    fn write(&mut self, bytes: &[u8], deadline: &Arc<Deadline>) -> Result<()> {
         self.bytes_written += bytes.len() as u64;
         self.stream.write_all(bytes, deadline)
     }
@@ -146,20 +156,37 @@ fn number(text: &[u8]) -> Result<i64> {
     std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()).ok_or_else(garbage)
 }
 
-/// A command as it is sent: an array of bulks, each made of the parts given.
-pub(super) fn push_command(into: &mut Vec<u8>, args: &[&[&[u8]]]) {
-    push_len(into, b'*', args.len());
-    for arg in args {
-        push_len(into, b'$', arg.iter().map(|part| part.len()).sum());
-        for part in *arg {
-            into.extend_from_slice(part);
-        }
-        into.extend_from_slice(b"\r\n");
-    }
+/// Commands on their way out: what is short is gathered, what is long is lent and not copied.
+#[derive(Debug, Default)]
+pub(super) struct Outgoing<'a> {
+    first: Vec<(Vec<u8>, &'a [u8])>,
+    last: Vec<u8>,
 }
 
-fn push_len(into: &mut Vec<u8>, tag: u8, len: usize) {
-    into.push(tag);
-    into.extend_from_slice(len.to_string().as_bytes());
-    into.extend_from_slice(b"\r\n");
+impl<'a> Outgoing<'a> {
+    /// Adds a command: an array of bulks, each made of the parts given.
+    pub(super) fn push_command(&mut self, args: &[&[&'a [u8]]]) {
+        self.push_len(b'*', args.len());
+        for arg in args {
+            self.push_len(b'$', arg.iter().map(|part| part.len()).sum());
+            for part in *arg {
+                self.push(part);
+            }
+            self.last.extend_from_slice(b"\r\n");
+        }
+    }
+
+    fn push(&mut self, part: &'a [u8]) {
+        if part.len() < LENT_LEN_MIN {
+            self.last.extend_from_slice(part);
+        } else {
+            self.first.push((std::mem::take(&mut self.last), part));
+        }
+    }
+
+    fn push_len(&mut self, tag: u8, len: usize) {
+        self.last.push(tag);
+        self.last.extend_from_slice(len.to_string().as_bytes());
+        self.last.extend_from_slice(b"\r\n");
+    }
 }

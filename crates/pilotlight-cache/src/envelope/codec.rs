@@ -74,18 +74,26 @@ fn is_worth_it(packed_len: usize, len: usize) -> bool {
     packed_len <= len - len / 10
 }
 
+/// Whether a payload says of itself that it holds an artifact of this length, without unpacking it.
+pub(super) fn check_len(codec: Codec, payload: &[u8], artifact_len: u64) -> Result<()> {
+    let declared = match codec {
+        Codec::Raw => Some(payload.len() as u64),
+        Codec::Zstd => zstd::zstd_safe::get_frame_content_size(payload).ok().flatten(),
+    };
+    if declared != Some(artifact_len) || artifact_len > ARTIFACT_LEN_MAX {
+        let what = format!("{codec:?} payload of {declared:?} bytes, expected {artifact_len}");
+        return Err(Error::Corrupt { what });
+    }
+    Ok(())
+}
+
 /// The artifact of a payload. Allocates what the head declares, once, and no more.
 pub(super) fn decode(codec: Codec, payload: &Bytes, artifact_len: u64) -> Result<Bytes> {
+    // The head's check vouches for the length; the payload must agree before anything is allocated.
+    check_len(codec, payload, artifact_len)?;
     let artifact = match codec {
         Codec::Raw => payload.clone(),
         Codec::Zstd => {
-            // The head's check vouches for the length; the frame's own header must agree before anything is allocated.
-            let declared = zstd::zstd_safe::get_frame_content_size(payload).ok().flatten();
-            if declared != Some(artifact_len) || artifact_len > ARTIFACT_LEN_MAX {
-                return Err(Error::Corrupt {
-                    what: format!("zstd frame of {declared:?} bytes, expected {artifact_len}"),
-                });
-            }
             let len = usize::try_from(artifact_len)
                 .map_err(|_| Error::Corrupt { what: "artifact longer than memory".to_owned() })?;
             let decompress = |decompressor: &mut Option<Decompressor<'static>>| match decompressor {

@@ -30,14 +30,16 @@
 
 mod codec;
 mod head;
+mod packed;
 pub mod recast;
 
 use bytes::Bytes;
 
 pub use self::codec::Codec;
 use self::head::Head;
+pub(crate) use self::packed::Packed;
 use self::recast::Frame;
-use crate::{Details, Digest, Entry, Error, Metadata, Result, Verified};
+use crate::{Artifact, Details, Digest, Entry, Error, Metadata, Result, Verified};
 
 /// Longest artifact, in bytes: lengths are kept in 32 bits in places.
 pub const ARTIFACT_LEN_MAX: u64 = u32::MAX as u64;
@@ -57,7 +59,7 @@ impl Sealed {
     /// Takes apart an envelope that came in one piece.
     ///
     /// # Errors
-    /// `Corrupt` for bytes that do not begin with a head; [`open`] checks the rest.
+    /// `Corrupt` for bytes that do not begin with a head; [`read`] checks the rest.
     pub fn from_whole(mut whole: Bytes) -> Result<Self> {
         match head::len(&whole) {
             Some(head_len) if head_len <= whole.len() => {
@@ -84,41 +86,6 @@ impl Sealed {
     }
 }
 
-/// How some bytes lie in an envelope.
-#[derive(Debug, Clone)]
-pub(crate) struct Packed {
-    codec: Codec,
-    pub(crate) payload: Bytes,
-    /// Of the artifact inside: the bytes themselves, or what their frame stands around.
-    artifact_len: u64,
-    digest: Digest,
-    frame: Option<Frame>,
-}
-
-impl Packed {
-    fn new(artifact: &Bytes) -> Self {
-        let (codec, payload) = codec::encode(artifact);
-        let digest = Digest::of(artifact);
-        Self { codec, payload, artifact_len: artifact.len() as u64, digest, frame: None }
-    }
-
-    /// The envelope, its head made anew: what stands there besides may have changed.
-    fn seal(&self, frame: Option<Frame>, metadata: &Metadata) -> Sealed {
-        let head = Head {
-            codec: self.codec,
-            artifact_len: self.artifact_len,
-            payload_len: self.payload.len() as u64,
-            digest: self.digest,
-            created_ms: metadata.created_ms,
-            compile_ms: metadata.compile_ms,
-            details: metadata.details.as_deref().cloned().unwrap_or_default(),
-            frame,
-        };
-        let payload_digest = (self.codec == Codec::Raw).then_some(self.digest);
-        Sealed { head: head.encode().into(), payload: self.payload.clone(), payload_digest }
-    }
-}
-
 /// An entry as it lies in its envelope: PyTorch's JSON is not around the artifact but beside it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bare {
@@ -133,7 +100,7 @@ pub struct Bare {
 impl Bare {
     /// The entry with its JSON taken off, if it has one.
     #[must_use]
-    pub fn of(entry: &Entry) -> Self {
+    pub fn of(entry: &Entry<Verified>) -> Self {
         let (artifact, frame) = match recast::split(&entry.artifact) {
             Some((artifact, frame)) => (Verified::rebuilt(artifact.into()), Some(frame)),
             None => (entry.artifact.clone(), None),
@@ -143,36 +110,32 @@ impl Bare {
 
     /// The entry as stock clients see it.
     #[must_use]
-    pub fn into_entry(self) -> Entry {
+    pub fn into_entry(self) -> Entry<Verified> {
         let artifact = match self.frame {
             None => self.artifact,
-            Some(frame) => {
-                let whole = Verified::rebuilt(recast::join(&self.artifact, &frame));
-                match self.artifact.packed() {
-                    Some(packed) => whole.packed_as(Packed { frame: Some(frame), ..packed.clone() }),
-                    None => whole,
-                }
-            }
+            Some(frame) => Verified::rebuilt(recast::join(&self.artifact, &frame)),
         };
         Entry { artifact, metadata: self.metadata }
     }
 }
 
-/// Puts an entry into its envelope: PyTorch's JSON becomes the artifact inside it, and what compresses is compressed.
+/// Puts an entry into its envelope: PyTorch's JSON becomes the artifact inside it, and what compresses is compressed. What
+/// is packed already is neither packed nor checked again.
 ///
 /// # Errors
 /// `TooLarge` above [`ARTIFACT_LEN_MAX`].
 pub fn seal(entry: &Entry) -> Result<Sealed> {
     check_len(entry.artifact.len())?;
     if let Some(packed) = entry.artifact.packed() {
-        return Ok(packed.seal(packed.frame.clone(), &entry.metadata));
+        return Ok(packed.seal(&entry.metadata));
     }
+    let entry = entry.clone().verify()?;
     // Of something short the frame costs more than it saves.
     if entry.artifact.len() < recast::WORTH_IT_LEN_MIN {
-        let Entry { artifact, metadata } = entry.clone();
+        let Entry { artifact, metadata } = entry;
         return seal_bare(&Bare { artifact, frame: None, metadata });
     }
-    seal_bare(&Bare::of(entry))
+    seal_bare(&Bare::of(&entry))
 }
 
 /// The same for an entry whose JSON is off already.
@@ -180,35 +143,37 @@ pub fn seal(entry: &Entry) -> Result<Sealed> {
 /// # Errors
 /// `TooLarge` above [`ARTIFACT_LEN_MAX`].
 pub fn seal_bare(bare: &Bare) -> Result<Sealed> {
-    let artifact = bare.artifact.bytes();
-    check_len(artifact.len())?;
-    match bare.artifact.packed().filter(|packed| packed.frame.is_none()) {
-        Some(packed) => Ok(packed.seal(bare.frame.clone(), &bare.metadata)),
-        None => Ok(Packed::new(artifact).seal(bare.frame.clone(), &bare.metadata)),
-    }
+    check_len(bare.artifact.len() as u64)?;
+    Ok(Packed::new(&bare.artifact, bare.frame.clone()).seal(&bare.metadata))
 }
 
-fn check_len(len: usize) -> Result<()> {
-    let too_large =
-        || Error::TooLarge { what: "artifact", size_bytes: len as u64, max_bytes: ARTIFACT_LEN_MAX };
-    if len as u64 > ARTIFACT_LEN_MAX { Err(too_large()) } else { Ok(()) }
+fn check_len(size_bytes: u64) -> Result<()> {
+    let too_large = || Error::TooLarge { what: "artifact", size_bytes, max_bytes: ARTIFACT_LEN_MAX };
+    if size_bytes > ARTIFACT_LEN_MAX { Err(too_large()) } else { Ok(()) }
 }
 
-/// Takes an entry out of its envelope, checking the head, every length and the artifact's digest.
+/// Takes an entry out of its envelope and leaves its artifact packed: the head, the limit, and every length are checked here,
+/// the artifact by [`Artifact::verify`]. So the envelope can be kept and passed on at the price of its head.
 ///
 /// # Errors
-/// `Corrupt` for bytes that are no whole envelope, `Unsupported` for one of a later version.
-pub fn open(sealed: &Sealed, expires_ms: Option<u64>) -> Result<Entry> {
-    let mut entry = open_bare(sealed, ARTIFACT_LEN_MAX)?.into_entry();
-    entry.metadata.expires_ms = expires_ms;
-    Ok(entry)
+/// `Corrupt` for what is no envelope, `Unsupported` for one of a later version, `TooLarge` for an artifact that its head
+/// says is above `artifact_len_max` bytes. Nothing was allocated for it then.
+pub fn read(sealed: &Sealed, artifact_len_max: u64) -> Result<Entry> {
+    let (packed, metadata) = take_apart(sealed, artifact_len_max)?;
+    Ok(Entry { artifact: Artifact::of_packed(packed), metadata })
 }
 
-/// The same, leaving PyTorch's JSON off, and refusing what is longer than the caller would hold in memory.
+/// Takes an entry out of its envelope, checking the head, every length and the artifact's digest, and leaves PyTorch's
+/// JSON off.
 ///
 /// # Errors
-/// As [`open`], and `TooLarge` for an artifact above `artifact_len_max` bytes, before anything is allocated.
+/// As [`read`], and `Corrupt` for an artifact that is not what its digest says.
 pub fn open_bare(sealed: &Sealed, artifact_len_max: u64) -> Result<Bare> {
+    let (packed, metadata) = take_apart(sealed, artifact_len_max)?;
+    Ok(Bare { artifact: packed.artifact()?, frame: packed.into_frame(), metadata })
+}
+
+fn take_apart(sealed: &Sealed, artifact_len_max: u64) -> Result<(Packed, Metadata)> {
     let head = Head::decode(&sealed.head)?;
     if head.payload_len != sealed.payload.len() as u64 {
         return Err(Error::Corrupt {
@@ -219,13 +184,11 @@ pub fn open_bare(sealed: &Sealed, artifact_len_max: u64) -> Result<Bare> {
         let (size_bytes, max_bytes) = (head.artifact_len, artifact_len_max);
         return Err(Error::TooLarge { what: "artifact", size_bytes, max_bytes });
     }
-    let decoded = codec::decode(head.codec, &sealed.payload, head.artifact_len)?;
-    let Head { codec, artifact_len, digest, .. } = head;
-    let packed = Packed { codec, payload: sealed.payload.clone(), artifact_len, digest, frame: None };
-    let artifact = Verified::by_digest(decoded, &digest)?.packed_as(packed);
-    let details = (head.details != Details::default()).then(|| head.details.into());
-    let Head { created_ms, compile_ms, frame, .. } = head;
-    Ok(Bare { artifact, frame, metadata: Metadata { created_ms, expires_ms: None, compile_ms, details } })
+    codec::check_len(head.codec, &sealed.payload, head.artifact_len)?;
+    let Head { codec, artifact_len, digest, frame, created_ms, compile_ms, details, .. } = head;
+    let packed = Packed::received(codec, sealed.payload.clone(), artifact_len, digest, frame);
+    let details = (details != Details::default()).then(|| details.into());
+    Ok((packed, Metadata { created_ms, expires_ms: None, compile_ms, details }))
 }
 
 #[cfg(test)]
@@ -235,41 +198,74 @@ mod tests {
     fn entry(is_torch_json: bool) -> Entry {
         let artifact = Verified::from_producer(b"artifact ".repeat(1000).into());
         let frame = is_torch_json.then(|| Frame::torch(12));
-        Bare { artifact, frame, metadata: Metadata::default() }.into_entry()
+        Bare { artifact, frame, metadata: Metadata::default() }.into_entry().into()
     }
 
     #[test]
-    fn what_was_opened_is_sealed_again_without_being_packed_again() {
+    fn what_was_read_is_sealed_again_without_being_unpacked() {
         for is_torch_json in [false, true] {
-            let sealed = seal(&entry(is_torch_json)).unwrap();
-            let mut opened = open(&Sealed::from_whole(sealed.to_whole()).unwrap(), None).unwrap();
-            opened.metadata.created_ms = 7;
-            opened.metadata.compile_ms = 12;
-            let again = seal(&opened).unwrap();
+            let entry = entry(is_torch_json);
+            let sealed = seal(&entry).unwrap();
+            let mut read = read(&Sealed::from_whole(sealed.to_whole()).unwrap(), u64::MAX).unwrap();
+            assert_eq!(read.artifact.len(), entry.artifact.len());
+            read.metadata.created_ms = 7;
+            let again = seal(&read).unwrap();
+            assert!(!read.artifact.is_verified());
             assert_eq!(again.payload, sealed.payload);
             assert_ne!(again.head, sealed.head, "what was changed since is in it");
             let bare = open_bare(&again, u64::MAX).unwrap();
             assert_eq!((bare.metadata.created_ms, bare.frame.is_some()), (7, is_torch_json));
-            assert_eq!(bare.clone().into_entry(), opened);
-            // The bare artifact is packed as it lies there, not as the JSON around it.
-            let plain = seal_bare(&Bare { frame: None, ..bare }).unwrap();
-            assert_eq!(open(&plain, None).unwrap().artifact[..], b"artifact ".repeat(1000)[..]);
+            assert_eq!(bare.artifact[..], b"artifact ".repeat(1000)[..]);
+            assert_eq!(read.artifact.verify().unwrap(), entry.artifact.verify().unwrap());
+            assert!(read.artifact.clone().is_verified());
+        }
+    }
+
+    #[test]
+    fn a_damaged_payload_is_read_and_never_verified_and_vouches_for_no_digest() {
+        for artifact in [b"artifact ".repeat(1000), vec![7; 100]] {
+            let sealed = seal(&Entry::new(artifact)).unwrap();
+            let mut payload = sealed.payload.to_vec();
+            *payload.last_mut().unwrap() ^= 1;
+            let damaged = Sealed { payload: payload.into(), payload_digest: None, ..sealed };
+            let read = read(&damaged, u64::MAX).unwrap();
+            for _ in 0..2 {
+                assert!(matches!(read.artifact.verify(), Err(Error::Corrupt { .. })));
+            }
+            assert_eq!(seal(&read).unwrap().payload_digest, None);
+            assert!(open_bare(&damaged, u64::MAX).is_err());
         }
     }
 
     #[test]
     fn an_artifact_above_the_callers_limit_is_refused_before_it_is_unpacked() {
         let sealed = seal(&entry(false)).unwrap();
-        assert!(matches!(open_bare(&sealed, 8999), Err(Error::TooLarge { .. })));
+        for len_max in [0, 8999] {
+            assert!(matches!(open_bare(&sealed, len_max), Err(Error::TooLarge { .. })));
+            assert!(matches!(read(&sealed, len_max), Err(Error::TooLarge { .. })));
+        }
         assert!(open_bare(&sealed, 9000).is_ok());
+    }
+
+    #[test]
+    fn a_head_that_declares_more_than_its_payload_holds_is_refused_before_anything_is_allocated() {
+        for artifact in [vec![0; 9000], vec![7; 100]] {
+            let sealed = seal(&Entry::new(artifact)).unwrap();
+            for artifact_len in [1 << 40, u64::MAX] {
+                let head = Head { artifact_len, ..Head::decode(&sealed.head).unwrap() };
+                let lying = Sealed { head: head.encode().into(), ..sealed.clone() };
+                assert!(matches!(read(&lying, 1 << 30), Err(Error::TooLarge { .. })));
+                assert!(matches!(read(&lying, u64::MAX), Err(Error::Corrupt { .. })));
+            }
+        }
     }
 
     #[test]
     fn any_cut_of_an_envelope_is_refused() {
         let whole = seal(&entry(true)).unwrap().to_whole();
         for len in 0..whole.len() {
-            let opened = Sealed::from_whole(whole.slice(..len)).and_then(|sealed| open(&sealed, None));
-            assert!(opened.is_err(), "{len} of {} bytes", whole.len());
+            let read = Sealed::from_whole(whole.slice(..len)).and_then(|sealed| read(&sealed, u64::MAX));
+            assert!(read.is_err(), "{len} of {} bytes", whole.len());
         }
     }
 }

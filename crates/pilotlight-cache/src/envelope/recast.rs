@@ -61,6 +61,14 @@ pub fn join(artifact: &[u8], frame: &Frame) -> Bytes {
     value.into()
 }
 
+/// How long that value is, in bytes; no sum of lengths in a head overflows it.
+#[must_use]
+pub fn joined_len(artifact_len: u64, frame: &Frame) -> u64 {
+    // Four characters for three bytes, padded.
+    let text_len = artifact_len.div_ceil(3).saturating_mul(4);
+    text_len.saturating_add((frame.before.len() + frame.after.len()) as u64)
+}
+
 /// What the compile took, in milliseconds: PyTorch's JSON ends in `"time_taken_ms": <n>}`. 0 when it does not say.
 #[must_use]
 pub fn time_taken_ms(value: &[u8]) -> u32 {
@@ -137,6 +145,7 @@ mod tests {
             prop_assume!(value.len() > cut);
             value.truncate(value.len() - cut);
             if let Some((artifact, frame)) = split(&value) {
+                prop_assert_eq!(joined_len(artifact.len() as u64, &frame), value.len() as u64);
                 prop_assert_eq!(join(&artifact, &frame), value);
             }
         }

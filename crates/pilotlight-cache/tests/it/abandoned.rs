@@ -45,7 +45,7 @@ async fn an_abandoned_put_never_writes_over_a_later_one() {
         job();
     }
     let found = disk.get(&key).await.unwrap().expect("the newer one");
-    assert_eq!(&found.entry.artifact[..], b"newer");
+    assert_eq!(&found.entry.artifact.verify().unwrap()[..], b"newer");
 }
 
 /// Polls once, and says whether the future is pending.

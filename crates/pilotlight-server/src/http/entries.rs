@@ -9,7 +9,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use pilotlight_cache::{Entry, Error, ErrorKind, Found, Head, Key, PutOutcome, When};
+use pilotlight_cache::{Entry, Error, ErrorKind, Found, Head, Key, PutOutcome, Verified, When};
 
 use super::body::{self, Unread};
 use super::conditions::{Conditions, Tag, Verdict};
@@ -253,7 +253,7 @@ impl Front {
         })
     }
 
-    async fn get(&self, key: &Key) -> Result<Option<Found>, Error> {
+    async fn get(&self, key: &Key) -> Result<Option<Found<Verified>>, Error> {
         match self.within("get", self.server.cache.get(key)).await {
             Ok(answer) => answer,
             Err(timeout) => self.server.cache.refuse_get(key, timeout),

@@ -20,6 +20,11 @@ pub(crate) enum Reply {
     Simple(&'static str),
     Integer(i64),
     Bulk(Bytes),
+    /// A bulk of two parts, which are nowhere copied together.
+    Envelope {
+        head: Bytes,
+        payload: Bytes,
+    },
     /// Text for people: tagged as such in RESP3.
     Verbatim(Bytes),
     /// No value, or a write that did not take place.
@@ -67,6 +72,12 @@ impl Reply {
             Self::Bulk(bytes) => {
                 output.push_len(b'$', bytes.len());
                 output.push_artifact(bytes);
+                output.push(b"\r\n");
+            }
+            Self::Envelope { head, payload } => {
+                output.push_len(b'$', head.len() + payload.len());
+                output.push_artifact(head);
+                output.push_artifact(payload);
                 output.push(b"\r\n");
             }
             Self::Verbatim(bytes) if is_resp3 => {

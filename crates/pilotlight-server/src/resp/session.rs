@@ -251,7 +251,7 @@ impl Session {
             match command.refusal {
                 Refusal::Fail => {}
                 Refusal::Miss | Refusal::MissEach => {
-                    cache.refuse_get(&key, error())?;
+                    cache.refuse_get::<Found>(&key, error())?;
                     misses.push(Reply::Nil);
                     reply = Reply::Nil;
                 }
@@ -282,12 +282,18 @@ impl Session {
     }
 
     /// The entry under `key`: counted, and with failures absorbed as the cache's policy says.
-    pub(crate) async fn get(&self, key: &Key) -> Result<Option<Found>, Fault> {
+    pub(crate) async fn get(&self, key: &Key) -> Result<Option<Found<Verified>>, Fault> {
         let cache = &self.server().cache;
         match key_too_long(key.bytes()) {
             Some(error) => Ok(cache.refuse_get(key, error)?),
             None => Ok(cache.get(key).await?),
         }
+    }
+
+    /// What a get of a key that is too long comes to, in whatever form entries were asked for.
+    pub(crate) fn refuse_long<T>(&self, key: &Key) -> pilotlight_cache::Result<Option<T>> {
+        let refuse = |error| self.server().cache.refuse_get(key, error);
+        key_too_long(key.bytes()).map_or(Ok(None), refuse)
     }
 
     /// Stores `artifact` under `key`: counted, and with failures absorbed as the cache's policy says.
@@ -300,7 +306,8 @@ impl Session {
     ) -> Result<PutOutcome, Fault> {
         let compile_ms = if key.kind().is_compile_cache() { recast::time_taken_ms(&artifact) } else { 0 };
         let metadata = Metadata { expires_ms, compile_ms, ..Metadata::default() };
-        self.put_entry(key, Entry { artifact: Verified::from_producer(artifact), metadata }, when).await
+        self.put_entry(key, Entry { artifact: Verified::from_producer(artifact).into(), metadata }, when)
+            .await
     }
 
     /// The same for the last thing a command does: what it answers waits in [`Session::staged`].
@@ -313,7 +320,7 @@ impl Session {
     ) -> Result<Option<PutOutcome>, Fault> {
         let compile_ms = if key.kind().is_compile_cache() { recast::time_taken_ms(&artifact) } else { 0 };
         let metadata = Metadata { expires_ms, compile_ms, ..Metadata::default() };
-        let entry = Entry { artifact: Verified::from_producer(artifact), metadata };
+        let entry = Entry { artifact: Verified::from_producer(artifact).into(), metadata };
         if let Some(error) = self.misfit(key, &entry) {
             return Ok(Some(self.server().cache.refuse_put(key, error)?));
         }
@@ -350,7 +357,7 @@ impl Session {
 
     /// Why an entry cannot be put, whatever room there is.
     fn misfit(&self, key: &Key, entry: &Entry) -> Option<Error> {
-        let size_bytes = entry.artifact.len() as u64;
+        let size_bytes = entry.artifact.len();
         let max_bytes = self.server().config.entry_bytes_max;
         let too_large = || Error::TooLarge { what: "entry", size_bytes, max_bytes };
         key_too_long(key.bytes()).or_else(|| (size_bytes > max_bytes).then(too_large))

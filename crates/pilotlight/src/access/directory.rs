@@ -10,7 +10,7 @@ use std::thread::Thread;
 use std::time::Duration;
 
 use pilotlight_cache::{
-    BackendExt, Cache, Clock, Cursor, Durability, Entry, Inline, Key, Namespace, Put, SystemClock, When,
+    Cache, Clock, Cursor, Durability, Entry, Inline, Key, Namespace, Put, SystemClock, When,
 };
 use pilotlight_server::report::{CheckedReport, EntriesReport, EntryReport, StatsReport};
 
@@ -59,7 +59,7 @@ impl Access for Directory {
     }
 
     fn get(&self, key: &Key) -> Result<Option<Vec<u8>>, Failure> {
-        let found = wait(self.opened.backend.get(key))?;
+        let found = wait(self.cache.peek(key))?;
         Ok(found.map(|found| found.entry.artifact.into_bytes().into()))
     }
 

@@ -8,7 +8,7 @@ mod sockets;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use pilotlight_cache::{Cache, FailurePolicy, SystemClock};
+use pilotlight_cache::{Blocking, Cache, FailurePolicy, SystemClock};
 use pilotlight_server::{Server, ThreadPool};
 
 use crate::cli::Serve;
@@ -36,14 +36,15 @@ pub(crate) fn run(arguments: &Serve) -> Result<Answer, Failure> {
     let bound = sockets::bind(&settings)?;
     let blocking = ThreadPool::for_this_machine()
         .map_err(|error| Failure::new("could not start the threads for the disk").because(&error))?;
+    let blocking: Arc<dyn Blocking> = Arc::new(blocking);
     let opened = open(Store {
         dir: settings.data_dir.clone(),
         bytes_max: settings.bytes_max,
         memory_bytes: settings.memory_bytes,
         durability: settings.durability,
-        blocking: Arc::new(blocking),
+        blocking: Arc::clone(&blocking),
     })?;
-    let server = Arc::new(server(opened, &settings));
+    let server = Arc::new(server(opened, blocking, &settings));
     let shutdown = signals::listen()?;
     announce::started(&settings, &bound, &server);
     if let Some(path) = &settings.port_file {
@@ -66,9 +67,9 @@ fn configuration_file(arguments: &Serve) -> Option<PathBuf> {
         .or_else(|| environment::configuration_file().filter(|path| path.exists()))
 }
 
-fn server(opened: Opened, settings: &Settings) -> Server {
+fn server(opened: Opened, blocking: Arc<dyn Blocking>, settings: &Settings) -> Server {
     let policy = if settings.server.is_strict { FailurePolicy::Raise } else { FailurePolicy::Absorb };
-    let cache = Cache::new(opened.backend).with_policy(policy);
+    let cache = Cache::new(opened.backend).with_policy(policy).with_blocking(blocking);
     let mut server = Server::new(Arc::new(cache), settings.server.clone(), Arc::new(SystemClock));
     server.maintenance = opened.maintenance;
     server

@@ -1,6 +1,6 @@
 //! What a key holds, as Redis would see it.
 
-use pilotlight_cache::{BackendExt, Head};
+use pilotlight_cache::Head;
 
 use crate::resp::command::{Args, Outcome, is};
 use crate::resp::error::Fault;
@@ -18,7 +18,7 @@ async fn head(session: &Session, args: &Args) -> Result<Option<Head>, Fault> {
 pub(crate) async fn encoding(session: &mut Session, args: &Args) -> Outcome {
     // A look at the bytes, not a lookup: it is not counted.
     let key = session.short_key(args.at(2)?)?;
-    let found = session.server().cache.backend().get(&key).await?;
+    let found = session.server().cache.peek(&key).await?;
     Ok(found.map_or(Reply::Nil, |found| {
         let artifact = &found.entry.artifact;
         Reply::text(match artifact.len() {

@@ -1,7 +1,7 @@
 //! `SET` and its older forms.
 
 use bytes::Bytes;
-use pilotlight_cache::{BackendExt, Found, Key, Put, PutOutcome, When};
+use pilotlight_cache::{Found, Key, Put, PutOutcome, Verified, When};
 
 use super::strings::artifact_or_nil;
 use super::update::expiry_of;
@@ -149,7 +149,7 @@ async fn set_after_get(
 ) -> Outcome {
     let cache = &session.server().cache;
     loop {
-        let found = match cache.backend().get(key).await {
+        let found = match cache.peek(key).await {
             Ok(found) => found,
             Err(error) => {
                 cache.refuse_put(key, error)?;
@@ -222,7 +222,7 @@ pub(crate) async fn getex(session: &mut Session, args: &Args) -> Outcome {
 async fn is_expiry_changed(
     session: &Session,
     key: &Key,
-    found: &Found,
+    found: &Found<Verified>,
     expiry: Expiry<'_>,
 ) -> Result<bool, Fault> {
     let cache = &session.server().cache;

@@ -1,7 +1,7 @@
 //! Values, whole and in parts.
 
 use bytes::{Bytes, BytesMut};
-use pilotlight_cache::{Found, PutOutcome, When};
+use pilotlight_cache::{Found, PutOutcome, Verified, When};
 
 use super::update::{Change, expiry_of, update};
 use crate::resp::command::{Args, Outcome};
@@ -10,7 +10,7 @@ use crate::resp::reply::Reply;
 use crate::resp::session::Session;
 
 /// The artifact as a reply; nil for a miss.
-pub(super) fn artifact_or_nil(found: Option<Found>) -> Reply {
+pub(super) fn artifact_or_nil(found: Option<Found<Verified>>) -> Reply {
     found.map_or(Reply::Nil, |found| Reply::Bulk(found.entry.artifact.into_bytes()))
 }
 
@@ -31,26 +31,18 @@ pub(crate) async fn getdel(session: &mut Session, args: &Args) -> Outcome {
 }
 
 pub(crate) async fn mget(session: &mut Session, args: &Args) -> Outcome {
-    get_each(session, args, |found| Ok(artifact_or_nil(found))).await
-}
-
-/// One operation of the backend for all keys, however many.
-pub(super) async fn get_each(
-    session: &Session,
-    args: &Args,
-    reply: impl Fn(Option<Found>) -> Outcome,
-) -> Outcome {
     let names = args.from(1);
     if names.iter().any(|name| name.len() > pilotlight_cache::KEY_LEN_MAX) {
         let mut replies = Vec::with_capacity(names.len());
         for name in names {
-            replies.push(reply(session.get(&session.key(name)).await?)?);
+            replies.push(artifact_or_nil(session.get(&session.key(name)).await?));
         }
         return Ok(Reply::Array(replies));
     }
+    // One operation of the backend for all keys, however many.
     let keys: Vec<_> = names.iter().map(|name| session.key(name)).collect();
     let answers = session.server().cache.get_many(&keys).await;
-    let replies: Result<_, Fault> = answers.into_iter().map(|answer| reply(answer?)).collect();
+    let replies: Result<_, Fault> = answers.into_iter().map(|answer| Ok(artifact_or_nil(answer?))).collect();
     Ok(Reply::Array(replies?))
 }
 

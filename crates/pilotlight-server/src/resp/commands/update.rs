@@ -1,7 +1,7 @@
 //! Read, compute, write, as one step.
 
 use bytes::Bytes;
-use pilotlight_cache::{BackendExt, Found, Key, PutOutcome, When};
+use pilotlight_cache::{Found, Key, PutOutcome, Verified, When};
 
 use crate::resp::command::Outcome;
 use crate::resp::error::Fault;
@@ -24,11 +24,11 @@ pub(super) enum Change {
 pub(super) async fn update(
     session: &Session,
     key: &Key,
-    mut compute: impl FnMut(Option<&Found>) -> Result<Change, Fault>,
+    mut compute: impl FnMut(Option<&Found<Verified>>) -> Result<Change, Fault>,
 ) -> Outcome {
     let cache = &session.server().cache;
     loop {
-        let found = match cache.backend().get(key).await {
+        let found = match cache.peek(key).await {
             Ok(found) => found,
             Err(error) => {
                 cache.refuse_put(key, error)?;
@@ -49,6 +49,6 @@ pub(super) async fn update(
 }
 
 /// When an entry that replaces `found` expires, if its expiry is to stay.
-pub(super) fn expiry_of(found: Option<&Found>) -> Option<u64> {
+pub(super) fn expiry_of(found: Option<&Found<Verified>>) -> Option<u64> {
     found.and_then(|found| found.entry.metadata.expires_ms)
 }
