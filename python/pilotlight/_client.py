@@ -7,10 +7,10 @@ import contextlib
 import logging
 import os
 import sys
-import threading
 from collections.abc import Mapping
 from typing import Final, TypedDict, cast
 
+from pilotlight._forks import Lock
 from pilotlight._native import Client
 
 URL_VARIABLE: Final = "PILOTLIGHT_URL"
@@ -26,7 +26,7 @@ TIMEOUT_VARIABLES: Final = {
 _log = logging.getLogger("pilotlight")
 # Without a handler anywhere, logging would write to stderr too, and the user would read everything twice.
 _log.addHandler(logging.NullHandler())
-_lock = threading.Lock()
+_lock = Lock()
 _client: Client | None = None
 _made_for: str | None = None
 
@@ -49,17 +49,11 @@ def client() -> Client | None:
     url = os.environ.get(URL_VARIABLE, "").strip()
     if url == _made_for:
         return _client
-    # Whoever forks holds the GIL and not this lock, unless another thread is in here for the first time; then the child
-    # goes without rather than wait for it.
-    if not _lock.acquire(timeout=1.0):
-        return None
-    try:
+    with _lock:
         if url != _made_for:
             _client = _make(url)
             _made_for = url
         return _client
-    finally:
-        _lock.release()
 
 
 def tell(message: str) -> None:

@@ -1,4 +1,4 @@
-"""Calls back right after a module was executed, without importing it.
+"""Calls back right after a module was executed, or stands around its execution, without importing it.
 
 A finder stands first in `sys.meta_path`. It asks the others for a watched module's spec and lets its loader call back when
 the module's code has run: before whoever imports it sees it, so names taken with `from ... import` are the patched ones.
@@ -7,16 +7,19 @@ The module's file stays as it is, and with it torch's own hash of its source.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 log = logging.getLogger("pilotlight")
 
 Hook = Callable[[ModuleType], None]
+Around = Callable[[], AbstractContextManager[object]]
 
 
 class _Finder:
@@ -24,11 +27,12 @@ class _Finder:
 
     def __init__(self) -> None:
         self.waiting: dict[str, list[Hook]] = {}
+        self.around: dict[str, list[Around]] = {}
         self._asking = threading.local()
 
     def find_spec(self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:
         """The spec that the other finders have for a watched module, its loader prepared."""
-        if name not in self.waiting or getattr(self._asking, "now", False):
+        if not (name in self.waiting or name in self.around) or getattr(self._asking, "now", False):
             return None
         self._asking.now = True
         try:
@@ -45,7 +49,12 @@ class _Finder:
             return
 
         def execute_and_call_back(module: ModuleType) -> None:
-            execute(module)
+            with ExitStack() as stack:
+                for around in self.around.pop(spec.name, []):
+                    # Nothing of ours escapes into the import.
+                    with contextlib.suppress(Exception):
+                        stack.enter_context(around())
+                execute(module)
             for hook in self.waiting.pop(spec.name, []):
                 call(hook, module)
 
@@ -66,6 +75,19 @@ def when_imported(name: str, hook: Hook) -> None:
         call(hook, module)
         return
     _finder.waiting.setdefault(name, []).append(hook)
+    _watch()
+
+
+def while_executed(name: str, around: Around) -> bool:
+    """Executes the module `name` inside of `around()`, once it is imported. Whether that is still to come."""
+    if name in sys.modules:
+        return False
+    _finder.around.setdefault(name, []).append(around)
+    _watch()
+    return True
+
+
+def _watch() -> None:
     if _finder not in sys.meta_path:
         sys.meta_path.insert(0, _finder)
 

@@ -64,6 +64,8 @@ class Client:
         """Seconds that a round trip takes, connection included; `None` if it failed."""
     def get_many(self, keys: Sequence[bytes]) -> list[Entry | None]:
         """One answer a key, in one round trip, whatever fingerprint they carry."""
+    def has(self, keys: Sequence[bytes]) -> list[bool] | None:
+        """Which of the keys something stands under, without fetching it, in one round trip; `None` if that failed."""
     def candidates(self, key: bytes, fingerprint: bytes | None) -> Iterator[Entry]:
         """The variants under `key` whose fingerprint is `fingerprint` or absent, newest first.
 
@@ -102,10 +104,16 @@ class Client:
     def delete(self, key: bytes) -> bool: ...
     def quarantine(self, key: bytes) -> None:
         """The caller could not use an entry although its digest was right: counts it and deletes it."""
+    def quarantine_variant(self, key: bytes, entry: Entry) -> None:
+        """As `quarantine`, of that entry among the variants that `candidates` gave for `key`, and of no other."""
     def notice(self) -> str | None:
         """A sentence for the user, once: at the first failure, at the recovery, when the budget is spent."""
     def stats(self) -> dict[str, int]:
         """Since the start of this process. Keys: `gets hits misses puts dropped misfit corrupt quarantined unavailable
         timeout denied full too_large bytes_read bytes_written round_trips connections trouble_us`."""
+    def thread_stats(self) -> dict[str, int]:
+        """The counters of failures and misfits in `stats`, of the calling thread's operations, whichever client did them.
+
+        Its difference over an operation tells why that went without result."""
     def close(self) -> None:
         """Closes what is open. The client may be used again."""

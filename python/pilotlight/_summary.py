@@ -15,9 +15,10 @@ import atexit
 import json
 import os
 import sys
-import threading
 from collections import Counter
 from typing import TYPE_CHECKING, Any
+
+from pilotlight._forks import Lock
 
 if TYPE_CHECKING:
     from pilotlight._native import Client
@@ -29,7 +30,7 @@ class Report:
     """Counts by outcome, then by kind and reason."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self.counts: dict[str, Counter[tuple[str, str]]] = {outcome: Counter() for outcome in OUTCOMES}
         self.saved_ms = 0
 

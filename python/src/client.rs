@@ -1,5 +1,6 @@
 //! The client as Python sees it.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,12 +49,19 @@ impl Client {
     }
 
     fn ping(&self, py: Python<'_>) -> Option<f64> {
-        py.detach(|| self.0.ping()).map(|took| took.as_secs_f64())
+        quietly(py, || self.0.ping()).map(|took| took.as_secs_f64())
     }
 
     fn get_many(&self, py: Python<'_>, keys: Vec<PyBackedBytes>) -> Vec<Option<Entry>> {
         let keys: Vec<&[u8]> = keys.iter().map(AsRef::as_ref).collect();
-        py.detach(|| self.0.get_many(&keys)).into_iter().map(|bare| bare.map(Entry)).collect()
+        let entries = quietly(py, || self.0.get_many(&keys));
+        let entries = if entries.len() == keys.len() { entries } else { vec![None; keys.len()] };
+        entries.into_iter().map(|bare| bare.map(Entry)).collect()
+    }
+
+    fn has(&self, py: Python<'_>, keys: Vec<PyBackedBytes>) -> Option<Vec<bool>> {
+        let keys: Vec<&[u8]> = keys.iter().map(AsRef::as_ref).collect();
+        quietly(py, || self.0.has(&keys))
     }
 
     #[pyo3(signature = (key, fingerprint))]
@@ -78,7 +86,7 @@ impl Client {
         let label = label(torch_json, compile_ms, producer, fingerprint, components)?;
         let held = Held::new(artifact);
         let artifact = held.bytes();
-        Ok(py.detach(|| self.0.put(key, artifact, label)))
+        Ok(quietly(py, || self.0.put(key, artifact, label)))
     }
 
     #[pyo3(signature = (key, variant, artifact, *, torch_json = false, compile_ms = 0, producer = None,
@@ -99,26 +107,30 @@ impl Client {
         let label = label(torch_json, compile_ms, producer, fingerprint, components)?;
         let held = Held::new(artifact);
         let artifact = held.bytes();
-        Ok(py.detach(|| self.0.put_variant(key, variant, artifact, label)))
+        Ok(quietly(py, || self.0.put_variant(key, variant, artifact, label)))
     }
 
     fn get_raw<'py>(&self, py: Python<'py>, key: &[u8]) -> Option<Bound<'py, PyBytes>> {
-        py.detach(|| self.0.get_raw(key)).map(|value| PyBytes::new(py, &value))
+        quietly(py, || self.0.get_raw(key)).map(|value| PyBytes::new(py, &value))
     }
 
     #[pyo3(signature = (key, value, *, compile_ms = 0))]
     fn put_raw(&self, py: Python<'_>, key: &[u8], value: PyBackedBytes, compile_ms: u64) -> bool {
         let held = Held::new(value);
         let value = held.bytes();
-        py.detach(|| self.0.put_raw(key, value, saturated(compile_ms)))
+        quietly(py, || self.0.put_raw(key, value, saturated(compile_ms)))
     }
 
     fn delete(&self, py: Python<'_>, key: &[u8]) -> bool {
-        py.detach(|| self.0.delete(key))
+        quietly(py, || self.0.delete(key))
     }
 
     fn quarantine(&self, py: Python<'_>, key: &[u8]) {
-        py.detach(|| self.0.quarantine(key));
+        quietly(py, || self.0.quarantine(key));
+    }
+
+    fn quarantine_variant(&self, py: Python<'_>, key: &[u8], entry: &Entry) {
+        quietly(py, || self.0.quarantine_variant(key, &entry.0));
     }
 
     fn notice(&self) -> Option<String> {
@@ -127,6 +139,10 @@ impl Client {
 
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         self.0.stats().into_py_dict(py)
+    }
+
+    fn thread_stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        self.0.thread_stats().into_py_dict(py)
     }
 
     fn close(&self) {
@@ -150,8 +166,14 @@ impl Candidates {
     }
 
     fn __next__(&mut self, py: Python<'_>) -> Option<Entry> {
-        py.detach(|| self.0.next()).map(Entry)
+        quietly(py, || self.0.next()).map(Entry)
     }
+}
+
+/// Does `work` without the GIL. A panic in it would be a defect of ours, and to Python an exception that `except Exception` lets
+/// through, into the user's compile: here it is said by the panic hook, and the answer is that nothing was found or done.
+fn quietly<T: Default + Send>(py: Python<'_>, work: impl FnOnce() -> T + Send) -> T {
+    py.detach(|| catch_unwind(AssertUnwindSafe(work)).unwrap_or_default())
 }
 
 /// Python's bytes, lent to the client without a copy.

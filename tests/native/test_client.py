@@ -18,7 +18,7 @@ import redis
 from pilotlight import Client, Entry
 
 from devtools import paths
-from devtools.servers import Pilotlight, Redis
+from devtools.servers import Pilotlight, Redis, free_port
 
 Key = Callable[[str], bytes]
 HERE, THERE = b"h" * 32, b"t" * 32
@@ -132,6 +132,58 @@ def test_an_entry_without_a_variant_gives_way_and_is_kept(url: str, key: Key) ->
     assert client.put_variant(key("k"), 1, b"newer", fingerprint=HERE)
     assert [entry.artifact for entry in client.candidates(key("k"), HERE)] == [b"newer", noise(500)]
     assert [entry.artifact for entry in client.candidates(key("k"), THERE)] == [noise(500)]
+
+
+def test_a_variant_that_is_quarantined_leaves_the_others(url: str, key: Key) -> None:
+    client = Client(url)
+    stock = stock_json(noise(500), 5)
+    assert client.put_raw(key("k"), stock)
+    for variant in (1, 2, 3):
+        assert client.put_variant(key("k"), variant, b"%d" % variant)
+
+    def left() -> list[bytes]:
+        return [entry.artifact for entry in client.candidates(key("k"), None)]
+
+    assert left() == [b"3", b"2", b"1", noise(500)]
+    for bad in (b"2", noise(500), b"3", b"1"):
+        before = left()
+        entry = next(entry for entry in client.candidates(key("k"), None) if entry.artifact == bad)
+        client.quarantine_variant(key("k"), entry)
+        assert left() == [artifact for artifact in before if artifact != bad]
+    assert client.stats()["quarantined"] == 4
+    # One that was displaced and became the newest again leaves no copy behind.
+    for variant in (1, 2, 1):
+        assert client.put_variant(key("c"), variant, b"%d" % variant)
+    client.quarantine_variant(key("c"), next(iter(client.candidates(key("c"), None))))
+    assert [entry.artifact for entry in client.candidates(key("c"), None)] == [b"2"]
+
+
+def test_one_can_ask_what_is_there_without_fetching_it(url: str, key: Key) -> None:
+    client = Client(url)
+    assert client.put(key("k"), noise(1 << 20))
+    before = client.stats()
+    assert client.has([key("k"), key("absent"), key("k")]) == [True, False, True]
+    assert client.has([]) == []
+    after = client.stats()
+    assert after["round_trips"] - before["round_trips"] == 1
+    assert after["bytes_read"] - before["bytes_read"] < 1000
+    assert after["gets"] == before["gets"]
+
+
+def test_a_cache_that_cannot_be_asked_has_nothing_to_say() -> None:
+    assert Client(f"redis://127.0.0.1:{free_port()}").has([b"k"]) is None
+
+
+def test_a_thread_learns_of_its_own_failures_only() -> None:
+    client = Client(f"redis://127.0.0.1:{free_port()}")
+    assert client.thread_stats()["unavailable"] == 0
+    other = threading.Thread(target=lambda: client.get_many([b"k"]))
+    other.start()
+    other.join()
+    assert client.stats()["unavailable"] == 1
+    assert client.thread_stats()["unavailable"] == 0
+    client.get_many([b"k", b"l"])
+    assert client.thread_stats()["unavailable"] == 2
 
 
 @pytest.mark.parametrize("compile_ms", [0, 1, 4_000_000_000])

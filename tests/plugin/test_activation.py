@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
@@ -54,18 +55,37 @@ def test_without_a_url_it_costs_less_than_two_milliseconds() -> None:
 
 
 def test_with_a_url_import_torch_neither_connects_nor_imports_the_compiler(programs: Programs) -> None:
-    ran = programs.run(
-        "import sys, os, time\n"
-        "import importlib.metadata\n"
-        "import torch\n"
-        "print('torch._inductor.config' in sys.modules)\n"
-        "print(os.environ['TORCHINDUCTOR_FX_GRAPH_REMOTE_CACHE'], os.environ['TORCHINDUCTOR_AUTOGRAD_REMOTE_CACHE'],\n"
-        "      os.environ['TORCH_DYNAMO_AUTOMATIC_DYNAMIC_REMOTE_PGO'],\n"
-        "      'TORCHINDUCTOR_BUNDLED_AUTOTUNE_REMOTE_CACHE' in os.environ)\n",
-        url=NOWHERE,
-    )
-    assert ran.out == "False\n1 1 1 False\n"
+    ran = programs.run("import sys, torch\nprint('torch._inductor.config' in sys.modules)", url=NOWHERE)
+    assert ran.out == "False\n"
     assert ran.err == "", "a program that compiles nothing hears nothing"
+
+
+SETTINGS = """
+import os, threading
+import torch, torch._inductor.config as inductor, torch._functorch.config as functorch, torch._dynamo.config as dynamo
+AFTER
+def show():
+    print(inductor.fx_graph_remote_cache, inductor.autotune_remote_cache, functorch.enable_remote_autograd_cache,
+          dynamo.automatic_dynamic_remote_pgo, inductor.bundled_autotune_remote_cache)
+show()
+# Backward graphs are compiled in threads of autograd's.
+thread = threading.Thread(target=show); thread.start(); thread.join()
+print([name for name in os.environ if "REMOTE" in name])
+"""
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_the_switches_are_on_in_every_thread_and_in_no_child_s_environment(programs: Programs, by_hand: bool) -> None:
+    """A child in an environment without the package would go to a Redis of its own."""
+    code = SETTINGS.replace("AFTER", "import pilotlight.torch" if by_hand else "")
+    ran = programs.run(code, url=NOWHERE, env={"TORCH_DEVICE_BACKEND_AUTOLOAD": "0"} if by_hand else {})
+    assert ran.out == "True True True True None\n" * 2 + "[]\n"
+
+
+def test_a_switch_that_the_user_sets_after_importing_torch_counts(programs: Programs) -> None:
+    code = 'import os, torch\nos.environ["TORCHINDUCTOR_AUTOTUNE_REMOTE_CACHE"] = "0"\n' + SETTINGS.replace("AFTER", "")
+    ran = programs.run(code, url=NOWHERE)
+    assert ran.out == "True False True True None\n" * 2 + "['TORCHINDUCTOR_AUTOTUNE_REMOTE_CACHE']\n"
 
 
 def test_with_a_url_nobody_understands_torch_is_left_alone(programs: Programs) -> None:
@@ -84,12 +104,11 @@ def test_with_a_url_it_costs_less_than_thirty_milliseconds() -> None:
 
 def test_settings_of_the_user_s_stay(programs: Programs) -> None:
     ran = programs.run(
-        "import os, torch\n"
-        "print(os.environ['TORCHINDUCTOR_FX_GRAPH_REMOTE_CACHE'], os.environ.get('TORCHINDUCTOR_AUTOGRAD_REMOTE_CACHE'))",
+        SETTINGS.replace("AFTER", ""),
         url=NOWHERE,
         env={"TORCHINDUCTOR_FX_GRAPH_REMOTE_CACHE": "0"},
     )
-    assert ran.out == "0 None\n"
+    assert ran.out == "False True None True None\n" * 2 + "['TORCHINDUCTOR_FX_GRAPH_REMOTE_CACHE']\n"
 
 
 def test_it_says_where_it_is_and_what_it_did(programs: Programs, server: Pilotlight) -> None:
@@ -174,16 +193,44 @@ def test_a_function_of_another_shape_is_left_alone_with_one_warning(caplog: pyte
     assert len([record for record in caplog.records if record.levelname == "WARNING"]) == 1
 
 
-def test_replacing_twice_replaces_once() -> None:
+def test_what_may_follow_the_parameters_is_not_looked_at() -> None:
+    from pilotlight.torch import replacing
+
+    class Cache:
+        @staticmethod
+        @functools.cache
+        def get(key: str, later: int = 0) -> str:
+            return key
+
+    replacing._warned = False
+    assert not replacing.replace(Cache, "get", "key", lambda original: lambda key, later=0: "ours")
+    assert not replacing.replace(Cache, "get", "name ...", lambda original: lambda key, later=0: "ours")
+    assert not replacing.replace_if_there(Cache, "missing", "...", lambda original: lambda: None)
+    assert replacing.replace(Cache, "get", "key ...", lambda original: lambda key, later=0: original(key, later) + "+")
+    assert Cache.get("k") == "k+"
+    Cache.get.cache_clear()  # torch's own code calls it
+
+
+def test_each_of_several_replaces_once() -> None:
     from pilotlight.torch import replacing
 
     class Cache:
         def get(self, key: str) -> str:
             return key
 
+        @classmethod
+        def kind(cls) -> str:
+            return ""
+
+    def dotted(original: Any) -> Any:
+        return lambda self, key: original(self, key) + "."
+
     for _ in range(2):
         replacing.replace(Cache, "get", "self key", lambda original: lambda self, key: original(self, key) + "+")
-    assert Cache().get("k") == "k+"
+        replacing.replace(Cache, "get", "self key", dotted)
+        replacing.replace(Cache, "kind", "cls", lambda original: lambda cls: original(cls) + cls.__name__)
+    assert Cache().get("k") == "k+."
+    assert Cache.kind() == "Cache"
 
 
 def test_a_hook_that_fails_leaves_the_import_alone(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -175,6 +175,21 @@ def test_entries_that_are_not_what_they_seem_are_compiled_instead(fleet: Fleet, 
     assert healed.bytes == fleet.first.bytes
 
 
+def test_an_object_on_this_disk_that_does_not_load_is_compiled_instead(fleet: Fleet, machine: Callable[[], Machine]) -> None:
+    """Another process may have fetched it, and ended before it was loaded."""
+    here = machine()
+    here.run("train", url=fleet.url)
+    needing = [path for path in here.cache.rglob("*.so") if b"libstdc++.so.6" in path.read_bytes()]
+    assert len(needing) == 3
+    needing[0].write_bytes(needing[0].read_bytes().replace(b"libstdc++.so.6", b"libstdc--.so.6"))
+    ran = here.run("train", url=fleet.url)
+    assert ran.equal
+    assert ran.bytes == fleet.first.bytes
+    assert (ran.kernels["refused"], ran.kernels["puts"]) == (1, 1)
+    assert sum("main.cpp" in line for line in ran.started) == 1
+    assert here.run("train", url=fleet.url).started == []
+
+
 def test_a_server_that_dies_costs_the_job_nothing_but_its_cache(fleet: Fleet, tmp_path: Path) -> None:
     """It dies between two graphs; the second is one that no machine has compiled."""
     server = Pilotlight(tmp_path / "data")

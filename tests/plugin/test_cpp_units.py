@@ -6,10 +6,12 @@ import os
 import platform
 import resource
 import shutil
+import signal
 import stat
 import struct
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,13 +19,14 @@ from typing import Any
 
 import pytest
 
-from devtools.servers import Pilotlight
+from devtools.servers import Pilotlight, free_port
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("pilotlight._native")
 
 from pilotlight._native import Client  # noqa: E402 - skipped without it
-from pilotlight.torch import compiler, cpp_key, cpp_place, elf, fingerprint, once, shape  # noqa: E402
+from pilotlight import _forks  # noqa: E402
+from pilotlight.torch import compiler, cpp_key, cpp_place, cpp_remote, elf, fingerprint, once  # noqa: E402
 from pilotlight.torch.cpp_remote import EPOCH_KEY, Remote  # noqa: E402
 
 X86 = "processor\t: 0\nvendor_id\t: {vendor}\nmodel\t\t: {model}\nflags\t\t: {flags}\n\nprocessor\t: 1\nflags\t: x\n"
@@ -229,20 +232,6 @@ def test_a_directory_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
     assert not cpp_place.place(str(tmp_path / "file" / "kernel.so"), str(tmp_path / "lock"), b"object")
 
 
-def test_functions_of_another_shape_are_left_alone_with_one_warning(caplog: pytest.LogCaptureFixture) -> None:
-    owner = SimpleNamespace(function=lambda a, b: a + b)
-    original = owner.function
-    with caplog.at_level("WARNING", logger=once.log.name):
-        for _ in range(2):
-            assert not shape.patch(owner, "function", ["a", "c"], lambda function: None)
-    assert owner.function is original
-    assert not shape.patch(owner, "absent", [], lambda function: None)
-    assert sum("function" in record.message for record in caplog.records) == 1
-    assert shape.patch(owner, "function", ["a"], lambda function: lambda a, b: -function(a, b))
-    assert owner.function(1, 2) == -3
-    assert not shape.patch(owner, "function", ["a"], lambda function: lambda a, b: 0)  # once
-
-
 def test_an_error_of_ours_is_not_the_users() -> None:
     @once.guarded(otherwise=7)
     def broken() -> int:
@@ -310,6 +299,94 @@ def test_without_a_server_nothing_is_noted_and_nothing_raises(server: Pilotlight
     assert not here.lacks(b"cpp-kernel:1")
 
 
+class FirstGetFails:
+    """A client whose first get finds nobody."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self._dead = Client(f"redis://127.0.0.1:{free_port()}")
+        self._gets = 0
+
+    def get_many(self, keys: Any) -> Any:
+        self._gets += 1
+        return (self._dead if self._gets == 1 else self._client).get_many(keys)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+
+def test_an_epoch_that_did_not_come_is_not_replaced(server: Pilotlight, tmp_path: Path) -> None:
+    first, client = remote(server, tmp_path)
+    assert first.put(b"cpp-kernel:1", b"object")
+    epoch = client.get_many([EPOCH_KEY])[0].artifact
+    second = Remote(FirstGetFails(client), HOST, str(tmp_path))  # type: ignore[arg-type]
+    assert second.get(b"cpp-kernel:1") is None
+    assert not second.lacks(b"cpp-kernel:1"), "asked again, it is the one that the note is about"
+    assert client.get_many([EPOCH_KEY])[0].artifact == epoch
+
+
+def test_of_two_epochs_put_at_once_the_later_one_counts_for_both(server: Pilotlight, tmp_path: Path) -> None:
+    first, _ = remote(server, tmp_path / "a")
+    second, client = remote(server, tmp_path / "b")
+    for one in (first, second):
+        assert one.get(b"cpp-kernel:1") is None
+    original = first._client
+
+    class SlowerThanAnother:
+        def put(self, key: bytes, artifact: bytes, **more: Any) -> bool:
+            stored: bool = original.put(key, artifact, **more)
+            if key == EPOCH_KEY:
+                assert second.put(b"cpp-kernel:2", b"object")
+            return stored
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(original, name)
+
+    first._client = SlowerThanAnother()  # type: ignore[assignment]
+    assert first.put(b"cpp-kernel:1", b"object")
+    assert first._epoch == second._epoch == client.get_many([EPOCH_KEY])[0].artifact
+
+
+def test_kernels_that_nobody_asks_for_do_not_pile_up(
+    server: Pilotlight, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer, _ = remote(server, tmp_path / "a")
+    keys = [b"cpp-kernel:%d" % number for number in range(5)]
+    for key in keys:
+        writer.put(key, b"x" * 100)
+    monkeypatch.setattr(cpp_remote, "_FETCHED_BYTES_MAX", 250)
+    reader, _ = remote(server, tmp_path / "b")
+    reader.prefetch(keys)
+    assert list(reader._fetched) == keys[-2:]
+
+
+def test_a_lock_that_a_thread_held_while_another_forked_is_open_in_the_child() -> None:
+    lock = _forks.Lock()
+    held, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with lock:
+            held.set()
+            done.wait()
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    held.wait()
+    with _forks.Lock():
+        child = os.fork()
+        if child == 0:
+            with lock:
+                os._exit(7)
+    # A child that waits for the lock would do so for ever.
+    signal.signal(signal.SIGALRM, lambda *_: os.kill(child, signal.SIGKILL))
+    signal.alarm(20)
+    status = os.waitpid(child, 0)[1]
+    signal.alarm(0)
+    done.set()
+    holder.join()
+    assert os.waitstatus_to_exitcode(status) == 7
+
+
 def test_what_else_is_written_meanwhile_is_not_taken_for_the_kernel(tmp_path: Path) -> None:
     """The first call of a process compiles probes of the vector ISA inside `load_async`."""
     from pilotlight.torch.cpp_build import Build
@@ -319,22 +396,6 @@ def test_what_else_is_written_meanwhile_is_not_taken_for_the_kernel(tmp_path: Pa
     build = Build(SimpleNamespace(cache={}), "int kernel;", None, ())
     build.wrote("int probe;", "g++ i", ("probe", str(probe)))
     assert not build.is_done()
-
-
-def test_a_method_is_wrapped_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Owner:
-        @classmethod
-        def ours(cls, a: int) -> int:
-            return a
-
-        @staticmethod
-        def theirs(a: int) -> int:
-            return a
-
-    for _ in range(2):
-        shape.patch(Owner, "ours", ["cls", "a"], lambda function: lambda cls, a: function(cls, a) + 1)
-        shape.patch(Owner, "theirs", ["a"], lambda function: lambda a: function(a) + 1)
-    assert Owner.ours(1) == Owner.theirs(1) == 2
 
 
 def test_kernels_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:

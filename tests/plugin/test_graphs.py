@@ -179,18 +179,20 @@ def pool(x: Any) -> Any:
     return torch.nn.functional.adaptive_avg_pool2d(x, 2)
 
 
-def test_all_guard_variants_hit_from_a_fresh_machine(fleet: Fleet) -> None:
-    def both() -> None:
-        for size in (64, 96):
-            torch._dynamo.reset()
-            x = torch.arange(float(size * size)).reshape(1, 1, size, size)
-            assert torch.equal(torch.compile(pool, dynamic=True)(x), pool(x))
+def both_pools() -> None:
+    """Two variants under one key: the kernel of one size does not do for the other."""
+    for size in (64, 96):
+        torch._dynamo.reset()
+        x = torch.arange(float(size * size)).reshape(1, 1, size, size)
+        assert torch.equal(torch.compile(pool, dynamic=True)(x), pool(x))
 
+
+def test_all_guard_variants_hit_from_a_fresh_machine(fleet: Fleet) -> None:
     with fleet.machine() as cold:
-        both()
+        both_pools()
     assert cold.counts["put"] == {("aot-autograd", ""): 2, ("fx-graph", ""): 2}
     with fleet.machine() as warm:
-        both()
+        both_pools()
     assert (warm.total("miss"), warm.total("put")) == (0, 0), warm.counts
 
 
@@ -266,6 +268,22 @@ def test_a_bad_entry_is_refused_and_compiled_anew(
     assert (after.total("hit"), after.total("refused")) == (2, 0)
 
 
+def test_a_bad_older_variant_goes_and_the_newer_one_stays(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = keys(fleet, "fx-graph", monkeypatch, both_pools)[-1]
+    newer, older = fleet.client.candidates(key, _fingerprint())
+    for entry, content in ((older, _of_another_type(b"")), (newer, newer.artifact)):
+        assert fleet.client.put_variant(
+            key, entry.variant or 0, content, torch_json=True, fingerprint=entry.fingerprint
+        )
+    with fleet.machine() as met:
+        both_pools()
+    assert met.counts["refused"] == {("fx-graph", "wrong type"): 1}
+    assert met.counts["hit"]["fx-graph", ""] == 1, "the other variant is still there"
+    with fleet.machine() as after:
+        both_pools()
+    assert (after.total("refused"), after.total("miss")) == (0, 0), after.counts
+
+
 def test_an_entry_whose_code_does_not_load_is_refused(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     (key,) = keys(fleet, "fx-graph", monkeypatch)
     _spoil(fleet, key, lambda content: content.replace(b"async_compile.wait", b"async_compile wait"))
@@ -308,6 +326,45 @@ def test_an_entry_of_another_host_is_left_there(fleet: Fleet, monkeypatch: pytes
     with fleet.machine() as first:
         infer()
     assert first.counts["hit"]["fx-graph", ""] == 1
+
+
+def test_a_local_entry_of_another_host_is_not_used(fleet: Fleet, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A home directory may be shared by hosts of two kinds."""
+    from pilotlight.torch import remote
+
+    def local_hits() -> int:
+        return int(torch._dynamo.utils.counters["inductor"]["fxgraph_cache_hit"])
+
+    with fleet.machine(tmp_path / "shared"):
+        infer()
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(remote, "fingerprint", lambda: b"o" * 32)
+        with fleet.machine(tmp_path / "shared") as other:
+            infer()
+            assert local_hits() == 0
+        assert other.counts["miss"]["fx-graph", "fingerprint"] >= 1, other.counts
+        with fleet.machine(tmp_path / "shared"):
+            infer()
+            assert local_hits() == 1
+    with fleet.machine(tmp_path / "shared") as first:
+        infer()
+        assert local_hits() == 1
+    assert first.total("miss") == 0
+
+
+def test_a_graph_with_inputs_elsewhere_finds_the_code_it_runs_on_the_cpu(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pilotlight.torch import graphs
+
+    # As if its inputs lay on a GPU: then a lookup asks for what fits everywhere first.
+    monkeypatch.setattr(graphs, "_may_touch_cpu", lambda cls: False)
+    with fleet.machine() as cold:
+        infer()
+    assert cold.total("put") == 2
+    with fleet.machine() as warm:
+        infer()
+    assert (warm.total("hit"), warm.total("miss")) == (2, 0), warm.counts
 
 
 def test_an_entry_that_torch_turns_down_is_a_miss(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -364,6 +421,37 @@ def test_torch_2_6_asks_the_cache_itself_and_gets_what_fits(fleet: Fleet, monkey
         assert cache.get(plain) is None
     assert report.counts["hit"] == {("fx-graph", ""): 1}
     assert report.counts["miss"] == {("fx-graph", "fingerprint"): 1}
+
+
+@pytest.mark.parametrize("wanted", [0, 1, None])
+def test_torch_2_6_which_asks_once_gets_one_variant_after_the_other(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch, wanted: int | None
+) -> None:
+    from pilotlight.torch import graphs
+    from torch._inductor import codecache
+
+    key = keys(fleet, "fx-graph", monkeypatch, both_pools)[-1]
+    variants = [entry.artifact for entry in fleet.client.candidates(key, _fingerprint())]
+    assert len(variants) == 2
+    asked_locally = []
+
+    def looking_once(key: str, example_inputs: Any, local: bool, remote_cache: Any) -> Any:
+        """What torch 2.6 has there: local candidates, then whatever the remote cache has, if its guards hold."""
+        asked_locally.append(local)
+        value = remote_cache.get(key) if remote_cache is not None else None
+        content = None if value is None else base64.b64decode(value["data"])
+        holds = content is not None and wanted is not None and content == variants[wanted]
+        return (pickle.loads(content) if holds and content else None), {}
+
+    lookup = graphs._lookup_one_by_one(looking_once, codecache)
+    plain = key.split(b"::")[1].split(b":")[0].decode()
+    with fleet.machine() as report:
+        graph, _ = lookup(plain, [torch.ones(1)], True, codecache.FxGraphCache.get_remote_cache())
+    assert (graph is None) == (wanted is None)
+    assert asked_locally[1:] == [False] * (len(asked_locally) - 1), "the local cache is asked once"
+    expected = {("fx-graph", ""): 1} if wanted is not None else {}
+    assert report.counts["hit"] == expected
+    assert report.counts["miss"] == ({} if wanted is not None else {("fx-graph", "guards"): 1})
 
 
 def test_torch_2_6_puts_what_the_cache_is_given(fleet: Fleet) -> None:

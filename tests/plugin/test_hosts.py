@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -41,6 +42,19 @@ def test_an_avx512_entry_gives_right_numbers_on_avx2(programs: Programs, server:
     assert again.count("hit", "fx-graph") == 1, "both hosts' entries are kept"
 
 
+@pytest.mark.skipif(torch.backends.cpu.get_cpu_capability() != "AVX512", reason="this CPU has no AVX-512 to differ by")
+def test_an_avx512_entry_in_a_shared_home_directory_is_not_used_on_avx2(
+    programs: Programs, server: Pilotlight, tmp_path: Path
+) -> None:
+    quiet = {"PILOTLIGHT_QUIET": "1"}
+    home = tmp_path / "home"
+    for capability in ("AVX512", "AVX2", "AVX512"):
+        pinned = quiet | ({"ATEN_CPU_CAPABILITY": "avx2"} if capability == "AVX2" else {})
+        ran = programs.run(VECTORS, url=url_of(server), env=pinned, machine=home)
+        assert ran.out == f"{capability} True\n"
+    assert ran.report_total("miss") == 0, "the first one's entry is still there"
+
+
 def loop(step: int, element: str = "float") -> str:
     return (
         f"for(int64_t x0=static_cast<int64_t>(0L); x0<static_cast<int64_t>(64L); x0+=static_cast<int64_t>({step}L)) {{"
@@ -52,21 +66,22 @@ SCALAR = "for(int64_t x0=static_cast<int64_t>(0L); x0<static_cast<int64_t>(64L);
 
 
 @pytest.mark.parametrize(
-    ("source", "devices", "fits"),
+    ("source", "devices", "fits", "misfits"),
     [
-        (SCALAR, ("cpu",), True),
-        (loop(8), ("cpu",), True),
-        (loop(8) + SCALAR, ("cpu",), True),
-        (loop(16), ("cpu",), False),
+        (SCALAR, ("cpu",), True, False),
+        (loop(8), ("cpu",), True, False),
+        (loop(8) + SCALAR, ("cpu",), True, False),
+        (loop(16), ("cpu",), False, True),
         # With narrow types the step is another ISA's for wide ones: nothing can be said.
-        (loop(8, "at::BFloat16"), ("cpu",), False),
-        (loop(8) + "kernel_micro_gemm", ("cpu",), False),
-        (loop(16), ("cuda",), True),
-        ("extern_kernels.mm(arg0, arg1)", ("cpu",), True),
+        (loop(8, "at::BFloat16"), ("cpu",), False, False),
+        (loop(16, "at::BFloat16"), ("cpu",), False, False),
+        (loop(8) + "kernel_micro_gemm", ("cpu",), False, False),
+        (loop(16), ("cuda",), True, False),
+        ("extern_kernels.mm(arg0, arg1)", ("cpu",), True, False),
     ],
 )
 def test_code_that_nobody_marked_is_used_only_where_it_plainly_fits(
-    source: str, devices: tuple[str, ...], fits: bool, monkeypatch: pytest.MonkeyPatch
+    source: str, devices: tuple[str, ...], fits: bool, misfits: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from pilotlight.torch import hosts
 
@@ -75,6 +90,9 @@ def test_code_that_nobody_marked_is_used_only_where_it_plainly_fits(
     assert hosts.fits_unmarked(graph) == fits
     bundled = SimpleNamespace(compiled_fw=SimpleNamespace(result=None), compiled_bw=SimpleNamespace(result=graph))
     assert hosts.fits_unmarked(bundled) == fits, "an AOTAutograd entry that holds it"
+    if "cpu" in devices:
+        # What torch's own local cache holds is used unless it plainly does not fit.
+        assert hosts.plainly_misfits(graph) == hosts.plainly_misfits(bundled) == misfits
 
 
 def test_code_that_cannot_be_seen_is_not_used() -> None:

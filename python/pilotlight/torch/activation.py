@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import importlib
 import os
 import sys
+from collections.abc import Iterator
 from types import ModuleType
 
 from pilotlight import _client, _hooks, _summary
 
-# Set the same everywhere, and before torch reads them: some are part of torch's keys, so that entries made without them
-# are never found with them. TORCHINDUCTOR_BUNDLED_AUTOTUNE_REMOTE_CACHE is not among them: it is part of the key as well,
-# the per-kernel cache covers what it does, and without a GPU stock torch fails every compile with it.
+# Module with settings -> the variables that it reads and the settings that they become. Set the same everywhere, and before
+# torch reads them: some are part of torch's keys, so that entries made without them are never found with them.
+# TORCHINDUCTOR_BUNDLED_AUTOTUNE_REMOTE_CACHE is not among them: it is part of the key as well, the per-kernel cache covers
+# what it does, and without a GPU stock torch fails every compile with it.
 SWITCHES = {
-    "TORCHINDUCTOR_FX_GRAPH_REMOTE_CACHE": ("torch._inductor.config", "fx_graph_remote_cache"),
-    "TORCHINDUCTOR_AUTOGRAD_REMOTE_CACHE": ("torch._functorch.config", "enable_remote_autograd_cache"),
-    "TORCHINDUCTOR_AUTOTUNE_REMOTE_CACHE": ("torch._inductor.config", "autotune_remote_cache"),
-    "TORCH_DYNAMO_AUTOMATIC_DYNAMIC_REMOTE_PGO": ("torch._dynamo.config", "automatic_dynamic_remote_pgo"),
+    "torch._inductor.config": {
+        "TORCHINDUCTOR_FX_GRAPH_REMOTE_CACHE": "fx_graph_remote_cache",
+        "TORCHINDUCTOR_AUTOTUNE_REMOTE_CACHE": "autotune_remote_cache",
+    },
+    "torch._functorch.config": {"TORCHINDUCTOR_AUTOGRAD_REMOTE_CACHE": "enable_remote_autograd_cache"},
+    "torch._dynamo.config": {"TORCH_DYNAMO_AUTOMATIC_DYNAMIC_REMOTE_PGO": "automatic_dynamic_remote_pgo"},
 }
 
 # Module of torch -> the module beside this one whose `patch` mends it. Nothing is imported before torch imports its own.
@@ -45,26 +51,53 @@ def activate() -> None:
     # First: with the switches set and nothing in its place, torch would go to a Redis of its own.
     if _client.client() is None:
         return
-    graphs_refused = os.environ.get("TORCHINDUCTOR_FX_GRAPH_REMOTE_CACHE") == "0"
-    for variable, (module_name, attribute) in SWITCHES.items():
-        # Who switched graphs off has switched off what is of no use without them.
-        if not (graphs_refused and variable == "TORCHINDUCTOR_AUTOGRAD_REMOTE_CACHE"):
-            _switch_on(variable, module_name, attribute)
+    for module_name in SWITCHES:
+        if not _hooks.while_executed(module_name, functools.partial(_switches_set, module_name)):
+            _switch_on_late(module_name)
     for target, patchers in PATCHES.items():
         for patcher in patchers:
             _hooks.when_imported(target, _patch_with(patcher))
     _summary.start()
 
 
-def _switch_on(variable: str, module_name: str, attribute: str) -> None:
-    if variable in os.environ:
-        return
-    os.environ[variable] = "1"
-    switched_on.add(variable)
-    # Imported before us: the variable comes too late for it.
-    config = sys.modules.get(module_name)
-    if config is not None and getattr(config, attribute, True) is None:
-        setattr(config, attribute, True)
+def _left_open(module_name: str) -> dict[str, str]:
+    """The switches that the user did not set."""
+    # Who switched graphs off has switched off what is of no use without them.
+    graphs_refused = os.environ.get("TORCHINDUCTOR_FX_GRAPH_REMOTE_CACHE") == "0"
+    return {
+        variable: setting
+        for variable, setting in SWITCHES[module_name].items()
+        if variable not in os.environ and not (graphs_refused and variable == "TORCHINDUCTOR_AUTOGRAD_REMOTE_CACHE")
+    }
+
+
+@contextlib.contextmanager
+def _switches_set(module_name: str) -> Iterator[None]:
+    """While torch reads its settings, and no longer: a child in an environment without this package would take up a variable
+    that stayed, and ask a Redis of its own."""
+    variables = _left_open(module_name)
+    switched_on.update(variables)
+    os.environ.update(dict.fromkeys(variables, "1"))
+    try:
+        yield
+    finally:
+        for variable in variables:
+            os.environ.pop(variable, None)
+
+
+def _switch_on_late(module_name: str) -> None:
+    """The settings were read before us."""
+    config = sys.modules[module_name]
+    for variable, setting in _left_open(module_name).items():
+        if getattr(config, setting, True) is not None:
+            continue
+        switched_on.add(variable)
+        # In torch 2.15 a setting that is set counts in the thread that set it, and backward graphs may be compiled in another;
+        # the default counts in all of them.
+        entry = getattr(config, "_config", {}).get(setting)
+        if entry is not None and getattr(entry, "default", True) is None:
+            entry.default = True
+        setattr(config, setting, True)
 
 
 def _patch_with(patcher: str) -> _hooks.Hook:

@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from pilotlight import _summary
-from pilotlight.torch import cpp_sets, hosts, lookups, puts
+from pilotlight.torch import cpp_sets, hosts, lookups, marks, puts
 
 if TYPE_CHECKING:
     from pilotlight._native import Client
@@ -27,9 +27,8 @@ def on_local_hit(lookup: lookups.Lookup, cache: Any, entry: Any, content: bytes)
         return
     _checked.add(lookup.remote_key)
     begin = time.monotonic()
-    # Directories are shared between hosts, and nothing local says for which of them an entry was made: what may be another's
-    # must not become one of this host's for everybody.
-    if lookup.client.get_many([lookup.remote_key])[0] is None and hosts.fits_unmarked(entry):
+    # Directories are shared between hosts: what may be another's must not become one of this host's for everybody.
+    if lookup.client.has([lookup.remote_key]) == [False] and (marks.is_ours(content) or hosts.fits_unmarked(entry)):
         put = puts.put_graph if lookup.kind == "fx-graph" else puts.put_autograd
         if put(lookup.client, cache, lookup.key, entry, content):
             _summary.record("backfill", lookup.kind)

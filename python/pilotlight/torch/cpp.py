@@ -31,7 +31,7 @@ from pilotlight.torch.cpp_place import is_there
 from pilotlight.torch.cpp_sets import prefetch, prefetch_listed, set_keys
 from pilotlight.torch.cpp_stats import stats
 from pilotlight.torch.once import guarded
-from pilotlight.torch.shape import patch
+from pilotlight.torch.replacing import replace, replace_if_there
 
 __all__ = ["PATCHES", "patch_codecache", "prefetch", "prefetch_listed", "set_keys", "stats"]
 
@@ -47,20 +47,23 @@ _current = _Current()
 
 def patch_codecache(module: ModuleType) -> None:
     """For torch._inductor.codecache."""
-    load_async = module.CppCodeCache.load_async
-    source = "main_code" if "main_code" in inspect.signature(load_async).parameters else "source_code"
-    parameters = ["cls", source, "device_type", "submit_fn", "extra_flags"]
-    if not patch(module.CppCodeCache, "load_async", parameters, _load_async):
+    if not replace(
+        module.CppCodeCache,
+        "load_async",
+        "cls main_code device_type submit_fn extra_flags ...",
+        _load_async,
+        "cls source_code device_type submit_fn extra_flags ...",
+    ):
         return
-    patch(module, "write", ["content", "extension", "extra"], _write)
-    patch(module, "_precompile_header", ["header", "hashable_cmd_line"], _precompile_header)
+    replace(module, "write", "content extension extra ...", _write)
+    replace_if_there(module, "_precompile_header", "header hashable_cmd_line ...", _precompile_header)
     # Before 2.7 it takes one builder, and there is no separate build.
     if "cpp_builders" in inspect.signature(module._worker_compile_cpp).parameters:
-        patch(module, "_worker_compile_cpp", ["lock_path", "cpp_builders"], _worker_compile_cpp)
+        replace(module, "_worker_compile_cpp", "lock_path cpp_builders ...", _worker_compile_cpp)
     graphs = module.FxGraphCache
-    patch(graphs, "load_with_key", ["key"], _load_with_key)
-    patch(graphs, "cache_hit_post_compile", ["graph"], _cache_hit_post_compile)
-    patch(graphs, "_save_graph", ["key"], _save_graph)
+    replace_if_there(graphs, "load_with_key", "key ...", _load_with_key)
+    replace_if_there(graphs, "cache_hit_post_compile", "graph ...", _cache_hit_post_compile)
+    replace_if_there(graphs, "_save_graph", "key ...", _save_graph)
 
 
 PATCHES: dict[str, Callable[[ModuleType], None]] = {

@@ -72,16 +72,21 @@ class Build:
 
     @guarded(otherwise=True)
     def recover(self, error: BaseException) -> bool:
-        """The object could not be loaded. Whether it was ours and is gone now, so that compiling it will help."""
-        if self.origin is not Origin.REMOTE or self._key is None or self._toolchain is None:
+        """The object could not be loaded. Whether it was not made here and is gone now, so that compiling it will help.
+
+        One that was on this disk may have been fetched by another process.
+        """
+        if self.origin not in (Origin.REMOTE, Origin.LOCAL) or self._key is None or self._toolchain is None:
             return False
-        warn_once(f"a fetched C++ kernel cannot be loaded here and is compiled instead: {error}")
-        self.origin = Origin.COMPILED  # by who called us, and then put
+        came_now, self.origin = self.origin is Origin.REMOTE, Origin.COMPILED  # by who called us, and then put
+        whence = "a fetched" if came_now else "a cached"
+        warn_once(f"{whence} C++ kernel cannot be loaded here and is compiled instead: {error}")
         count("refused")
         cpp_place.remove(self._binary)
         self._cls.cache.pop(self._local_key, None)
         sys.modules.pop(f"{self._local_key}.{getattr(self._cls, 'entry_function', '')}", None)
-        if (remote := self._toolchain.remote()) is not None:
+        # What lies on this disk says nothing about what the remote has, and the put that follows replaces that.
+        if came_now and (remote := self._toolchain.remote()) is not None:
             remote.refuse(self._key)
         return True
 

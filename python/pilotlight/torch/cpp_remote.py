@@ -11,10 +11,10 @@ import contextlib
 import hashlib
 import os
 import secrets
-import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from pilotlight._forks import Lock
 from pilotlight.torch.cpp_key import PREFIX
 from pilotlight.torch.cpp_stats import count
 from pilotlight.torch.once import warn_once
@@ -28,6 +28,8 @@ _EPOCH_BYTES = 16
 # Marks the component that holds the key an entry was made for: "cpp" and a version, as a number.
 KEY_COMPONENT = int.from_bytes(b"cpp-key1", "big")
 _NOTE_BYTES_MAX = 8 << 20
+# Of kernels that were fetched before anybody asked for them: a graph that torch turns down leaves its own behind.
+_FETCHED_BYTES_MAX = 128 << 20
 
 
 def _client() -> Client | None:
@@ -44,7 +46,7 @@ class Remote:
         self._client = client
         self._host = host
         self._directory = os.path.join(cache_dir, "pilotlight")
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._asked = False
         self._epoch: bytes | None = None
         self._note: str | None = None
@@ -63,11 +65,16 @@ class Remote:
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """One round trip. An entry that is not this host's and this key's is a miss, and counted."""
-        first, self._asked = not self._asked, True
+        first = not self._asked
         wanted = [*keys, EPOCH_KEY] if first else list(keys)
+        observed = self.observed()
         entries = self._client.get_many(wanted)
-        if first and (epoch := entries.pop()) is not None and len(epoch.artifact) == _EPOCH_BYTES:
-            self._enter(epoch.artifact)
+        if first:
+            epoch = entries.pop()
+            # One that did not come is not one that is not there: it must not be replaced.
+            self._asked = epoch is not None or observed.reason("absent") in ("absent", "corrupt")
+            if epoch is not None and len(epoch.artifact) == _EPOCH_BYTES:
+                self._enter(epoch.artifact)
         return [self.checked(key, entry) for key, entry in zip(keys, entries, strict=True)]
 
     def checked(self, key: bytes, entry: Entry | None) -> bytes | None:
@@ -90,6 +97,9 @@ class Remote:
         found = {key: it for key, it in zip(wanted, self.get_many(wanted), strict=True) if it is not None}
         with self._lock:
             self._fetched.update(found)
+            size = sum(map(len, self._fetched.values()))
+            while size > _FETCHED_BYTES_MAX:
+                size -= len(self._fetched.pop(next(iter(self._fetched))))
         return len(found)
 
     def put(self, key: bytes, artifact: bytes, compile_ms: int = 0) -> bool:
@@ -131,10 +141,14 @@ class Remote:
         with self._lock:
             if self._epoch is not None:
                 return True
+        if not self._asked:
+            return False
         epoch = secrets.token_bytes(_EPOCH_BYTES)
         if not self._client.put(EPOCH_KEY, epoch, producer="pilotlight-cpp"):
             return False
-        self._enter(epoch)
+        # Another process may have put one at the same time: the later one stands, and counts for both.
+        stands = self._client.get_many([EPOCH_KEY])[0]
+        self._enter(epoch if stands is None or len(stands.artifact) != _EPOCH_BYTES else stands.artifact)
         return True
 
     def _enter(self, epoch: bytes) -> None:
@@ -152,7 +166,7 @@ class Remote:
 
 
 _remotes: dict[tuple[int, bytes, str], Remote] = {}
-_remotes_lock = threading.Lock()
+_remotes_lock = Lock()
 
 
 def remote(host: bytes, cache_dir: str) -> Remote | None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
+
+from pilotlight._forks import Lock
 
 NAMES = ("local", "hits", "misses", "puts", "back_filled", "dropped", "refused", "prefetched", "bound")
 
 _counts: Counter[tuple[str, str]] = Counter()
-_lock = threading.Lock()
+_lock = Lock()
 
 
 def count(name: str, by: int = 1, reason: str = "") -> None:

@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from pilotlight import _summary
-from pilotlight.torch import backfill, lookups, puts, remote, replacing, templates
+from pilotlight.torch import backfill, lookups, marks, puts, remote, replacing, templates
 from pilotlight.torch.lookups import Lookup, state
 
 if TYPE_CHECKING:
@@ -78,7 +78,9 @@ def _candidates(original: replacing.Function, module: ModuleType) -> replacing.F
         if lookup is None:
             yield from original(cls, local, remote_cache, key)
             return
-        yield from original(cls, local, None, key)
+        for step in original(cls, local, None, key):
+            if _may_be_used(lookup, *step[:2]):
+                yield step
         found = lookup.candidates(_usable_by(cls, module))
         # Step by step: an error of ours must not reach torch, one that torch throws into the generator is its own.
         while (step := _next(found)) is not None:
@@ -86,6 +88,14 @@ def _candidates(original: replacing.Function, module: ModuleType) -> replacing.F
             yield (candidate, entry.artifact, False) if with_origin else (candidate, entry.artifact)
 
     return iterate_over_candidates
+
+
+def _may_be_used(lookup: Lookup, candidate: Any, content: bytes) -> bool:
+    with remote.guarded("looking for whom a local entry was made"):
+        if not marks.may_be_used(candidate, content):
+            lookup.misfits += 1
+            return False
+    return True
 
 
 def _next(found: Iterator[tuple[Any, Any]]) -> tuple[Any, Any] | None:
@@ -150,7 +160,7 @@ def _settle(cls: Any, lookup: Lookup, cache: Any, found: tuple[Any, ...], module
         cache_stats.hit("backend:RedisRemoteCacheBackend")
         if lookup.kind == "aot-autograd":
             _summary.record("hit", lookup.kind)
-            puts.write_through(cls, lookup.key, content)
+            puts.write_through(cls, lookup.key, content, lookup.entry.fingerprint)
     if lookup.kind == "aot-autograd":
         backfill.fetch_graphs_of(lookup.client, entry, module)
     else:
@@ -185,7 +195,7 @@ def _lookup_one_by_one(original: replacing.Function, module: ModuleType) -> repl
         except Exception as error:
             if one.entry is None:
                 raise
-            lookup.refuse(f"not usable: {type(error).__name__}")
+            lookup.refuse(f"not usable: {type(error).__name__}", one.entry)
             _summary.record("miss", "fx-graph", lookup.miss_reason())
             return original(key, example_inputs, local, None, *more, **named)
         if one.entry is not None:
@@ -213,7 +223,7 @@ def _lookup(original: replacing.Function, fx: Any) -> replacing.Function:
                     raise
                 if isinstance(error, _BAD_CODE) or type(error) is RuntimeError:
                     # It unpickled, but its code does not load.
-                    lookup.refuse(f"not usable: {type(error).__name__}")
+                    lookup.refuse(f"not usable: {type(error).__name__}", lookup.entry)
                     reason = lookup.miss_reason()
                 else:
                     # No compiler, no memory: trouble of this host's says nothing about the entry, which others use.
@@ -236,7 +246,7 @@ def _settle_graph(fx: Any, lookup: Lookup, entry: Entry, *, found: bool, local: 
         return
     _summary.record("hit", "fx-graph", saved_ms=entry.compile_ms)
     if local:
-        puts.write_through(fx, lookup.key, entry.artifact)
+        puts.write_through(fx, lookup.key, entry.artifact, entry.fingerprint)
 
 
 @contextlib.contextmanager

@@ -23,6 +23,24 @@ def fits_unmarked(candidate: Any) -> bool:
     return all(_graph_fits(graph) for graph in _graphs_in(candidate))
 
 
+def touches_cpu(candidate: Any) -> bool:
+    """Whether any code in it runs on the CPU."""
+    return any("cpu" in getattr(graph, "device_types", ("cpu",)) for graph in _graphs_in(candidate))
+
+
+def plainly_misfits(candidate: Any) -> bool:
+    """True if code in it plainly has another CPU's vector width. Proof of the contrary: most code proves neither."""
+    sources = [graph.source_code for graph in _graphs_in(candidate) if isinstance(getattr(graph, "source_code", None), str)]
+    return any(_has_another_width(source) for source in sources)
+
+
+def _has_another_width(source: str) -> bool:
+    widths = _steps(source) - {1}
+    if "at::vec" not in source or _TEMPLATE.search(source) or not _only_floats(source):
+        return False
+    return bool(widths) and _lanes() not in widths
+
+
 def _graphs_in(candidate: Any) -> list[Any]:
     """A graph itself, or those that an AOTAutograd entry holds: most name theirs by key and hold none."""
     if hasattr(candidate, "source_code"):

@@ -14,19 +14,19 @@ from typing import Any
 
 from pilotlight.torch.fingerprint import digest_of
 from pilotlight.torch.once import guarded
-from pilotlight.torch.shape import patch
+from pilotlight.torch.replacing import replace_if_there
 from pilotlight.torch.toolchain import Toolchain, toolchain
 
 
 def patch_cpp_builder(module: ModuleType) -> None:
     """For torch._inductor.cpp_builder."""
-    patch(module, "cpp_compiler_search", ["search"], _search)
-    patch(module, "_compiler_version_string", ["cpp_compiler"], _version_string)
+    replace_if_there(module, "cpp_compiler_search", "search ...", _search)
+    replace_if_there(module, "_compiler_version_string", "cpp_compiler ...", _version_string)
 
 
 def patch_cpu_vec_isa(module: ModuleType) -> None:
     """For torch._inductor.cpu_vec_isa."""
-    patch(module.VecISA, "check_build", ["self", "code"], _check_build)
+    replace_if_there(module.VecISA, "check_build", "self code ...", _check_build)
 
 
 def _search(original: Callable[[Any], str]) -> Callable[[Any], str]:

@@ -55,16 +55,23 @@ class Lookup:
         for entry in self.client.candidates(self.remote_key, self.fingerprint):
             if entry.variant is None or entry.variant not in seen:
                 yield from self._opened(entry, is_usable)
+        if not self._touches_cpu and self._observed.reason("") == "fingerprint":
+            # No input of the graph lies on the CPU, and yet there are variants for CPUs: some of its code runs there.
+            self._touches_cpu = True
+            del self.fingerprint
+            for entry in self.client.candidates(self.remote_key, self.fingerprint):
+                if entry.fingerprint is not None:
+                    yield from self._opened(entry, is_usable)
 
     def _opened(self, entry: Entry, is_usable: Callable[[Any], bool]) -> Iterator[tuple[Any, Entry]]:
         try:
             candidate = pickle.loads(entry.artifact)
             usable = is_usable(candidate)
         except (Exception, SystemExit) as error:
-            self.refuse(f"not loadable: {type(error).__name__}")
+            self.refuse(f"not loadable: {type(error).__name__}", entry)
             return
         if not usable:
-            self.refuse("wrong type")
+            self.refuse("wrong type", entry)
         elif entry.fingerprint is None and not hosts.fits_unmarked(candidate):
             # Put by a stock client: for which CPU, only its code can tell.
             self.misfits += 1
@@ -73,11 +80,12 @@ class Lookup:
             self.handed_out += 1
             yield candidate, entry
 
-    def refuse(self, why: str) -> None:
+    def refuse(self, why: str, entry: Entry | None) -> None:
         """An entry could not be used although its digest was right: nobody shall get it again."""
         self.refused += 1
         _summary.record("refused", self.kind, why)
-        self.client.quarantine(self.remote_key)
+        if entry is not None:
+            self.client.quarantine_variant(self.remote_key, entry)
 
     def miss_reason(self) -> str:
         """The most telling of what happened."""

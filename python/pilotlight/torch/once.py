@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import logging
-import threading
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
+
+from pilotlight._forks import Lock
 
 log = logging.getLogger("pilotlight")
 
@@ -15,7 +16,7 @@ R = TypeVar("R")
 D = TypeVar("D")
 
 _given: set[str] = set()
-_lock = threading.Lock()
+_lock = Lock()
 
 
 def warn_once(text: str) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from pilotlight import _summary
-from pilotlight.torch import remote, replacing
+from pilotlight.torch import marks, remote, replacing
 
 if TYPE_CHECKING:
     from pilotlight._native import Client
@@ -63,11 +63,13 @@ class Catching:
         self.contents.append(base64.b64decode(value["data"]))
 
 
-def write_through(cls: Any, key: str, content: bytes | None) -> None:
+def write_through(cls: Any, key: str, content: bytes | None, host: bytes | None) -> None:
     """Keeps a remote entry locally, so that the next process needs no network."""
     # A full or read-only disk is no reason to speak: nothing is lost but a round trip.
     with contextlib.suppress(OSError):
         if content is not None:
+            # Marked before it can be found.
+            marks.mark(content, host)
             cls._write_to_local_cache(key, content)
 
 
@@ -135,6 +137,7 @@ def _put(
         fingerprint=host,
         components=remote.components(debug_lines),
     )
+    marks.mark(content, host)
     remote.pass_notices()
     if stored:
         cache_stats = remote.cache_stats()

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("pilotlight")
 
-# Client.stats() names -> the reason that the summary gives, the first that grew during an operation.
+# Client.thread_stats() names -> the reason that the summary gives, the first that grew during an operation.
 _TROUBLE = {
     "timeout": "timeout",
     "unavailable": "unavailable",
@@ -85,15 +85,15 @@ def components(debug_lines: Sequence[str] | None) -> list[tuple[int, int]]:
 
 
 class Observed:
-    """Tells from the client's own counters why an operation went without result."""
+    """Tells from the client's own counters why an operation of this thread went without result."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._before = client.stats()
+        self._before = client.thread_stats()
 
     def reason(self, otherwise: str) -> str:
         """The first trouble that was counted since."""
-        now = self._client.stats()
+        now = self._client.thread_stats()
         for counter, reason in _TROUBLE.items():
             if now.get(counter, 0) > self._before.get(counter, 0):
                 return reason

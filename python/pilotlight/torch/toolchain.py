@@ -13,6 +13,7 @@ import json
 import os
 import threading
 
+from pilotlight._forks import Lock
 from pilotlight.torch import compiler as compilers
 from pilotlight.torch import cpp_key
 from pilotlight.torch.compiler import Compiler
@@ -34,7 +35,8 @@ class Toolchain:
         self.cache_dir = cache_dir
         self._key = cpp_key.PREFIX + b"host:" + digest_of(self.base, "host", os.path.basename(compiler.command)).hex().encode()
         self._path = os.path.join(cache_dir, "pilotlight", "host-" + self._key.rpartition(b":")[2].decode()[:32])
-        self._lock = threading.RLock()
+        # Held while the remote is asked, too: two threads that want to know the same ask once. Each wait is bounded.
+        self._lock = Lock()
         self._version: str | None = None
         self._answered = False
         self._passed: set[str] = set()
@@ -135,7 +137,7 @@ class Toolchain:
 
 
 _toolchains: dict[tuple[Compiler, bytes, str], Toolchain] = {}
-_lock = threading.Lock()
+_lock = Lock()
 
 
 def toolchain(command: str) -> Toolchain | None:

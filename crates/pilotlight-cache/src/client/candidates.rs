@@ -28,6 +28,12 @@ impl Client {
     pub fn put_variant(&self, key: &[u8], variant: u64, artifact: Bytes, label: Label) -> bool {
         self.core.put_variant(key, variant, bare(artifact, label, Some(variant)))
     }
+
+    /// Counts `entry`, which was got under `key` and was of no use although its digest was right, and deletes it: the newest
+    /// variant or an older one, and no other.
+    pub fn quarantine_variant(&self, key: &[u8], entry: &Bare) {
+        self.core.quarantine_variant(key, name_of(entry));
+    }
 }
 
 /// See [`Client::candidates`]. The first comes with the list of the others in one round trip, all the others in a second.
@@ -99,7 +105,7 @@ impl Candidates {
         let others = table.0.into_iter().filter(|(variant, _)| seen != Some(*variant));
         let (fitting, misfits): (Vec<_>, Vec<_>) =
             others.partition(|(_, fingerprint)| self.fits(*fingerprint));
-        Counters::add(&self.core.counters.misfit, misfits.len() as u64);
+        self.core.counters.add_misfits(misfits.len());
         if !fitting.is_empty() {
             self.stage = Stage::Listed(fitting.into_iter().map(|(variant, _)| variant).collect());
         }
@@ -130,7 +136,7 @@ impl Candidates {
         if self.fits(fingerprint(&bare)) {
             return Some(bare);
         }
-        Counters::add(&self.core.counters.misfit, 1);
+        self.core.counters.add_misfits(1);
         None
     }
 
@@ -153,6 +159,38 @@ fn name_of(bare: &Bare) -> u64 {
 }
 
 impl Core {
+    /// What stands under a key and its table.
+    fn variants(&self, key: &[u8], table_key: &[u8]) -> Option<(Option<(Sealed, Box<Bare>)>, Table)> {
+        let mut answers = self.exchange(Sort::Put, 1, &[Request::Get(key), Request::Get(table_key)])?;
+        let table = match answers.pop().map(|answer| self.opened(answer)) {
+            Some(Lookup::Hit(_, table)) => Table::decode(&table.artifact),
+            _ => Table::default(),
+        };
+        match answers.pop().map(|answer| self.opened(answer)) {
+            Some(Lookup::Hit(sealed, primary)) => Some((Some((sealed, primary)), table)),
+            _ => Some((None, table)),
+        }
+    }
+
+    fn quarantine_variant(&self, key: &[u8], variant: u64) {
+        Counters::add(&self.counters.quarantined, 1);
+        let (table_key, variant_key) = (table_key(key), variant_key(key, variant));
+        let Some((primary, mut table)) = self.variants(key, &table_key) else { return };
+        // It may be both: one that was displaced and came back left a copy.
+        let mut requests = vec![Request::Delete(&variant_key)];
+        if primary.is_some_and(|(_, primary)| name_of(&primary) == variant) {
+            requests.push(Request::Delete(key));
+        }
+        let is_listed = table.remove(variant);
+        let sealed_table = if is_listed && !table.0.is_empty() { seal_table(&table).ok() } else { None };
+        match &sealed_table {
+            Some(sealed) => requests.push(Request::Put(&table_key, sealed)),
+            None if is_listed => requests.push(Request::Delete(&table_key)),
+            None => {}
+        }
+        self.exchange(Sort::Put, 1, &requests);
+    }
+
     fn put_variant(&self, key: &[u8], variant: u64, bare: Bare) -> bool {
         let sealed = match seal(&bare) {
             Ok(sealed) => sealed,
@@ -162,18 +200,10 @@ impl Core {
             }
         };
         let table_key = table_key(key);
-        let requests = [Request::Get(key), Request::Get(&table_key)];
-        let Some(mut answers) = self.exchange(Sort::Put, 1, &requests) else { return self.count_put(None) };
-        let mut table = match answers.pop().map(|answer| self.opened(answer)) {
-            Some(Lookup::Hit(_, table)) => Table::decode(&table.artifact),
-            _ => Table::default(),
-        };
-        let displaced = match answers.pop().map(|answer| self.opened(answer)) {
-            Some(Lookup::Hit(sealed, primary)) if name_of(&primary) != variant => {
-                Some((sealed, (name_of(&primary), fingerprint(&primary))))
-            }
-            _ => None,
-        };
+        let Some((primary, mut table)) = self.variants(key, &table_key) else { return self.count_put(None) };
+        let displaced = primary
+            .filter(|(_, primary)| name_of(primary) != variant)
+            .map(|(sealed, primary)| (sealed, (name_of(&primary), fingerprint(&primary))));
         self.write_variants(key, &table_key, &mut table, displaced, (variant, fingerprint(&bare)), &sealed)
     }
 

@@ -77,7 +77,7 @@ impl Core {
         let count = count as u64;
         self.note_fork();
         let Some(allowance) = self.trouble.admit(sort) else {
-            Counters::add(&self.counters.unavailable, count);
+            self.counters.add_unasked(count);
             return None;
         };
         // Waiting for a dead server may cost what is left of the budget and no more. Steady work has its own limit.
@@ -129,6 +129,16 @@ impl Core {
     pub(super) fn quarantine(&self, key: &[u8]) {
         Counters::add(&self.counters.quarantined, 1);
         self.delete(key);
+    }
+
+    /// Which of `keys` something stands under; `None` if that could not be found out.
+    pub(super) fn has(&self, keys: &[&[u8]]) -> Option<Vec<bool>> {
+        if keys.is_empty() {
+            return Some(Vec::new());
+        }
+        let requests: Vec<_> = keys.iter().map(|key| Request::Has(key)).collect();
+        let answers = self.exchange(Sort::Get, 1, &requests)?;
+        answers.into_iter().map(|answer| answer.ok().map(|answer| matches!(answer, Answer::Done))).collect()
     }
 
     /// Counts a put that failed before anything was sent.

@@ -54,6 +54,12 @@ counters! {
     trouble_us,
 }
 
+thread_local! {
+    /// What went without result in this thread, whichever client was asked. Threads that compile at the same time share a
+    /// client, and each wants to know why its own lookup failed.
+    static OF_THREAD: Counters = Counters::default();
+}
+
 impl Counters {
     pub(super) fn add(counter: &AtomicU64, count: u64) {
         counter.fetch_add(count, Relaxed);
@@ -61,14 +67,33 @@ impl Counters {
 
     /// Counts `count` failures for the reason of `error`.
     pub(super) fn add_failures(&self, error: &Error, count: u64) {
-        let counter = match error.kind() {
-            ErrorKind::Timeout => &self.timeout,
-            ErrorKind::Full => &self.full,
-            ErrorKind::TooLarge => &self.too_large,
-            ErrorKind::Corrupt | ErrorKind::Unverified | ErrorKind::Unsupported => &self.corrupt,
-            ErrorKind::Denied | ErrorKind::ReadOnly => &self.denied,
-            ErrorKind::Unavailable | ErrorKind::Invalid | ErrorKind::Internal => &self.unavailable,
-        };
-        Self::add(counter, count);
+        self.add_reason(count, match error.kind() {
+            ErrorKind::Timeout => |counters| &counters.timeout,
+            ErrorKind::Full => |counters| &counters.full,
+            ErrorKind::TooLarge => |counters| &counters.too_large,
+            ErrorKind::Corrupt | ErrorKind::Unverified | ErrorKind::Unsupported => |counters| &counters.corrupt,
+            ErrorKind::Denied | ErrorKind::ReadOnly => |counters| &counters.denied,
+            ErrorKind::Unavailable | ErrorKind::Invalid | ErrorKind::Internal => |counters| &counters.unavailable,
+        });
+    }
+
+    /// Counts what was not asked for, since nobody answered before.
+    pub(super) fn add_unasked(&self, count: u64) {
+        self.add_reason(count, |counters| &counters.unavailable);
+    }
+
+    pub(super) fn add_misfits(&self, count: usize) {
+        self.add_reason(count as u64, |counters| &counters.misfit);
+    }
+
+    /// Counts why something went without result, for the client and for the thread.
+    fn add_reason(&self, count: u64, of: fn(&Self) -> &AtomicU64) {
+        Self::add(of(self), count);
+        OF_THREAD.with(|counters| Self::add(of(counters), count));
+    }
+
+    /// Failures and misfits of the calling thread, by name; every other counter is 0.
+    pub(super) fn of_thread() -> Vec<(&'static str, u64)> {
+        OF_THREAD.with(Self::all)
     }
 }

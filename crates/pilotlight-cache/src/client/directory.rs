@@ -73,6 +73,16 @@ impl DirectoryEngine {
         Ok(envelope_of(key, bytes).map_or(Answer::Absent, Answer::Found))
     }
 
+    fn has(&self, key: &[u8]) -> Result<Answer> {
+        let (shard, name) = self.place(key);
+        match fs::symlink_metadata(shard.join(name)) {
+            Ok(metadata) if metadata.is_file() => Ok(Answer::Done),
+            Ok(_) => Ok(Answer::Absent),
+            Err(error) if is_gone(&error) => Ok(Answer::Absent),
+            Err(error) => Err(failure("cannot look at", error)),
+        }
+    }
+
     fn put(&self, key: &[u8], sealed: &Sealed) -> Result<Answer> {
         let mut front = MAGIC.to_vec();
         front.extend_from_slice(&(key.len() as u32).to_le_bytes());
@@ -131,6 +141,7 @@ impl Engine for DirectoryEngine {
             deadline.in_time()?;
             let answer = match request {
                 Request::Get(key) => self.get(key),
+                Request::Has(key) => self.has(key),
                 Request::Put(key, sealed) => self.put(key, sealed),
                 Request::Delete(key) => self.delete(key),
                 Request::Ping => self.ping(),

@@ -22,6 +22,8 @@ pub(super) trait Engine: Send + Sync + Debug {
 #[derive(Debug)]
 pub(super) enum Request<'a> {
     Get(&'a [u8]),
+    /// Whether something stands under the key, without fetching it.
+    Has(&'a [u8]),
     Put(&'a [u8], &'a Sealed),
     Delete(&'a [u8]),
     Ping,
@@ -31,9 +33,9 @@ pub(super) enum Request<'a> {
 pub(super) enum Answer {
     /// To a get: the envelope, unchecked.
     Found(Bytes),
-    /// To a get or a delete.
+    /// To a get, a has or a delete.
     Absent,
-    /// To a put, a delete or a ping.
+    /// To a has, a put, a delete or a ping.
     Done,
     /// To a put that the engine did not keep, without saying why.
     Dropped,

@@ -120,6 +120,13 @@ impl Client {
         self.core.stats()
     }
 
+    /// Failures and misfits by name, of the calling thread's operations, whichever client did them. With what it said before an
+    /// operation it tells why that went without result, whatever other threads do meanwhile.
+    #[must_use]
+    pub fn thread_stats(&self) -> Vec<(&'static str, u64)> {
+        counters::Counters::of_thread()
+    }
+
     /// Closes idle connections. The client may be used again.
     pub fn close(&self) {
         self.core.close();
@@ -129,6 +136,12 @@ impl Client {
     #[must_use]
     pub fn ping(&self) -> Option<Duration> {
         self.core.ping()
+    }
+
+    /// Which of `keys` something stands under, without fetching it, in one round trip; `None` if that could not be found out.
+    #[must_use]
+    pub fn has(&self, keys: &[&[u8]]) -> Option<Vec<bool>> {
+        self.core.has(keys)
     }
 
     /// Deletes what stands under `key`; whether something did.

@@ -183,6 +183,7 @@ impl Connection {
         for group in &groups {
             self.push_group(&mut outgoing, group);
         }
+        self.wire.begin();
         self.wire.send(&outgoing, deadline)?;
         let mut answers = Vec::with_capacity(requests.len());
         for group in groups {
@@ -203,6 +204,7 @@ impl Connection {
                 let name: &'a [u8] = if is_plain { b"SET" } else { b"PILOTLIGHT.PUT" };
                 outgoing.push_command(&[&[name], &[prefix, key], &[&sealed.head, &sealed.payload]]);
             }
+            [Request::Has(key)] => outgoing.push_command(&[&[b"EXISTS"], &[prefix, key]]),
             [Request::Delete(key)] => outgoing.push_command(&[&[b"DEL"], &[prefix, key]]),
             [Request::Ping] => outgoing.push_command(&[&[b"PING"]]),
             gets => {
@@ -224,7 +226,7 @@ fn is_get(request: &Request<'_>) -> bool {
 fn get_key<'a>(request: &Request<'a>) -> Option<&'a [u8]> {
     match request {
         Request::Get(key) => Some(key),
-        Request::Put(..) | Request::Delete(_) | Request::Ping => None,
+        Request::Has(_) | Request::Put(..) | Request::Delete(_) | Request::Ping => None,
     }
 }
 
@@ -247,8 +249,8 @@ fn push_answers(answers: &mut Vec<Result<Answer>>, group: &[Request<'_>], reply:
                 answers.push(Ok(Answer::Done));
             }
             ([Request::Put(..)], Reply::Nil) => answers.push(Ok(Answer::Dropped)),
-            ([Request::Delete(_)], Reply::Integer(0)) => answers.push(Ok(Answer::Absent)),
-            ([Request::Delete(_)], Reply::Integer(_)) => answers.push(Ok(Answer::Done)),
+            ([Request::Has(_) | Request::Delete(_)], Reply::Integer(0)) => answers.push(Ok(Answer::Absent)),
+            ([Request::Has(_) | Request::Delete(_)], Reply::Integer(_)) => answers.push(Ok(Answer::Done)),
             _ => return Err(garbage()),
         },
     }

@@ -50,6 +50,13 @@ impl Table {
         self.0.insert(0, listed);
         self.0.split_off(self.0.len().min(VARIANTS_MAX))
     }
+
+    /// Takes a variant out; whether it was there.
+    pub(super) fn remove(&mut self, variant: u64) -> bool {
+        let before = self.0.len();
+        self.0.retain(|(listed, _)| *listed != variant);
+        self.0.len() < before
+    }
 }
 
 pub(super) fn table_key(key: &[u8]) -> Bytes {

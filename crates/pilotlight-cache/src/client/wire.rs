@@ -15,6 +15,8 @@ pub(super) struct Wire {
     ahead: Vec<u8>,
     /// Where in `ahead` the unread bytes are.
     unread: std::ops::Range<usize>,
+    /// What the replies of this exchange may still hold, in bytes.
+    room: u64,
     pub(super) bytes_read: u64,
     pub(super) bytes_written: u64,
 }
@@ -35,6 +37,8 @@ const AHEAD_LEN: usize = 16 << 10;
 const LINE_LEN_MAX: usize = 4 << 10;
 /// Longest bulk that is read, in bytes: what Redis itself takes.
 pub(super) const BULK_LEN_MAX: u64 = 512 << 20;
+/// Longest sum of the bulks of one exchange, in bytes: one MGET asks for dozens.
+const EXCHANGE_LEN_MAX: u64 = 1 << 30;
 /// Memory grows with what has come, from here on: a length alone makes us allocate no more than this.
 const GROWTH_LEN: usize = 4 << 20;
 /// From here on a part of a command is sent from where it lies: a shorter one is cheaper to copy than to send by itself.
@@ -42,7 +46,13 @@ const LENT_LEN_MIN: usize = 16 << 10;
 
 impl Wire {
     pub(super) fn new(stream: Stream) -> Self {
-        Self { stream, ahead: vec![0; AHEAD_LEN], unread: 0..0, bytes_read: 0, bytes_written: 0 }
+        let room = EXCHANGE_LEN_MAX;
+        Self { stream, ahead: vec![0; AHEAD_LEN], unread: 0..0, room, bytes_read: 0, bytes_written: 0 }
+    }
+
+    /// To be called before each exchange: bounds what its replies may hold together.
+    pub(super) fn begin(&mut self) {
+        self.room = EXCHANGE_LEN_MAX;
     }
 
     pub(super) fn send(&mut self, outgoing: &Outgoing<'_>, deadline: &Arc<Deadline>) -> Result<()> {
@@ -111,6 +121,11 @@ impl Wire {
         if len > BULK_LEN_MAX {
             return Err(Error::TooLarge { what: "reply", size_bytes: len, max_bytes: BULK_LEN_MAX });
         }
+        let Some(room) = self.room.checked_sub(len) else {
+            let size_bytes = EXCHANGE_LEN_MAX - self.room + len;
+            return Err(Error::TooLarge { what: "replies", size_bytes, max_bytes: EXCHANGE_LEN_MAX });
+        };
+        self.room = room;
         let len = len as usize;
         let ahead = self.ahead.get(self.unread.clone()).unwrap_or_default();
         let ahead = ahead.get(..len).unwrap_or(ahead);
@@ -188,5 +203,31 @@ impl<'a> Outgoing<'a> {
         self.last.push(tag);
         self.last.extend_from_slice(len.to_string().as_bytes());
         self.last.extend_from_slice(b"\r\n");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+    use std::time::Duration;
+
+    use super::super::socket::Socket;
+    use super::*;
+
+    #[test]
+    fn the_replies_of_an_exchange_have_a_bound_in_common_and_the_next_exchange_its_own() {
+        let second = Duration::from_secs(1);
+        let deadline = Arc::new(Deadline::new(second, second, second, second));
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let mut wire = Wire::new(Stream::Plain(Socket::unix(ours, deadline.clone())));
+        theirs.write_all(b"*2\r\n$3\r\nabc\r\n$1\r\nd\r\n*2\r\n$3\r\nabc\r\n$2\r\nde\r\n").unwrap();
+        wire.room = 4;
+        assert!(wire.reply(2, &deadline).is_ok());
+        wire.room = 4;
+        let refused = wire.reply(2, &deadline);
+        assert!(matches!(refused, Err(Error::TooLarge { what: "replies", .. })), "{refused:?}");
+        wire.begin();
+        assert_eq!(wire.room, EXCHANGE_LEN_MAX);
     }
 }
