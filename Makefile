@@ -76,8 +76,10 @@ wheel: server venv-build ## Build the wheel: the Python package with its module,
 .PHONY: native
 native: ## Build the Python module into python/pilotlight, for work on it
 	@cargo build --release --locked --quiet -p pilotlight-python
+# Renamed into place: written over, it would change under the processes that have it loaded, and end them.
 	@cp $(firstword $(wildcard $(TARGET)/release/lib_native.so $(TARGET)/release/lib_native.dylib) $(TARGET)/release/lib_native.so) \
-		python/pilotlight/_native.abi3.so
+		$(TARGET)/release/_native.new
+	@mv $(TARGET)/release/_native.new python/pilotlight/_native.abi3.so
 
 # What a user has: the wheel, installed.
 .PHONY: installed

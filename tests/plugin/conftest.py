@@ -197,7 +197,7 @@ class _Noting:
 
     def __getattr__(self, name: str) -> Any:
         operation = getattr(self._client, name)
-        if not callable(operation) or name in ("stats", "notice", "ping"):
+        if not callable(operation) or name in ("stats", "thread_stats", "notice", "ping"):
             return operation
 
         def noting(keys: Any, *more: Any, **named: Any) -> Any:

@@ -272,9 +272,7 @@ def test_a_bad_older_variant_goes_and_the_newer_one_stays(fleet: Fleet, monkeypa
     key = keys(fleet, "fx-graph", monkeypatch, both_pools)[-1]
     newer, older = fleet.client.candidates(key, _fingerprint())
     for entry, content in ((older, _of_another_type(b"")), (newer, newer.artifact)):
-        assert fleet.client.put_variant(
-            key, entry.variant or 0, content, torch_json=True, fingerprint=entry.fingerprint
-        )
+        assert fleet.client.put_variant(key, entry.variant or 0, content, torch_json=True, fingerprint=entry.fingerprint)
     with fleet.machine() as met:
         both_pools()
     assert met.counts["refused"] == {("fx-graph", "wrong type"): 1}
@@ -352,9 +350,7 @@ def test_a_local_entry_of_another_host_is_not_used(fleet: Fleet, monkeypatch: py
     assert first.total("miss") == 0
 
 
-def test_a_graph_with_inputs_elsewhere_finds_the_code_it_runs_on_the_cpu(
-    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_graph_with_inputs_elsewhere_finds_the_code_it_runs_on_the_cpu(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     from pilotlight.torch import graphs
 
     # As if its inputs lay on a GPU: then a lookup asks for what fits everywhere first.

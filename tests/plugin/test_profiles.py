@@ -30,15 +30,26 @@ print("graphs", counters["stats"]["unique_graphs"])
 """
 
 
-def test_a_script_has_a_profile_without_a_job_id(programs: Programs, server: Pilotlight) -> None:
+# A function with cells: torch 2.12 and later hash what is in them, tensors and functions.
+CLOSURE = TWO_SIZES.replace("w = torch.randn(16, 4)\n", "w = torch.randn(16, 4)\ndef same(x): return x\n").replace(
+    "@torch.compile\ndef product(x): return x @ w\n",
+    "def make(w, same):\n    def product(x): return same(x) @ w\n    return torch.compile(product)\nproduct = make(w, same)\n",
+)
+
+
+@pytest.mark.parametrize("code", [TWO_SIZES, CLOSURE])
+def test_a_script_has_a_profile_without_a_job_id(programs: Programs, server: Pilotlight, code: str) -> None:
     quiet = {"PILOTLIGHT_QUIET": "1"}
-    cold = programs.run(TWO_SIZES, url=url_of(server), env=quiet)
+    cold = programs.run(code, url=url_of(server), env=quiet)
     assert cold.out.splitlines() == ["equal True", "equal True", "graphs 2"]
-    warm = programs.run(TWO_SIZES, url=url_of(server), env=quiet)
+    warm = programs.run(code, url=url_of(server), env=quiet)
     assert warm.out.splitlines() == ["equal True", "equal True", "graphs 1"]
     assert warm.count("hit", "pgo") == 1
-    other = programs.run(TWO_SIZES, url=url_of(server), env=quiet, name="another.py")
-    assert other.out.splitlines() == ["equal True", "equal True", "graphs 2"]
+    for other in (
+        programs.run(code, url=url_of(server), env=quiet, name="another.py"),
+        programs.run(code, "--batch-size=8", url=url_of(server), env=quiet),
+    ):
+        assert other.out.splitlines() == ["equal True", "equal True", "graphs 2"]
 
 
 def test_launchers_and_sessions_have_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,6 +70,9 @@ def test_launchers_and_sessions_have_none(tmp_path: Path, monkeypatch: pytest.Mo
         ids[name] = pgo.default_job_id()
     pgo.default_job_id.cache_clear()
     assert ids[str(script)] == ids[str(beside)] != ids[str(changed)]
+    monkeypatch.setattr("sys.argv", [str(script), "--lr", "2"])
+    assert pgo.default_job_id() != ids[str(script)], "other arguments may mean other sizes"
+    pgo.default_job_id.cache_clear()
     assert (ids["-c"], ids[""], ids[pytest.__file__]) == (None, None, None)
 
 

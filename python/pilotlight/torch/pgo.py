@@ -1,21 +1,23 @@
 """`torch._dynamo.pgo`: which sizes changed in earlier runs. Read against torch 2.6 to 2.15.
 
-Stock torch keeps it only for programs that are given a job id. Here a script has one by itself: its name and its content.
+Stock torch keeps it only for programs that are given a job id. Here a script has one by itself: its name, its content and its
+arguments. Without the arguments runs of other batch sizes or models would share a profile, and each would make the others'
+sizes dynamic: their graphs become slower, and those that were cached are missed.
 """
 
 from __future__ import annotations
 
 import collections
 import functools
-import hashlib
 import os
 import sys
 import sysconfig
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 from pilotlight import _summary
 from pilotlight.torch import remote, replacing
+from pilotlight.torch.fingerprint import digest_of
 
 # Enough of any script to tell it from others.
 _SCRIPT_BYTES_MAX = 1 << 20
@@ -30,6 +32,8 @@ def patch(module: ModuleType) -> None:
         "remote_cache cache_key event_name",
         lambda original: _checked(original, module),
     )
+    # Of torch 2.12 and later.
+    replacing.replace_if_there(module, "_get_cell_hash_content", "content", lambda original: _lasting(original, module))
 
 
 def _with_default(original: replacing.Function, module: ModuleType) -> replacing.Function:
@@ -61,7 +65,7 @@ def _caches_disabled() -> bool:
 
 @functools.cache
 def default_job_id() -> str | None:
-    """The same wherever the same script runs; `None` for what is no script of the user's.
+    """The same wherever the same script runs with the same arguments; `None` for what is no script of the user's.
 
     Launchers that live beside torch (pytest, vllm) run many different programs, an interactive session is a new one each
     time: a profile shared by those would make them recompile what they need not.
@@ -77,8 +81,22 @@ def default_job_id() -> str | None:
             content = file.read(_SCRIPT_BYTES_MAX)
     except OSError:
         return None
-    digest = hashlib.sha256(os.path.basename(path).encode() + b"\0" + content).hexdigest()
+    digest = digest_of(os.path.basename(path), content, *sys.argv[1:]).hex()
     return f"pilotlight-{digest[:32]}"
+
+
+def _lasting(original: replacing.Function, module: ModuleType) -> replacing.Function:
+    """What a function closes over is part of its name in a profile, as the hash of code objects and of `None`: both differ from
+    process to process, so that no closure would ever find its sizes. These last."""
+
+    def _get_cell_hash_content(content: Any) -> int:
+        code = original(content)
+        if not isinstance(code, CodeType):
+            return 0
+        file = module._hash_containing_file(code.co_filename)
+        return remote.hash_64(digest_of(file, str(code.co_firstlineno), code.co_name, code.co_code))
+
+    return _get_cell_hash_content
 
 
 class _Noting:
