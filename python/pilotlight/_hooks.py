@@ -50,11 +50,13 @@ class _Finder:
 
         def execute_and_call_back(module: ModuleType) -> None:
             with ExitStack() as stack:
-                for around in self.around.pop(spec.name, []):
+                for around in self.around.get(spec.name, []):
                     # Nothing of ours escapes into the import.
                     with contextlib.suppress(Exception):
                         stack.enter_context(around())
                 execute(module)
+            # Only now: an import that fails may be tried again.
+            self.around.pop(spec.name, None)
             for hook in self.waiting.pop(spec.name, []):
                 call(hook, module)
 

@@ -134,19 +134,19 @@ impl Client {
     }
 
     fn notice(&self) -> Option<String> {
-        self.0.notice()
+        caught(|| self.0.notice())
     }
 
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        self.0.stats().into_py_dict(py)
+        caught(|| self.0.stats()).into_py_dict(py)
     }
 
     fn thread_stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        self.0.thread_stats().into_py_dict(py)
+        caught(|| self.0.thread_stats()).into_py_dict(py)
     }
 
     fn close(&self) {
-        self.0.close();
+        caught(|| self.0.close());
     }
 
     fn __repr__(&self) -> String {
@@ -170,10 +170,15 @@ impl Candidates {
     }
 }
 
-/// Does `work` without the GIL. A panic in it would be a defect of ours, and to Python an exception that `except Exception` lets
-/// through, into the user's compile: here it is said by the panic hook, and the answer is that nothing was found or done.
+/// Does `work` without the GIL, and survives it.
 fn quietly<T: Default + Send>(py: Python<'_>, work: impl FnOnce() -> T + Send) -> T {
-    py.detach(|| catch_unwind(AssertUnwindSafe(work)).unwrap_or_default())
+    py.detach(|| caught(work))
+}
+
+/// A panic in `work` would be a defect of ours, and to Python an exception that `except Exception` lets through, into the user's
+/// compile: here it is said by the panic hook, and the answer is that nothing was found or done.
+fn caught<T: Default>(work: impl FnOnce() -> T) -> T {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_default()
 }
 
 /// Python's bytes, lent to the client without a copy.

@@ -24,8 +24,8 @@ from devtools.servers import Pilotlight, free_port
 torch = pytest.importorskip("torch")
 pytest.importorskip("pilotlight._native")
 
-from pilotlight._native import Client  # noqa: E402 - skipped without it
 from pilotlight import _forks  # noqa: E402
+from pilotlight._native import Client  # noqa: E402 - skipped without it
 from pilotlight.torch import compiler, cpp_key, cpp_place, cpp_remote, elf, fingerprint, once  # noqa: E402
 from pilotlight.torch.cpp_remote import EPOCH_KEY, Remote  # noqa: E402
 

@@ -76,7 +76,14 @@ class Build:
 
         One that was on this disk may have been fetched by another process.
         """
-        if self.origin not in (Origin.REMOTE, Origin.LOCAL) or self._key is None or self._toolchain is None:
+        if self._key is None or self._toolchain is None or isinstance(error, TimeoutError) or getattr(error, "errno", None):
+            # A lock that somebody holds, a limit of the system's: that says nothing about the object.
+            return False
+        if self.origin is Origin.COMPILED:
+            # Another process may have taken it away, as one that could not be loaded. Once.
+            vanished, self.origin = not cpp_place.is_there(self._binary), Origin.UNKNOWN
+            return vanished
+        if self.origin not in (Origin.REMOTE, Origin.LOCAL):
             return False
         came_now, self.origin = self.origin is Origin.REMOTE, Origin.COMPILED  # by who called us, and then put
         whence = "a fetched" if came_now else "a cached"

@@ -116,6 +116,11 @@ def _host_digest() -> bytes | None:
     return digest_of("host 1", platform.machine(), sys.byteorder, *cpu, *libraries)
 
 
+def cpu_is_known() -> bool:
+    """Whether this host can be told from others; if not, `fingerprint` is another one in every process."""
+    return cpu_features() is not None
+
+
 def cpu_features(cpuinfo: str = CPUINFO) -> tuple[str, ...] | None:
     """The instructions that every core offers, by the kernel's names."""
     return _described(cpuinfo, _FEATURE_FIELDS)

@@ -75,12 +75,15 @@ def _candidates(original: replacing.Function, module: ModuleType) -> replacing.F
 
     def iterate_over_candidates(cls: Any, local: bool, remote_cache: Any, key: str) -> Iterator[tuple[Any, ...]]:
         lookup = lookups.current(key)
-        if lookup is None:
+        if lookup is None and remote_cache is not None:  # not ours, as tests have it
             yield from original(cls, local, remote_cache, key)
             return
+        # Also where no remote is asked, as after an entry of its that does not load.
         for step in original(cls, local, None, key):
             if _may_be_used(lookup, *step[:2]):
                 yield step
+        if lookup is None:
+            return
         found = lookup.candidates(_usable_by(cls, module))
         # Step by step: an error of ours must not reach torch, one that torch throws into the generator is its own.
         while (step := _next(found)) is not None:
@@ -90,10 +93,11 @@ def _candidates(original: replacing.Function, module: ModuleType) -> replacing.F
     return iterate_over_candidates
 
 
-def _may_be_used(lookup: Lookup, candidate: Any, content: bytes) -> bool:
+def _may_be_used(lookup: Lookup | None, candidate: Any, content: bytes) -> bool:
     with remote.guarded("looking for whom a local entry was made"):
         if not marks.may_be_used(candidate, content):
-            lookup.misfits += 1
+            if lookup is not None:
+                lookup.local_misfits += 1
             return False
     return True
 
@@ -160,7 +164,7 @@ def _settle(cls: Any, lookup: Lookup, cache: Any, found: tuple[Any, ...], module
         cache_stats.hit("backend:RedisRemoteCacheBackend")
         if lookup.kind == "aot-autograd":
             _summary.record("hit", lookup.kind)
-            puts.write_through(cls, lookup.key, content, lookup.entry.fingerprint)
+            puts.write_through(cls, lookup.key, content, lookup.made_for)
     if lookup.kind == "aot-autograd":
         backfill.fetch_graphs_of(lookup.client, entry, module)
     else:
@@ -246,7 +250,7 @@ def _settle_graph(fx: Any, lookup: Lookup, entry: Entry, *, found: bool, local: 
         return
     _summary.record("hit", "fx-graph", saved_ms=entry.compile_ms)
     if local:
-        puts.write_through(fx, lookup.key, entry.artifact, entry.fingerprint)
+        puts.write_through(fx, lookup.key, entry.artifact, lookup.made_for)
 
 
 @contextlib.contextmanager
@@ -268,7 +272,7 @@ def _save(original: replacing.Function, module: ModuleType) -> replacing.Functio
             original(key, compiled_graph, example_inputs, local, remote_cache)
             return
         if hasattr(module.FxGraphCache, "_write_to_local_cache"):
-            with puts.content_noticed(write=local) as noticed:
+            with puts.content_noticed(write=local, host=puts.host_of_graph(compiled_graph)) as noticed:
                 # With `local`, so that the content passes `_write_to_local_cache`, where it is noticed.
                 original(key, compiled_graph, example_inputs, True, None)
             # torch 2.15 counts it; before, local caches were not counted.

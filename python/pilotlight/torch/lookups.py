@@ -37,6 +37,10 @@ class Lookup:
         self.handed_out = 0
         self.refused = 0
         self.misfits = 0
+        # Of torch's local cache.
+        self.local_misfits = 0
+        # For which hosts the entry handed out last was made; any if `None`.
+        self.made_for: bytes | None = None
         self.hit_remotely = False
         self._observed = remote.Observed(client)
 
@@ -56,7 +60,8 @@ class Lookup:
             if entry.variant is None or entry.variant not in seen:
                 yield from self._opened(entry, is_usable)
         if not self._touches_cpu and self._observed.reason("") == "fingerprint":
-            # No input of the graph lies on the CPU, and yet there are variants for CPUs: some of its code runs there.
+            # No input of the graph lies on the CPU, and yet there are variants for CPUs: some of its code runs there. The client
+            # counts a second lookup, since it does one.
             self._touches_cpu = True
             del self.fingerprint
             for entry in self.client.candidates(self.remote_key, self.fingerprint):
@@ -77,6 +82,10 @@ class Lookup:
             self.misfits += 1
         else:
             self.entry = entry
+            self.made_for = entry.fingerprint
+            if entry.fingerprint is None and hosts.touches_cpu(candidate):
+                # Put by a stock client, and it fits here: that is all that is known of it.
+                self.made_for = remote.fingerprint()
             self.handed_out += 1
             yield candidate, entry
 
@@ -93,7 +102,8 @@ class Lookup:
             return "refused"
         if self.misfits:
             return "fingerprint"
-        return self._observed.reason("guards" if self.handed_out else "absent")
+        remotely = self._observed.reason("guards" if self.handed_out else "absent")
+        return "fingerprint" if remotely == "absent" and self.local_misfits else remotely
 
 
 class _State(threading.local):

@@ -7,30 +7,33 @@ that the content was made for. Graphs without such a file were there before us, 
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 from typing import Any
 
-from pilotlight.torch import hosts, remote
+from pilotlight.torch import fingerprint, hosts, remote
 
 _FINGERPRINT_LEN = 32
 # Kinds of hosts that share one directory and make the very same code.
 _HOSTS_MAX = 64
 
 
-def mark(content: bytes, host: bytes | None) -> None:
-    """Notes that `content` was made for `host`; `None` is for any, and needs no note."""
-    if host is None:
-        return
-    # A full or read-only disk: then it is as if it had been put without us.
-    with contextlib.suppress(OSError):
+def mark(content: bytes, host: bytes | None) -> bool:
+    """Notes that `content` was made for `host`; `None` is for any, and needs no note. Whether that is so now.
+
+    To be called before the content can be found: without a mark it may be used by anybody."""
+    if host is None or not fingerprint.cpu_is_known():
+        # A fingerprint that stands for this process only would be nobody's in the next.
+        return True
+    try:
         path = _path(content)
         if host in _read(path):
-            return
+            return True
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with open(path, "ab", buffering=0) as file:
-            file.write(host)
+            return file.write(host) == len(host)
+    except OSError:
+        return False
 
 
 def is_ours(content: bytes) -> bool:
@@ -40,7 +43,7 @@ def is_ours(content: bytes) -> bool:
 
 
 def may_be_used(candidate: Any, content: bytes) -> bool:
-    """Whether a local entry may be used on this host: unless it was made for others, or without a mark plainly looks like it."""
+    """Whether a local entry may be used on this host: not if it was made for others, or has no mark and plainly looks so."""
     if not hosts.touches_cpu(candidate):
         return True
     made_for = _read(_path(content))

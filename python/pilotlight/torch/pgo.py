@@ -81,7 +81,7 @@ def default_job_id() -> str | None:
             content = file.read(_SCRIPT_BYTES_MAX)
     except OSError:
         return None
-    digest = digest_of(os.path.basename(path), content, *sys.argv[1:]).hex()
+    digest = digest_of(os.path.basename(path), content, *map(str, sys.argv[1:])).hex()
     return f"pilotlight-{digest[:32]}"
 
 
@@ -89,12 +89,15 @@ def _lasting(original: replacing.Function, module: ModuleType) -> replacing.Func
     """What a function closes over is part of its name in a profile, as the hash of code objects and of `None`: both differ from
     process to process, so that no closure would ever find its sizes. These last."""
 
-    def _get_cell_hash_content(content: Any) -> int:
+    def _get_cell_hash_content(content: Any) -> Any:
         code = original(content)
         if not isinstance(code, CodeType):
             return 0
-        file = module._hash_containing_file(code.co_filename)
-        return remote.hash_64(digest_of(file, str(code.co_firstlineno), code.co_name, code.co_code))
+        with remote.guarded("naming a closure"):
+            plain = [constant for constant in code.co_consts if isinstance(constant, int | float | str | bytes)]
+            file = module._hash_containing_file(code.co_filename)
+            return remote.hash_64(digest_of(file, str(code.co_firstlineno), code.co_name, code.co_code, repr(plain)))
+        return code
 
     return _get_cell_hash_content
 

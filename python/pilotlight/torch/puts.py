@@ -18,25 +18,26 @@ if TYPE_CHECKING:
 class _Saving(threading.local):
     contents: list[bytes] | None = None
     write = True
+    host: bytes | None = None
 
 
 _saving = _Saving()
 
 
 @contextlib.contextmanager
-def content_noticed(*, write: bool) -> Iterator[list[bytes]]:
-    """What torch's save functions pickle while this lasts; with `write` it reaches the local cache as well.
+def content_noticed(*, write: bool, host: bytes | None) -> Iterator[list[bytes]]:
+    """What torch's save functions pickle while this lasts; with `write` it reaches the local cache as well, marked for `host`.
 
     torch writes locally before it puts remotely, and leaves the put out where the disk is full or read-only. Noticed here,
     the content is there all the same.
     """
-    before = _saving.contents, _saving.write
+    before = _saving.contents, _saving.write, _saving.host
     contents: list[bytes] = []
-    _saving.contents, _saving.write = contents, write
+    _saving.contents, _saving.write, _saving.host = contents, write, host
     try:
         yield contents
     finally:
-        _saving.contents, _saving.write = before
+        _saving.contents, _saving.write, _saving.host = before
 
 
 def noticing_content(original: replacing.Function) -> replacing.Function:
@@ -45,7 +46,7 @@ def noticing_content(original: replacing.Function) -> replacing.Function:
     def _write_to_local_cache(key: str, content: bytes) -> None:
         if _saving.contents is not None:
             _saving.contents.append(content)
-            if not _saving.write:
+            if not _saving.write or not marks.mark(content, _saving.host):
                 return
         original(key, content)
 
@@ -68,9 +69,21 @@ def write_through(cls: Any, key: str, content: bytes | None, host: bytes | None)
     # A full or read-only disk is no reason to speak: nothing is lost but a round trip.
     with contextlib.suppress(OSError):
         if content is not None:
-            # Marked before it can be found.
-            marks.mark(content, host)
-            cls._write_to_local_cache(key, content)
+            if marks.mark(content, host):
+                cls._write_to_local_cache(key, content)
+
+
+def host_of_graph(graph: Any) -> bytes | None:
+    """What a compiled graph asks of the host; `None` if it runs on any."""
+    with remote.guarded("finding out for which hosts a graph is"):
+        return remote.fingerprint() if "cpu" in getattr(graph, "device_types", ("cpu",)) else None
+    return None
+
+
+def host_of_entry(entry: Any) -> bytes | None:
+    """The same of an AOTAutograd entry: it depends on the host only where it holds compiled graphs itself."""
+    bundled = getattr(getattr(entry, "compiled_fw", None), "result", None)
+    return None if bundled is None else host_of_graph(bundled)
 
 
 def put_graph(client: Client, cache: Any, key: str, graph: Any, content: bytes) -> bool:
@@ -82,7 +95,7 @@ def put_graph(client: Client, cache: Any, key: str, graph: Any, content: bytes) 
         "fx-graph",
         content,
         guards=graph.guards_expr,
-        host=remote.fingerprint() if "cpu" in graph.device_types else None,
+        host=host_of_graph(graph),
         compile_ms=int((getattr(graph, "_time_taken_ns", None) or 0) // 1_000_000),
         debug_lines=getattr(graph, "_fx_graph_cache_debug_lines", None),
     )
@@ -96,9 +109,7 @@ def put_autograd(
     content: bytes,
     debug_lines: list[str] | None = None,
 ) -> bool:
-    """Puts an AOTAutograd entry. It depends on the host only where it holds compiled graphs itself."""
-    bundled = getattr(entry.compiled_fw, "result", None)
-    touches_cpu = bundled is not None and "cpu" in getattr(bundled, "device_types", ("cpu",))
+    """Puts an AOTAutograd entry."""
     return _put(
         client,
         cache,
@@ -106,7 +117,7 @@ def put_autograd(
         "aot-autograd",
         content,
         guards=entry.guards_expr,
-        host=remote.fingerprint() if touches_cpu else None,
+        host=host_of_entry(entry),
         compile_ms=int((entry.forward_time_taken_ns + entry.backward_time_taken_ns) // 1_000_000),
         debug_lines=debug_lines,
     )
@@ -137,7 +148,6 @@ def _put(
         fingerprint=host,
         components=remote.components(debug_lines),
     )
-    marks.mark(content, host)
     remote.pass_notices()
     if stored:
         cache_stats = remote.cache_stats()

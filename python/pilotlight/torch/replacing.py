@@ -27,7 +27,7 @@ def replace(owner: Any, name: str, parameters: str, make: Callable[[Function], F
     original = found.__func__ if isinstance(found, (staticmethod, classmethod)) else found
     # Several of us may replace a function, each once.
     mark = f"{make.__module__}.{make.__qualname__}"
-    marks = getattr(original, "_pilotlight", frozenset())
+    marks: frozenset[str] = getattr(original, "_pilotlight", frozenset())
     if mark in marks:
         return True
     if original is None or not any(_fits(_parameters(original), expected) for expected in (parameters, *earlier)):

@@ -158,9 +158,12 @@ fn name_of(bare: &Bare) -> u64 {
     })
 }
 
+/// What stands under the key itself: as it came, and what is in it.
+type Primary = (Sealed, Box<Bare>);
+
 impl Core {
     /// What stands under a key and its table.
-    fn variants(&self, key: &[u8], table_key: &[u8]) -> Option<(Option<(Sealed, Box<Bare>)>, Table)> {
+    fn variants(&self, key: &[u8], table_key: &[u8]) -> Option<(Option<Primary>, Table)> {
         let mut answers = self.exchange(Sort::Put, 1, &[Request::Get(key), Request::Get(table_key)])?;
         let table = match answers.pop().map(|answer| self.opened(answer)) {
             Some(Lookup::Hit(_, table)) => Table::decode(&table.artifact),

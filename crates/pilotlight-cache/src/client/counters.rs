@@ -67,14 +67,21 @@ impl Counters {
 
     /// Counts `count` failures for the reason of `error`.
     pub(super) fn add_failures(&self, error: &Error, count: u64) {
-        self.add_reason(count, match error.kind() {
-            ErrorKind::Timeout => |counters| &counters.timeout,
-            ErrorKind::Full => |counters| &counters.full,
-            ErrorKind::TooLarge => |counters| &counters.too_large,
-            ErrorKind::Corrupt | ErrorKind::Unverified | ErrorKind::Unsupported => |counters| &counters.corrupt,
-            ErrorKind::Denied | ErrorKind::ReadOnly => |counters| &counters.denied,
-            ErrorKind::Unavailable | ErrorKind::Invalid | ErrorKind::Internal => |counters| &counters.unavailable,
-        });
+        self.add_reason(
+            count,
+            match error.kind() {
+                ErrorKind::Timeout => |counters| &counters.timeout,
+                ErrorKind::Full => |counters| &counters.full,
+                ErrorKind::TooLarge => |counters| &counters.too_large,
+                ErrorKind::Corrupt | ErrorKind::Unverified | ErrorKind::Unsupported => {
+                    |counters| &counters.corrupt
+                }
+                ErrorKind::Denied | ErrorKind::ReadOnly => |counters| &counters.denied,
+                ErrorKind::Unavailable | ErrorKind::Invalid | ErrorKind::Internal => {
+                    |counters| &counters.unavailable
+                }
+            },
+        );
     }
 
     /// Counts what was not asked for, since nobody answered before.

@@ -166,7 +166,9 @@ mod tests {
         let (codec, payload) = encode(&artifact);
         assert!(payload.len() < artifact.len() * 6 / 10, "{} of {} bytes", payload.len(), artifact.len());
         assert_eq!(decode(codec, &payload, artifact.len() as u64).unwrap(), artifact);
-        for (len, expected) in [(1, 0), (512 << 10, 0), ((512 << 10) + 1, 20), (1 << 20, 20), (5 << 20, 23), (1 << 30, 23)] {
+        for (len, expected) in
+            [(1, 0), (512 << 10, 0), ((512 << 10) + 1, 20), (1 << 20, 20), (5 << 20, 23), (1 << 30, 23)]
+        {
             assert_eq!(window_log(len), expected, "{len} bytes");
         }
         // The window of a long one is not the next one's.
