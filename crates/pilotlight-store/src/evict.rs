@@ -1,8 +1,6 @@
 //! Room for new entries: which entries leave, and how their bytes come back.
 //!
-//! Eviction is sampled GreedyDual-Size-Frequency (Cherkasova 1998): an entry is worth `floor + (1 + hits) * cost / size`,
-//! of a few entries drawn at random the one worth least leaves, and its worth becomes the floor, which ages all that are
-//! not used. It saves more compile time than LRU at equal size because compile time is what it counts.
+//! What an entry is worth says [`crate::policy`]; here is how the one worth least is found, and what becomes of it.
 //!
 //! A payload file is free at once. Bytes in the log come back from its old end: what is alive in the oldest segment, and
 //! worth keeping, is appended again, and the segment is removed. Taking always the oldest keeps the records of a key in
@@ -16,17 +14,17 @@ use crate::format::{RecordType, SEGMENT_HEADER_LEN, key_hash};
 use crate::index::{Place, Slot};
 use crate::log::{Append, Segment, lock_soon};
 use crate::pending::Change;
+use crate::policy::{Candidates, SAMPLE};
 use crate::records::{Records, split_key};
 use crate::space::{BLOCK, Reservation};
 use crate::store::Inner;
 use crate::{Result, StoreError};
 
-/// Entries looked at to find one that leaves: 16 come within two points of looking at all.
-const SAMPLE: usize = 16;
 /// Below the worth of any entry.
 const KEEP_ALL: f32 = -1.0;
-/// What an entry of unknown cost is taken to cost, in milliseconds: a small compile.
-const COST_MS_UNKNOWN: u32 = 500;
+
+/// An entry that may be the one to leave: its hash, and the put that made it.
+pub(crate) type Candidate = (u128, u64);
 
 /// What a step towards more room did.
 enum Step {
@@ -49,14 +47,6 @@ enum Fate {
 }
 
 impl Inner {
-    /// How much keeping the entry is worth now.
-    pub(crate) fn worth(&self, slot: &Slot) -> f32 {
-        let cost_ms = if slot.cost_ms == 0 { COST_MS_UNKNOWN } else { slot.cost_ms };
-        // A block on top: no entry takes less, and a tiny one is not worth infinitely much.
-        let size = slot.stored_bytes() + 4096;
-        f32::from_bits(self.floor.load(Relaxed)) + (1.0 + f32::from(slot.hits)) * cost_ms as f32 / size as f32
-    }
-
     /// Promises `bytes` to a writer, making room as needed.
     pub(crate) fn reserve(&self, bytes: u64) -> Result<Reservation<'_>> {
         // Others may take what was made free, but not for ever.
@@ -75,11 +65,11 @@ impl Inner {
 
     /// Frees space until `bytes` fit under the limit; says whether they do.
     pub(crate) fn make_room(&self, bytes: u64) -> bool {
-        let _room = self.room.lock();
+        let mut candidates = self.room.lock();
         // Twice around the log without a byte gained is enough: all of it is alive, and more than the bound.
         let mut turns_left = 2 * self.log.all().len();
         while self.space.excess(bytes) > 0 && turns_left > 0 {
-            match self.free_some() {
+            match self.free_some(&mut candidates) {
                 Ok(Step::Freed) => {}
                 Ok(Step::Turned) => turns_left -= 1,
                 Ok(Step::Nothing) => return false,
@@ -92,22 +82,44 @@ impl Inner {
         turns_left > 0
     }
 
-    fn free_some(&self) -> Result<Step> {
+    fn free_some(&self, candidates: &mut Candidates<Candidate>) -> Result<Step> {
         let sealed = self.log.sealed();
         let live: u64 = sealed.iter().map(|segment| segment.live.load(Relaxed)).sum();
         let total: u64 = sealed.iter().map(|segment| segment.end.load(Relaxed)).sum();
-        let victim = self.sample().into_iter().min_by(|a, b| a.worth.total_cmp(&b.worth));
-        match (sealed.first(), victim) {
-            // Much is dead already: that goes first.
-            (Some(oldest), _) if total.saturating_sub(live) > total / 4 => self.clean(oldest, KEEP_ALL),
+        // Much is dead already: that goes first.
+        if let Some(oldest) = sealed.first()
+            && total.saturating_sub(live) > total / 4
+        {
+            return self.clean(oldest, KEEP_ALL);
+        }
+        match (sealed.first(), self.victim(candidates)) {
             (Some(oldest), None) => self.clean(oldest, KEEP_ALL),
-            (Some(oldest), Some(victim)) if !victim.is_external => self.clean(oldest, self.cut()),
+            (Some(oldest), Some(victim)) if !victim.is_external => {
+                // It need not be among those that this drops.
+                candidates.offer((victim.hash, victim.seq), victim.standing.worth());
+                self.clean(oldest, self.cut())
+            }
             (_, Some(victim)) => {
                 self.evict(&victim)?;
                 Ok(Step::Freed)
             }
             (None, None) => Ok(Step::Nothing),
         }
+    }
+
+    /// The entry worth least of those drawn now and lately.
+    fn victim(&self, candidates: &mut Candidates<Candidate>) -> Option<Slot> {
+        for slot in self.sample() {
+            candidates.offer((slot.hash, slot.seq), slot.standing.worth());
+        }
+        while let Some(((hash, seq), worth)) = candidates.take_least() {
+            let slot = self.index.shard(hash).get(hash).copied();
+            // It may have left, or been used, since it was drawn.
+            if let Some(slot) = slot.filter(|slot| slot.seq == seq && slot.standing.worth() == worth) {
+                return Some(slot);
+            }
+        }
+        None
     }
 
     /// A few entries drawn at random.
@@ -129,7 +141,7 @@ impl Inner {
         let mut worths: Vec<f32> = (0..4)
             .flat_map(|_| self.sample())
             .filter(|slot| !slot.is_external)
-            .map(|slot| slot.worth)
+            .map(|slot| slot.standing.worth())
             .collect();
         worths.sort_unstable_by(f32::total_cmp);
         worths.get(worths.len() / 3).copied().unwrap_or(f32::MAX)
@@ -137,14 +149,13 @@ impl Inner {
 
     fn evict(&self, victim: &Slot) -> Result<()> {
         if self.remove(victim.hash, |slot| slot.seq == victim.seq)? {
-            self.note_evicted(victim.worth);
+            self.note_evicted(victim);
         }
         Ok(())
     }
 
-    fn note_evicted(&self, worth: f32) {
-        // Positive floats compare as their bits do.
-        self.floor.fetch_max(worth.max(0.0).to_bits(), Relaxed);
+    fn note_evicted(&self, slot: &Slot) {
+        self.policy.note_evicted(slot.policy_hash(), &slot.standing);
         self.counters.evicted.fetch_add(1, Relaxed);
     }
 
@@ -224,7 +235,7 @@ impl Inner {
         if slot.place != from || slot.seq != append.header.seq {
             return Ok(Fate::Dead);
         }
-        if !slot.is_external && slot.worth <= cut {
+        if !slot.is_external && slot.standing.worth() <= cut {
             return Ok(Fate::Unworthy);
         }
         append.space = slot.space;
@@ -244,7 +255,7 @@ impl Inner {
             let released = self.forget(&slot);
             drop(shard);
             self.release(released);
-            self.note_evicted(slot.worth);
+            self.note_evicted(&slot);
         }
     }
 }

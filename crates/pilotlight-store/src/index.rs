@@ -10,6 +10,8 @@ use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 use parking_lot::{Mutex, MutexGuard};
 
+use crate::policy::{Asset, Standing};
+
 /// Enough that two cores seldom meet in one, few enough that a store of ten entries is not all shards.
 const SHARDS: usize = 1024;
 
@@ -37,8 +39,8 @@ pub(crate) struct Slot {
     pub(crate) logical_len: u32,
     pub(crate) cost_ms: u32,
     pub(crate) accessed_s: u32,
-    /// How much keeping the entry is worth: see [`crate::evict`].
-    pub(crate) worth: f32,
+    /// How much keeping the entry is worth.
+    pub(crate) standing: Standing,
     pub(crate) hits: u16,
     pub(crate) space: u16,
     pub(crate) is_external: bool,
@@ -52,6 +54,15 @@ impl Slot {
     /// Bytes the entry takes on disk, without rounding.
     pub(crate) fn stored_bytes(&self) -> u64 {
         u64::from(self.place.record_len) + if self.is_external { u64::from(self.payload_len) } else { 0 }
+    }
+
+    pub(crate) fn asset(&self) -> Asset {
+        Asset { cost_ms: self.cost_ms, stored_bytes: self.stored_bytes() }
+    }
+
+    /// What the policy knows the key by.
+    pub(crate) fn policy_hash(&self) -> u64 {
+        self.hash as u64
     }
 }
 

@@ -6,7 +6,7 @@
 //! # The model
 //! A [`Store`] appends records to a log of segments and keeps one slot an entry in memory. Payloads over [`INLINE_MAX`]
 //! lie in files of their own, shared by entries with equal payloads. When the bound is near, the entries least worth
-//! keeping are evicted, and segments with much dead in them are cleaned. FORMAT.md draws every byte.
+//! keeping ([`policy`]) are evicted, and segments with much dead in them are cleaned. FORMAT.md draws every byte.
 //!
 //! # Invariants
 //! 1. An acknowledged put survives `kill -9`; what else it survives is [`Durability`].
@@ -35,6 +35,7 @@ pub mod media;
 mod ops;
 mod options;
 mod pending;
+pub mod policy;
 mod read;
 mod records;
 mod recovery;

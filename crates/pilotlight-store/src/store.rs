@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -13,9 +13,11 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::blobs::Blobs;
 use crate::commit::Committer;
+use crate::evict::Candidate;
 use crate::format::{FORMAT_VERSION, Row};
 use crate::index::{Index, Place, Slot};
 use crate::log::{self, Log};
+use crate::policy::{Candidates, Policy, Standing};
 use crate::recovery::{self, Recovered};
 use crate::space::Space;
 use crate::{Durability, OpenError, Options, StoreError, background};
@@ -44,12 +46,11 @@ pub(crate) struct Inner {
     pub(crate) index: Index,
     pub(crate) committer: Committer,
     pub(crate) counters: Counters,
-    /// The worth of the last evicted entry, as `f32` bits: what is evicted next is worth at least this.
-    pub(crate) floor: AtomicU32,
+    pub(crate) policy: Policy,
     /// Random draws so far.
     pub(crate) draws: AtomicU64,
-    /// One at a time makes room.
-    pub(crate) room: Mutex<()>,
+    /// One at a time makes room. It keeps whom it found to be worth little.
+    pub(crate) room: Mutex<Candidates<Candidate>>,
     /// One at a time syncs.
     syncing: Mutex<()>,
     pub(crate) is_closing: AtomicBool,
@@ -166,7 +167,7 @@ impl Inner {
             index: Index::new(),
             committer: Committer::default(),
             counters: Counters::default(),
-            floor: AtomicU32::new(0),
+            policy: Policy::new(options.max_bytes),
             draws: AtomicU64::new(0),
             room: Mutex::default(),
             syncing: Mutex::default(),
@@ -191,12 +192,12 @@ impl Inner {
             logical_len: row.logical_len,
             cost_ms: row.cost_ms,
             accessed_s: (row.created_ms / 1000) as u32,
-            worth: 0.0,
+            standing: Standing::default(),
             hits: 0,
             space: row.space,
             is_external: row.reference.is_some(),
         };
-        slot.worth = self.worth(&slot);
+        slot.standing = self.policy.enter(slot.policy_hash(), &slot.asset());
         if let Some(reference) = &row.reference {
             self.blobs.recover(reference, row.payload_len);
         }

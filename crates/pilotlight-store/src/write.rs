@@ -9,6 +9,7 @@ use crate::index::{Place, Slot};
 use crate::log::Append;
 use crate::ops::{Condition, INLINE_MAX, PutRequest};
 use crate::pending::Change;
+use crate::policy::Standing;
 use crate::records::space_len;
 use crate::space::{BLOCK, file_bytes};
 use crate::store::Inner;
@@ -63,7 +64,7 @@ impl Inner {
             new_file: append.reference.map(Box::new),
         };
         let (seq, place) = self.log.append(&append, Some(change))?;
-        let slot = self.slot(&append, seq, place, now_ms);
+        let slot = self.slot(&append, seq, place, old.as_ref().filter(live), now_ms);
         shard.insert(slot);
         if let Some(old) = &old {
             self.log.note_dead(&old.place);
@@ -91,7 +92,8 @@ impl Inner {
         check("entry", request.payload.len(), self.space.entry_max().min(u64::from(u32::MAX)))
     }
 
-    fn slot(&self, append: &Append<'_>, seq: u64, place: Place, now_ms: u64) -> Slot {
+    /// The slot of a put that takes the place of `old`.
+    fn slot(&self, append: &Append<'_>, seq: u64, place: Place, old: Option<&Slot>, now_ms: u64) -> Slot {
         let mut slot = Slot {
             hash: append.hash,
             seq,
@@ -102,12 +104,15 @@ impl Inner {
             logical_len: append.header.logical_len,
             cost_ms: append.header.cost_ms,
             accessed_s: (now_ms / 1000) as u32,
-            worth: 0.0,
+            standing: Standing::default(),
             hits: 0,
             space: append.space,
             is_external: append.header.is_external,
         };
-        slot.worth = self.worth(&slot);
+        slot.standing = match old {
+            Some(old) => self.policy.used(&old.standing, &slot.asset()),
+            None => self.policy.enter(slot.policy_hash(), &slot.asset()),
+        };
         slot
     }
 
