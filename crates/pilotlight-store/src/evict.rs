@@ -23,8 +23,18 @@ use crate::{Result, StoreError};
 /// Below the worth of any entry.
 const KEEP_ALL: f32 = -1.0;
 
-/// An entry that may be the one to leave: its hash, and the put that made it.
-pub(crate) type Candidate = (u128, u64);
+/// Shards looked into for a sample, once something was found.
+const SHARDS_LOOKED_AT: usize = 256;
+
+/// An entry that may be the one to leave.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Candidate {
+    pub(crate) hash: u128,
+    /// The put that made it.
+    pub(crate) seq: u64,
+    /// What it alone was worth when it was drawn.
+    pub(crate) worth: f32,
+}
 
 /// What a step towards more room did.
 enum Step {
@@ -96,7 +106,7 @@ impl Inner {
             (Some(oldest), None) => self.clean(oldest, KEEP_ALL),
             (Some(oldest), Some(victim)) if !victim.is_external => {
                 // It need not be among those that this drops.
-                candidates.offer((victim.hash, victim.seq), victim.standing.worth());
+                candidates.offer(victim.candidate(), victim.standing.worth());
                 self.clean(oldest, self.cut())
             }
             (_, Some(victim)) => {
@@ -110,26 +120,40 @@ impl Inner {
     /// The entry worth least of those drawn now and lately.
     fn victim(&self, candidates: &mut Candidates<Candidate>) -> Option<Slot> {
         for slot in self.sample() {
-            candidates.offer((slot.hash, slot.seq), slot.standing.worth());
+            candidates.offer(slot.candidate(), slot.standing.worth());
         }
-        while let Some(((hash, seq), worth)) = candidates.take_least() {
-            let slot = self.index.shard(hash).get(hash).copied();
-            // It may have left, or been used, since it was drawn.
-            if let Some(slot) = slot.filter(|slot| slot.seq == seq && slot.standing.worth() == worth) {
+        self.least(candidates)
+    }
+
+    /// The candidate that is worth least and still what it was when it was drawn. One of a group is worth what the group is.
+    pub(crate) fn least(&self, candidates: &mut Candidates<Candidate>) -> Option<Slot> {
+        while let Some((candidate, worth)) = candidates.take_least() {
+            let slot = self.index.shard(candidate.hash).get(candidate.hash).copied();
+            let Some(slot) = slot.filter(|slot| slot.candidate() == candidate && !slot.is_pinned) else {
+                continue;
+            };
+            let Some(group) = slot.group() else { return Some(slot) };
+            let together = self.worth_together(group);
+            if together <= worth {
                 return Some(slot);
+            }
+            if together.is_finite() {
+                candidates.offer(candidate, together);
             }
         }
         None
     }
 
-    /// A few entries drawn at random.
+    /// A few entries drawn at random, none of them pinned.
     fn sample(&self) -> Vec<Slot> {
         let from = self.random();
         let mut sample = Vec::with_capacity(SAMPLE);
-        for shard in self.index.shards_from(from as usize) {
+        for (looked_at, shard) in self.index.shards_from(from as usize).enumerate() {
             let skip = if shard.len() > SAMPLE { (from >> 32) as usize % (shard.len() - SAMPLE) } else { 0 };
-            sample.extend(shard.iter().skip(skip).take(SAMPLE - sample.len()));
-            if sample.len() >= SAMPLE {
+            let free = shard.iter().skip(skip).filter(|slot| !slot.is_pinned);
+            sample.extend(free.take(SAMPLE - sample.len()));
+            // Where nearly all is pinned, few are enough: to find more would be a walk through everything.
+            if sample.len() >= SAMPLE || looked_at >= SHARDS_LOOKED_AT && !sample.is_empty() {
                 break;
             }
         }
@@ -147,20 +171,24 @@ impl Inner {
         worths.get(worths.len() / 3).copied().unwrap_or(f32::MAX)
     }
 
-    fn evict(&self, victim: &Slot) -> Result<()> {
+    /// Evicts the entry, and its group with it. Nobody else may make room meanwhile.
+    pub(crate) fn evict(&self, victim: &Slot) -> Result<()> {
+        if let Some(group) = victim.group() {
+            return self.leave_together(group);
+        }
         if self.remove(victim.hash, |slot| slot.seq == victim.seq)? {
             self.note_evicted(victim);
         }
         Ok(())
     }
 
-    fn note_evicted(&self, slot: &Slot) {
+    pub(crate) fn note_evicted(&self, slot: &Slot) {
         self.policy.note_evicted(slot.policy_hash(), &slot.standing);
         self.counters.evicted.fetch_add(1, Relaxed);
     }
 
     /// The next of a sequence that is different for every store; quality does not matter here.
-    fn random(&self) -> u64 {
+    pub(crate) fn random(&self) -> u64 {
         let count = self.draws.fetch_add(1, Relaxed);
         let mixed = (self.seed ^ count).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         mixed ^ mixed >> 29
@@ -229,15 +257,25 @@ impl Inner {
 
     /// Appends a record of the oldest segment again, if it is alive and worth it.
     fn keep(&self, oldest: &Segment, offset: u64, mut append: Append<'_>, cut: f32) -> Result<Fate> {
+        let seq = append.header.seq;
+        let from = Place { segment: oldest.id, offset, record_len: append.header.record_len() as u32 };
+        let is_alive = |slot: &Slot| slot.place == from && slot.seq == seq;
+        let slot = self.index.shard(append.hash).get(append.hash).copied();
+        let Some(slot) = slot.filter(is_alive) else { return Ok(Fate::Dead) };
+        if cut != KEEP_ALL && !slot.is_external && !slot.is_pinned {
+            match slot.group() {
+                None if slot.standing.worth() <= cut => return Ok(Fate::Unworthy),
+                Some(group) if self.worth_together(group) <= cut => {
+                    self.leave_together(group)?;
+                    return Ok(Fate::Dead);
+                }
+                None | Some(_) => {}
+            }
+        }
         let mut shard = self.index.shard(append.hash);
-        let Some(slot) = shard.get_mut(append.hash) else { return Ok(Fate::Dead) };
-        let from = Place { segment: oldest.id, offset, record_len: slot.place.record_len };
-        if slot.place != from || slot.seq != append.header.seq {
+        let Some(slot) = shard.get_mut(append.hash).filter(|slot| is_alive(slot)) else {
             return Ok(Fate::Dead);
-        }
-        if !slot.is_external && slot.standing.worth() <= cut {
-            return Ok(Fate::Unworthy);
-        }
+        };
         append.space = slot.space;
         let change = Change { old: Some(*slot), names_record: true, ..Change::default() };
         let (_, place) = self.log.append(&append, Some(change))?;

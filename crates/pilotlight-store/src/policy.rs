@@ -16,6 +16,7 @@
 //! - Uses count up to [`USES_MAX`]: what was popular for a month is not to stay for another when it is replaced. Half a point
 //!   after a deploy.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// What an entry of unknown cost is taken to cost, in milliseconds: a small compile.
@@ -36,9 +37,9 @@ const FLOOR_STEP: f32 = 1.0 / 32.0;
 const FORGETTING: f32 = 0.4;
 /// One entry that left is remembered for so many bytes of the bound: a few for each that is kept. Eight bytes of memory each.
 const BYTES_A_GHOST: u64 = 8 << 10;
-/// However small or large the bound; 16 MiB of memory at most.
+/// However small or large the bound; 64 MiB of memory at most.
 const GHOSTS_MIN: u64 = 1 << 10;
-const GHOSTS_MAX: u64 = 2 << 20;
+const GHOSTS_MAX: u64 = 8 << 20;
 
 /// What an entry takes, and what it costs to make again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,8 +78,10 @@ impl Standing {
 pub struct Policy {
     /// About what entries are worth that leave now, as `f32` bits. Never falls.
     floor: AtomicU32,
-    /// Of entries that left, in places by their keys' hashes; a newer one takes an older one's.
-    ghosts: Box<[AtomicU64]>,
+    /// Of entries that left, in places by their keys' hashes; a newer one takes an older one's. A power of two of places,
+    /// made when the first one leaves.
+    ghosts: OnceLock<Box<[AtomicU64]>>,
+    places: u64,
 }
 
 /// An entry that left.
@@ -107,9 +110,8 @@ impl Policy {
     /// For a cache of at most `bound_bytes`.
     #[must_use]
     pub fn new(bound_bytes: u64) -> Self {
-        let ghosts = (bound_bytes / BYTES_A_GHOST).clamp(GHOSTS_MIN, GHOSTS_MAX);
-        let ghosts = (0..ghosts.next_power_of_two()).map(|_| AtomicU64::new(0)).collect();
-        Self { floor: AtomicU32::new(0), ghosts }
+        let places = (bound_bytes / BYTES_A_GHOST).clamp(GHOSTS_MIN, GHOSTS_MAX).next_power_of_two();
+        Self { floor: AtomicU32::new(0), ghosts: OnceLock::new(), places }
     }
 
     /// An entry is put that was not there, under a key of this hash.
@@ -129,7 +131,8 @@ impl Policy {
         let floor = self.floor();
         // Two at a time may lose a step: so be it.
         self.floor.store((floor + (standing.worth - floor).max(0.0) * FLOOR_STEP).to_bits(), Relaxed);
-        if let Some(place) = self.place(key_hash) {
+        let ghosts = self.ghosts.get_or_init(|| (0..self.places).map(|_| AtomicU64::new(0)).collect());
+        if let Some(place) = place(ghosts, key_hash) {
             place.store(Ghost { tag: tag(key_hash), uses: standing.uses, floor }.pack(), Relaxed);
         }
     }
@@ -144,19 +147,18 @@ impl Policy {
     }
 
     fn remembered_uses(&self, key_hash: u64, asset: &Asset) -> f32 {
-        let ghost = self.place(key_hash).map_or(0, |place| place.load(Relaxed));
-        let ghost = Ghost::unpack(ghost);
+        let Some(place) = self.ghosts.get().and_then(|ghosts| place(ghosts, key_hash)) else { return 0.0 };
+        let ghost = Ghost::unpack(place.load(Relaxed));
         if ghost.tag != tag(key_hash) || ghost.uses == 0.0 {
             return 0.0;
         }
         let aged_by = (self.floor() - ghost.floor).max(0.0) / (ghost.uses * asset.value());
         ghost.uses * (-FORGETTING * aged_by).exp2()
     }
+}
 
-    fn place(&self, key_hash: u64) -> Option<&AtomicU64> {
-        // A power of two.
-        self.ghosts.get(key_hash as usize & (self.ghosts.len() - 1))
-    }
+fn place(ghosts: &[AtomicU64], key_hash: u64) -> Option<&AtomicU64> {
+    ghosts.get(key_hash as usize & (ghosts.len() - 1))
 }
 
 /// The upper bits: the lower ones choose the place.

@@ -15,9 +15,11 @@ use crate::blobs::Blobs;
 use crate::commit::Committer;
 use crate::evict::Candidate;
 use crate::format::{FORMAT_VERSION, Row};
+use crate::groups::Groups;
 use crate::index::{Index, Place, Slot};
 use crate::log::{self, Log};
 use crate::policy::{Candidates, Policy, Standing};
+use crate::quota::Quota;
 use crate::recovery::{self, Recovered};
 use crate::space::Space;
 use crate::{Durability, OpenError, Options, StoreError, background};
@@ -40,7 +42,10 @@ pub(crate) struct Inner {
     pub(crate) seed: u64,
     pub(crate) space: Arc<Space>,
     pub(crate) spaces: Arc<RwLock<Vec<Vec<u8>>>>,
-    pub(crate) tallies: RwLock<Vec<Tally>>,
+    pub(crate) tallies: RwLock<Vec<Arc<Tally>>>,
+    /// Whether any space ever had a quota.
+    pub(crate) has_quotas: AtomicBool,
+    pub(crate) groups: Groups,
     pub(crate) log: Log,
     pub(crate) blobs: Blobs,
     pub(crate) index: Index,
@@ -73,6 +78,9 @@ pub(crate) struct Tally {
     pub(crate) entries: AtomicU64,
     pub(crate) logical_bytes: AtomicU64,
     pub(crate) stored_bytes: AtomicU64,
+    /// Footprints of what is pinned.
+    pub(crate) pinned_bytes: AtomicU64,
+    pub(crate) quota: Quota,
     /// The last clear of the space: what is older does not come back.
     pub(crate) cleared_seq: AtomicU64,
 }
@@ -82,12 +90,18 @@ impl Tally {
         self.entries.fetch_add(1, Relaxed);
         self.logical_bytes.fetch_add(u64::from(slot.logical_len), Relaxed);
         self.stored_bytes.fetch_add(slot.stored_bytes(), Relaxed);
+        if slot.is_pinned {
+            self.pinned_bytes.fetch_add(slot.footprint(), Relaxed);
+        }
     }
 
     pub(crate) fn subtract(&self, slot: &Slot) {
         self.entries.fetch_sub(1, Relaxed);
         self.logical_bytes.fetch_sub(u64::from(slot.logical_len), Relaxed);
         self.stored_bytes.fetch_sub(slot.stored_bytes(), Relaxed);
+        if slot.is_pinned {
+            self.pinned_bytes.fetch_sub(slot.footprint(), Relaxed);
+        }
     }
 }
 
@@ -145,7 +159,7 @@ impl Inner {
     fn recovered(options: Options, seed: u64, segment_bytes: u64, recovered: Recovered, lock: File) -> Self {
         let space = Arc::new(Space::new(options.max_bytes, segment_bytes));
         let Recovered { segments, tail, spaces, live, is_foreign: _ } = recovered;
-        let tallies = spaces.iter().map(|_| Tally::default()).collect();
+        let tallies = spaces.iter().map(|_| Arc::default()).collect();
         let spaces = Arc::new(RwLock::new(spaces));
         let log = Log::new(
             options.dir.join(log::DIR),
@@ -162,6 +176,8 @@ impl Inner {
             space,
             spaces,
             tallies: RwLock::new(tallies),
+            has_quotas: AtomicBool::new(false),
+            groups: Groups::default(),
             log,
             blobs,
             index: Index::new(),
@@ -195,7 +211,9 @@ impl Inner {
             standing: Standing::default(),
             hits: 0,
             space: row.space,
+            group_number: row.group,
             is_external: row.reference.is_some(),
+            is_pinned: row.is_pinned,
         };
         slot.standing = self.policy.enter(slot.policy_hash(), &slot.asset());
         if let Some(reference) = &row.reference {
@@ -208,7 +226,9 @@ impl Inner {
 
     /// Counts `new` in its space in place of `old`, which was under the same key.
     pub(crate) fn count(&self, old: Option<&Slot>, new: Option<&Slot>) {
-        let counted = |slot: &Slot| (slot.space, slot.logical_len, slot.stored_bytes());
+        let counted = |slot: &Slot| {
+            (slot.space, slot.logical_len, slot.stored_bytes(), slot.is_pinned, slot.group_number)
+        };
         // Most puts replace an entry by one of its like: every core counts here.
         if old.map(counted) == new.map(counted) {
             return;
@@ -217,10 +237,24 @@ impl Inner {
         let tally = |slot: &Slot| tallies.get(usize::from(slot.space));
         if let Some((slot, tally)) = new.and_then(|slot| Some((slot, tally(slot)?))) {
             tally.add(slot);
+            if old.is_none() {
+                tally.quota.note_new(slot.hash);
+            }
         }
         if let Some((slot, tally)) = old.and_then(|slot| Some((slot, tally(slot)?))) {
             tally.subtract(slot);
         }
+        drop(tallies);
+        self.groups.note(old, new);
+    }
+
+    pub(crate) fn tally(&self, space: u16) -> Option<Arc<Tally>> {
+        self.tallies.read().get(usize::from(space)).cloned()
+    }
+
+    /// Footprints of all that is pinned.
+    pub(crate) fn pinned_bytes(&self) -> u64 {
+        self.tallies.read().iter().map(|tally| tally.pinned_bytes.load(Relaxed)).sum()
     }
 
     /// Entries in all spaces.
@@ -250,7 +284,7 @@ impl Inner {
         let number = recovery::intern(&mut spaces, space);
         let mut tallies = self.tallies.write();
         while tallies.len() < spaces.len() {
-            tallies.push(Tally::default());
+            tallies.push(Arc::default());
         }
         Ok(number)
     }

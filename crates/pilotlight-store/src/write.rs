@@ -3,7 +3,8 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::format::{
-    HEAD_LEN_MAX, Header, KEY_LEN_MAX, ROW_LEN, RecordType, Ref, encode_prefix, key_hash, payload_check,
+    GROUP_LEN, HEAD_LEN_MAX, Header, KEY_LEN_MAX, ROW_LEN, RecordType, Ref, encode_prefix, key_hash,
+    payload_check,
 };
 use crate::index::{Place, Slot};
 use crate::log::Append;
@@ -15,9 +16,23 @@ use crate::space::{BLOCK, file_bytes};
 use crate::store::Inner;
 use crate::{Result, StoreError};
 
+/// What a put makes of a pin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pinning {
+    /// What is put over a pinned entry is pinned.
+    Keep,
+    Pin,
+    Unpin,
+}
+
 impl Inner {
-    pub(crate) fn put(&self, request: &PutRequest<'_>, condition: Condition) -> Result<Option<u64>> {
-        let seq = self.stage(request, condition)?;
+    pub(crate) fn put(
+        &self,
+        request: &PutRequest<'_>,
+        condition: Condition,
+        pinning: Pinning,
+    ) -> Result<Option<u64>> {
+        let seq = self.stage(request, condition, pinning)?;
         if let Some(seq) = seq {
             self.settle(seq)?;
             self.wait_for(seq)?;
@@ -26,7 +41,12 @@ impl Inner {
     }
 
     /// A put up to where every reader sees it: it is not acknowledged before it is settled, see [`crate::pending`].
-    pub(crate) fn stage(&self, request: &PutRequest<'_>, condition: Condition) -> Result<Option<u64>> {
+    pub(crate) fn stage(
+        &self,
+        request: &PutRequest<'_>,
+        condition: Condition,
+        pinning: Pinning,
+    ) -> Result<Option<u64>> {
         self.check_sizes(request)?;
         let hash = key_hash(request.space, request.key, self.seed);
         let now_ms = self.options.clock.now_ms();
@@ -40,9 +60,12 @@ impl Inner {
         let header = header(request, self.seed);
         let file_len = header.body_offset() + request.payload.len();
         let file_need = if header.is_external { file_bytes(file_len as u64) } else { 0 };
+        let stored_len =
+            header.record_len() + if header.is_external { u64::from(header.payload_len) } else { 0 };
+        let _share = self.promise(request.space, stored_len)?;
         let _reservation = self.reserve(header.record_len() + ROW_LEN as u64 + BLOCK + file_need)?;
         let held = if header.is_external { Some(self.hold_payload(&header, request, &key)?) } else { None };
-        let append = Append {
+        let mut append = Append {
             header,
             key: &key,
             head: request.head,
@@ -56,6 +79,14 @@ impl Inner {
         let old = shard.get(hash).copied();
         if !condition.holds(old.as_ref().filter(live)) {
             return Ok(None);
+        }
+        append.header.is_pinned = match pinning {
+            Pinning::Keep => old.as_ref().filter(live).is_some_and(|old| old.is_pinned),
+            Pinning::Pin => true,
+            Pinning::Unpin => false,
+        };
+        if append.header.is_pinned {
+            self.check_pinned(old.as_ref(), header.record_len() + ROW_LEN as u64 + file_need)?;
         }
         let change = Change {
             old,
@@ -107,7 +138,9 @@ impl Inner {
             standing: Standing::default(),
             hits: 0,
             space: append.space,
+            group_number: append.header.group,
             is_external: append.header.is_external,
+            is_pinned: append.header.is_pinned,
         };
         slot.standing = match old {
             Some(old) => self.policy.used(&old.standing, &slot.asset()),
@@ -154,7 +187,7 @@ impl Inner {
         Ok(true)
     }
 
-    fn removal<'a>(
+    pub(crate) fn removal<'a>(
         &self,
         record_type: RecordType,
         key: &'a [&'a [u8]],
@@ -164,6 +197,8 @@ impl Inner {
         let header = Header {
             record_type,
             is_external: false,
+            is_pinned: false,
+            group: None,
             key_len: key.iter().map(|part| part.len() as u16).sum(),
             head_len: 0,
             payload_len: 0,
@@ -285,8 +320,10 @@ fn header(request: &PutRequest<'_>, seed: u64) -> Header {
     Header {
         record_type: RecordType::Put,
         is_external: request.payload.len() > INLINE_MAX,
+        is_pinned: false,
+        group: request.group,
         key_len: (1 + request.space.len() + request.key.len()) as u16,
-        head_len: request.head.len() as u32,
+        head_len: (request.head.len() + request.group.map_or(0, |_| GROUP_LEN)) as u32,
         payload_len: request.payload.len() as u32,
         seq: 0,
         // 0 says never: what expired at the epoch expired a millisecond later.

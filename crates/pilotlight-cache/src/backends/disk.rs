@@ -164,6 +164,7 @@ fn put_stored(store: &Store, key: &Key, entry: &Entry, when: When, ack: Acknowle
         cost_ms: entry.metadata.compile_ms,
         created_ms: entry.metadata.created_ms,
         expires_ms: entry.metadata.expires_ms,
+        group: None,
     };
     let version = match ack {
         Acknowledged::Now => store.put(&request, condition(when)),
@@ -336,6 +337,9 @@ fn head(stat: &Stat) -> Head {
 fn from_store(error: StoreError) -> Error {
     match error {
         StoreError::Full { needed_bytes, bound_bytes } => Error::Full { needed_bytes, bound_bytes },
+        StoreError::PinnedFull { pinned_bytes, max_bytes } => {
+            Error::Full { needed_bytes: pinned_bytes, bound_bytes: max_bytes }
+        }
         StoreError::TooLarge { what, size_bytes, max_bytes } => {
             Error::TooLarge { what, size_bytes, max_bytes }
         }
