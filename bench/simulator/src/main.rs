@@ -4,7 +4,8 @@
 //! [`pilotlight_store::policy`], over a table in memory in place of the store's index.
 //!
 //! What it is not: a simulation of the disk. Every policy is given the same bytes to fill and fills them to the last; that the
-//! store gives back what lies in its log a segment at a time, and rounds to blocks, is not in these figures.
+//! store gives back what lies in its log a segment at a time, and rounds to blocks, is not in these figures. `--store` replays
+//! the trace through a real one beside them.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program that prints its result")]
 
 mod options;
@@ -71,7 +72,10 @@ fn simulate(options: &Options) -> Result<f64, String> {
             write(&trace, path).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
             continue;
         }
-        let runs = run::run_all(&trace);
+        let mut runs = run::run_all(&trace);
+        if let Some(dir) = &options.store {
+            runs.extend(run::run_store(&trace, dir)?);
+        }
         behind = behind.max(run::behind_by(&runs));
         if options.output == Output::People {
             println!("{}", report::table(&trace, &runs));

@@ -13,6 +13,7 @@ usage: simulator [OPTIONS]
   --seed N        what is generated (default 1)
   --scale X       models and starts, times this (default 1)
   --write FILE    write the trace, one of them, into a file, and simulate nothing
+  --store DIR     replay through a real store in this directory, too; takes minutes
   --json          print for programs
   --check         fail if ours is more than a point behind another in seconds saved
 
@@ -26,6 +27,7 @@ pub(crate) struct Options {
     pub(crate) seed: u64,
     pub(crate) scale: f64,
     pub(crate) write: Option<PathBuf>,
+    pub(crate) store: Option<PathBuf>,
     pub(crate) output: Output,
     pub(crate) is_checked: bool,
 }
@@ -65,6 +67,7 @@ impl Options {
             seed: 1,
             scale: 1.0,
             write: None,
+            store: None,
             output: Output::People,
             is_checked: false,
         };
@@ -75,6 +78,7 @@ impl Options {
                 "--json" => options.output = Output::Programs,
                 "--check" => options.is_checked = true,
                 "--replay" => options.replays.push(PathBuf::from(value()?)),
+                "--store" => options.store = Some(PathBuf::from(value()?)),
                 "--write" => options.write = Some(PathBuf::from(value()?)),
                 "--trace" => {
                     let value = value()?;

@@ -23,7 +23,9 @@ pub(crate) fn table(trace: &Trace, runs: &[Run]) -> String {
         ("% of compile seconds saved", (|run| run.outcome.saved_percent()) as fn(&Run) -> f64),
         ("% of gets that hit", |run| run.outcome.hit_percent()),
     ] {
-        let names: String = Policy::ALL.iter().map(|policy| format!("{:>9}", policy.name())).collect();
+        // The smallest caches may be too small for some.
+        let largest = runs.iter().filter(|run| Some(run.size_percent) == SIZES_PERCENT.last().copied());
+        let names: String = largest.map(|run| format!("{:>9}", run.name)).collect();
         let _ = writeln!(text, "  {title:<27}{names}");
         for size_percent in SIZES_PERCENT {
             let _ = write!(text, "  {:>27}", format!("cache of {size_percent} %"));
@@ -53,7 +55,7 @@ pub(crate) fn json(traces: &[(Trace, Vec<Run>)]) -> String {
                 "{{\"trace\": \"{name}\", \"cache_percent\": {}, \"policy\": \"{}\", \"saved_percent\": {:.3}, \
                  \"hit_percent\": {:.3}, \"saved_ms\": {}, \"asked_ms\": {}, \"hits\": {}, \"gets\": {}}}",
                 run.size_percent,
-                run.policy.name(),
+                run.name,
                 run.outcome.saved_percent(),
                 run.outcome.hit_percent(),
                 run.outcome.saved_ms,

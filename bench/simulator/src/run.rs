@@ -1,10 +1,16 @@
 //! Runs a trace through a policy.
 
-use crate::policies::Policy;
+use std::fs;
+use std::path::Path;
+
+use crate::policies::{Cache, OnDisk, Policy};
 use crate::trace::{Operation, Trace};
 
 /// Cache sizes, in percent of the working set.
 pub(crate) const SIZES_PERCENT: [u64; 5] = [1, 5, 10, 25, 50];
+
+/// The store itself, among the policies.
+pub(crate) const STORE: &str = "store";
 
 /// What came of it.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -34,7 +40,8 @@ fn percent(part: u64, whole: u64) -> f64 {
 /// A cache of a size under a policy.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Run {
-    pub(crate) policy: Policy,
+    /// The policy's name, or [`STORE`].
+    pub(crate) name: &'static str,
     pub(crate) size_percent: u64,
     pub(crate) outcome: Outcome,
 }
@@ -46,14 +53,38 @@ pub(crate) fn run_all(trace: &Trace) -> Vec<Run> {
         let capacity_bytes = trace.working_set_bytes() * size_percent / 100;
         for policy in Policy::ALL {
             let outcome = run(trace, policy, capacity_bytes);
-            runs.push(Run { policy, size_percent, outcome });
+            runs.push(Run { name: policy.name(), size_percent, outcome });
         }
     }
     runs
 }
 
+/// The store at every size that one can have, in directories below `dir`, which are removed again.
+pub(crate) fn run_store(trace: &Trace, dir: &Path) -> Result<Vec<Run>, String> {
+    let failed = |error: std::io::Error| format!("{}: {error}", dir.display());
+    let mut runs = Vec::new();
+    for size_percent in SIZES_PERCENT {
+        let capacity_bytes = trace.working_set_bytes() * size_percent / 100;
+        if !OnDisk::can_hold(capacity_bytes) {
+            continue;
+        }
+        let dir = dir.join(format!("{}-{size_percent}", trace.name));
+        // The store makes the last of them: it must be its own.
+        fs::create_dir_all(dir.parent().unwrap_or(&dir)).map_err(failed)?;
+        let mut cache = OnDisk::new(&trace.items, capacity_bytes, &dir)?;
+        let outcome = run_in(trace, &mut cache);
+        drop(cache);
+        fs::remove_dir_all(&dir).map_err(failed)?;
+        runs.push(Run { name: STORE, size_percent, outcome });
+    }
+    Ok(runs)
+}
+
 pub(crate) fn run(trace: &Trace, policy: Policy, capacity_bytes: u64) -> Outcome {
-    let mut cache = policy.cache(&trace.items, capacity_bytes);
+    run_in(trace, &mut *policy.cache(&trace.items, capacity_bytes))
+}
+
+fn run_in(trace: &Trace, cache: &mut dyn Cache) -> Outcome {
     let mut outcome = Outcome::default();
     for event in &trace.events {
         let Some(item) = trace.items.get(event.item as usize) else { continue };
@@ -84,14 +115,13 @@ pub(crate) fn run(trace: &Trace, policy: Policy, capacity_bytes: u64) -> Outcome
 /// How far ours is behind the best of the others in what is saved, in points, where it is furthest; negative where it is
 /// ahead everywhere.
 pub(crate) fn behind_by(runs: &[Run]) -> f64 {
-    let saved = |size_percent: u64, is_wanted: fn(Policy) -> bool| {
-        let wanted = runs.iter().filter(|run| run.size_percent == size_percent && is_wanted(run.policy));
+    let ours = Policy::Ours.name();
+    let saved = |size_percent: u64, is_wanted: &dyn Fn(&str) -> bool| {
+        let wanted = runs.iter().filter(|run| run.size_percent == size_percent && is_wanted(run.name));
         wanted.map(|run| run.outcome.saved_percent()).fold(0.0, f64::max)
     };
     SIZES_PERCENT
-        .map(|size| {
-            saved(size, |policy| policy != Policy::Ours) - saved(size, |policy| policy == Policy::Ours)
-        })
+        .map(|size| saved(size, &|name| name != ours && name != STORE) - saved(size, &|name| name == ours))
         .into_iter()
         .fold(f64::NEG_INFINITY, f64::max)
 }

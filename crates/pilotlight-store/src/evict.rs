@@ -2,8 +2,10 @@
 //!
 //! What an entry is worth says [`crate::policy`]; here is how the one worth least is found, and what becomes of it.
 //!
-//! A payload file is free at once. Bytes in the log come back from its old end: what is alive in the oldest segment, and
-//! worth keeping, is appended again, and the segment is removed. Taking always the oldest keeps the records of a key in
+//! A payload file is free at once. Bytes in the log come back from its old end: what is alive in the oldest segment is appended
+//! again, and the segment is removed. Of small records the least worthy third in there is dropped with it: one by one they
+//! would fill the log with tombstones. Larger ones leave one by one, as files do, which in the simulator's `--store` saves 2 to
+//! 4 points more than to let go of a third. Taking always the oldest keeps the records of a key in
 //! the order of their making, so tombstones live for one turn of the log at most, and an entry that is evicted from there
 //! needs none.
 
@@ -23,6 +25,11 @@ use crate::{Result, StoreError};
 /// Below the worth of any entry.
 const KEEP_ALL: f32 = -1.0;
 
+/// One part of so many of the log may be dead before it is cleaned. It dies as it ages, so about a quarter of the oldest segment
+/// is dead then, and three bytes are moved for one that is gained.
+const DEAD_SHARE: u64 = 8;
+/// Records up to this length go with their segment, many at a time: a tombstone and its row are 176 bytes.
+const SMALL_LEN: u32 = 2 << 10;
 /// Shards looked into for a sample, once something was found.
 const SHARDS_LOOKED_AT: usize = 256;
 
@@ -98,13 +105,13 @@ impl Inner {
         let total: u64 = sealed.iter().map(|segment| segment.end.load(Relaxed)).sum();
         // Much is dead already: that goes first.
         if let Some(oldest) = sealed.first()
-            && total.saturating_sub(live) > total / 4
+            && total.saturating_sub(live) > total / DEAD_SHARE
         {
             return self.clean(oldest, KEEP_ALL);
         }
         match (sealed.first(), self.victim(candidates)) {
             (Some(oldest), None) => self.clean(oldest, KEEP_ALL),
-            (Some(oldest), Some(victim)) if !victim.is_external => {
+            (Some(oldest), Some(victim)) if !victim.is_external && victim.place.record_len < SMALL_LEN => {
                 // It need not be among those that this drops.
                 candidates.offer(victim.candidate(), victim.standing.worth());
                 self.clean(oldest, self.cut())
@@ -176,9 +183,17 @@ impl Inner {
         if let Some(group) = victim.group() {
             return self.leave_together(group);
         }
-        if self.remove(victim.hash, |slot| slot.seq == victim.seq)? {
-            self.note_evicted(victim);
+        let Some(seq) = self.stage_removal(victim.hash, |slot| slot.seq == victim.seq)? else {
+            return Ok(());
+        };
+        if victim.is_external {
+            // Its file is free only then.
+            self.settle(seq)?;
+        } else {
+            // It goes with the put that the room is made for.
+            self.relieve();
         }
+        self.note_evicted(victim);
         Ok(())
     }
 

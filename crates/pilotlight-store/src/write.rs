@@ -172,8 +172,15 @@ impl Inner {
     /// It is gone for everybody before the tombstone is in its file: should that fail, or the process be killed in between,
     /// it is back.
     pub(crate) fn remove(&self, hash: u128, wanted: impl Fn(&Slot) -> bool) -> Result<bool> {
+        let Some(seq) = self.stage_removal(hash, wanted)? else { return Ok(false) };
+        self.settle(seq)?;
+        Ok(true)
+    }
+
+    /// The same, but that the tombstone is not in its file yet, and the payload file not free.
+    pub(crate) fn stage_removal(&self, hash: u128, wanted: impl Fn(&Slot) -> bool) -> Result<Option<u64>> {
         let mut shard = self.index.shard(hash);
-        let Some(slot) = shard.get(hash).filter(|slot| wanted(slot)).copied() else { return Ok(false) };
+        let Some(slot) = shard.get(hash).filter(|slot| wanted(slot)).copied() else { return Ok(None) };
         let key = hash.to_le_bytes();
         let change = Change { old: Some(slot), old_file: self.file_of(&slot), ..Change::default() };
         let key: [&[u8]; 1] = [&key];
@@ -182,9 +189,7 @@ impl Inner {
         shard.remove(hash);
         self.log.note_dead(&slot.place);
         self.count(Some(&slot), None);
-        drop(shard);
-        self.settle(seq)?;
-        Ok(true)
+        Ok(Some(seq))
     }
 
     pub(crate) fn removal<'a>(

@@ -3,10 +3,12 @@
 mod gdsf;
 mod list;
 mod lru;
+mod on_disk;
 mod ours;
 mod s3_fifo;
 mod sieve;
 
+pub(crate) use self::on_disk::OnDisk;
 use crate::trace::Item;
 
 /// A cache under simulation. It knows items by number; their sizes and costs are the trace's.
