@@ -214,7 +214,7 @@ impl Inner {
     /// Only ever the oldest. So an entry that is dropped here needs no tombstone, and no tombstone is needed any longer:
     /// older records of the same keys could only lie in front, and nothing is. It is dropped when the file is gone, not
     /// before: whoever is told that a key is absent must not find it again after a crash. (But for the moment in which a
-    /// tombstone is being written, see `remove`.)
+    /// tombstone waits or is being written, see `remove`.)
     fn clean(&self, oldest: &Arc<Segment>, cut: f32) -> Result<Step> {
         // All of it must be in its file to be read there. And had a write failed meanwhile, entries would be alive again
         // that were dead when they were looked at.

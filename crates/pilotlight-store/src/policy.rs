@@ -13,7 +13,7 @@
 //!   points.
 //! - Who left is remembered with its uses for a while; who comes back has most of them again. Else what is used once a day
 //!   could never be told from what is used once. 1 to 2 points.
-//! - Uses count up to [`USES_MAX`]: what was popular for a month is not to stay for another when it is replaced. Half a point
+//! - Uses count up to 32: what was popular for a month is not to stay for another when it is replaced. Half a point
 //!   after a deploy.
 
 use std::sync::OnceLock;
