@@ -22,7 +22,7 @@ export KEEP
 
 .PHONY: help
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: tools installed ## Compile real models cold, warm with stock Redis and warm with Pilotlight, in fresh processes
@@ -97,6 +97,10 @@ bench-torch: tools installed ## Measure the first call of compiled models, warm 
 .PHONY: bench-client
 bench-client: server tools venv-test native ## Measure put and get of 1 MiB beside stock PyTorch's way; ARGS=--quick or --json
 	@$(PY) -m bench.client $(ARGS)
+
+.PHONY: bench-eviction
+bench-eviction: ## Simulate who leaves a full cache, beside LRU, SIEVE, S3-FIFO and GDSF; ARGS=--json or '--replay FILE'
+	@cargo run --release --locked --quiet -p simulator -- $(ARGS)
 
 .PHONY: lint
 lint: venv-lint cargo-deny doc ## Check formatting, lints, dependencies and types

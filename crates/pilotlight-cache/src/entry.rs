@@ -291,6 +291,8 @@ pub struct Head {
     pub hits: u32,
     /// What its compile took, in milliseconds; 0 when unknown.
     pub compile_ms: u32,
+    /// Whether it is kept from eviction.
+    pub is_pinned: bool,
 }
 
 /// What must hold for a write to take place. Checked and done in one step: no other write comes between.

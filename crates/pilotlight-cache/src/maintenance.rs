@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::ops::ControlFlow;
 
-use crate::{Key, Result};
+use crate::{Key, Namespace, Result};
 
 /// Operations beside the cache's own, for `pilotlight verify` and its like. They block: call them off the serving
 /// threads.
@@ -14,6 +14,25 @@ pub trait Maintenance: Send + Sync + Debug {
     /// # Errors
     /// When the store cannot be read at all. A damaged entry is no error: it is in the report.
     fn verify(&self, progress: &mut dyn FnMut(&VerifyReport) -> ControlFlow<()>) -> Result<VerifyReport>;
+
+    /// Keeps the entry under `key`, and its group, from being evicted; says whether there is an entry. It still expires and
+    /// can be deleted, and what is put over it is pinned too.
+    ///
+    /// # Errors
+    /// `Full` when too much would be pinned.
+    fn pin(&self, key: &Key) -> Result<bool>;
+
+    /// Takes the pin away; says whether there is an entry.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    fn unpin(&self, key: &Key) -> Result<bool>;
+
+    /// Bounds what the entries of `namespace` take together; above it, the namespace loses entries of its own and no others.
+    ///
+    /// # Errors
+    /// When there are too many namespaces.
+    fn set_quota(&self, namespace: &Namespace, bytes_max: u64) -> Result<()>;
 }
 
 /// What [`Maintenance::verify`] found, so far or in the end.

@@ -97,6 +97,9 @@ pub struct EntryReport {
     pub hits: u32,
     /// What its compile took; 0 when unknown.
     pub compile_ms: u32,
+    /// Whether it is kept from eviction.
+    #[serde(default)]
+    pub is_pinned: bool,
 }
 
 /// A part of a listing.
@@ -270,6 +273,7 @@ impl EntryReport {
             accessed_ms: head.accessed_ms,
             hits: head.hits,
             compile_ms: head.compile_ms,
+            is_pinned: head.is_pinned,
         }
     }
 }

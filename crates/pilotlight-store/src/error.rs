@@ -17,6 +17,14 @@ pub enum StoreError {
         /// The bound.
         bound_bytes: u64,
     },
+    /// A pin would leave too little for what comes and goes.
+    #[error("{pinned_bytes} bytes would be pinned, expected at most {max_bytes}")]
+    PinnedFull {
+        /// What would be.
+        pinned_bytes: u64,
+        /// Half of the bound, about.
+        max_bytes: u64,
+    },
     /// Larger than a record can be.
     #[error("{what} of {size_bytes} bytes, expected at most {max_bytes}")]
     TooLarge {

@@ -1,11 +1,11 @@
 //! Room for new entries: which entries leave, and how their bytes come back.
 //!
-//! Eviction is sampled GreedyDual-Size-Frequency (Cherkasova 1998): an entry is worth `floor + (1 + hits) * cost / size`,
-//! of a few entries drawn at random the one worth least leaves, and its worth becomes the floor, which ages all that are
-//! not used. It saves more compile time than LRU at equal size because compile time is what it counts.
+//! What an entry is worth says [`crate::policy`]; here is how the one worth least is found, and what becomes of it.
 //!
-//! A payload file is free at once. Bytes in the log come back from its old end: what is alive in the oldest segment, and
-//! worth keeping, is appended again, and the segment is removed. Taking always the oldest keeps the records of a key in
+//! A payload file is free at once. Bytes in the log come back from its old end: what is alive in the oldest segment is appended
+//! again, and the segment is removed. Of small records the least worthy third in there is dropped with it: one by one they
+//! would fill the log with tombstones. Larger ones leave one by one, as files do, which in the simulator's `--store` saves 2 to
+//! 4 points more than to let go of a third. Taking always the oldest keeps the records of a key in
 //! the order of their making, so tombstones live for one turn of the log at most, and an entry that is evicted from there
 //! needs none.
 
@@ -16,17 +16,32 @@ use crate::format::{RecordType, SEGMENT_HEADER_LEN, key_hash};
 use crate::index::{Place, Slot};
 use crate::log::{Append, Segment, lock_soon};
 use crate::pending::Change;
+use crate::policy::{Candidates, SAMPLE};
 use crate::records::{Records, split_key};
 use crate::space::{BLOCK, Reservation};
 use crate::store::Inner;
 use crate::{Result, StoreError};
 
-/// Entries looked at to find one that leaves: 16 come within two points of looking at all.
-const SAMPLE: usize = 16;
 /// Below the worth of any entry.
 const KEEP_ALL: f32 = -1.0;
-/// What an entry of unknown cost is taken to cost, in milliseconds: a small compile.
-const COST_MS_UNKNOWN: u32 = 500;
+
+/// One part of so many of the log may be dead before it is cleaned. It dies as it ages, so about a quarter of the oldest segment
+/// is dead then, and three bytes are moved for one that is gained.
+const DEAD_SHARE: u64 = 8;
+/// Records up to this length go with their segment, many at a time: a tombstone and its row are 176 bytes.
+const SMALL_LEN: u32 = 2 << 10;
+/// Shards looked into for a sample, once something was found.
+const SHARDS_LOOKED_AT: usize = 256;
+
+/// An entry that may be the one to leave.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Candidate {
+    pub(crate) hash: u128,
+    /// The put that made it.
+    pub(crate) seq: u64,
+    /// What it alone was worth when it was drawn.
+    pub(crate) worth: f32,
+}
 
 /// What a step towards more room did.
 enum Step {
@@ -49,14 +64,6 @@ enum Fate {
 }
 
 impl Inner {
-    /// How much keeping the entry is worth now.
-    pub(crate) fn worth(&self, slot: &Slot) -> f32 {
-        let cost_ms = if slot.cost_ms == 0 { COST_MS_UNKNOWN } else { slot.cost_ms };
-        // A block on top: no entry takes less, and a tiny one is not worth infinitely much.
-        let size = slot.stored_bytes() + 4096;
-        f32::from_bits(self.floor.load(Relaxed)) + (1.0 + f32::from(slot.hits)) * cost_ms as f32 / size as f32
-    }
-
     /// Promises `bytes` to a writer, making room as needed.
     pub(crate) fn reserve(&self, bytes: u64) -> Result<Reservation<'_>> {
         // Others may take what was made free, but not for ever.
@@ -75,11 +82,11 @@ impl Inner {
 
     /// Frees space until `bytes` fit under the limit; says whether they do.
     pub(crate) fn make_room(&self, bytes: u64) -> bool {
-        let _room = self.room.lock();
+        let mut candidates = self.room.lock();
         // Twice around the log without a byte gained is enough: all of it is alive, and more than the bound.
         let mut turns_left = 2 * self.log.all().len();
         while self.space.excess(bytes) > 0 && turns_left > 0 {
-            match self.free_some() {
+            match self.free_some(&mut candidates) {
                 Ok(Step::Freed) => {}
                 Ok(Step::Turned) => turns_left -= 1,
                 Ok(Step::Nothing) => return false,
@@ -92,16 +99,23 @@ impl Inner {
         turns_left > 0
     }
 
-    fn free_some(&self) -> Result<Step> {
+    fn free_some(&self, candidates: &mut Candidates<Candidate>) -> Result<Step> {
         let sealed = self.log.sealed();
         let live: u64 = sealed.iter().map(|segment| segment.live.load(Relaxed)).sum();
         let total: u64 = sealed.iter().map(|segment| segment.end.load(Relaxed)).sum();
-        let victim = self.sample().into_iter().min_by(|a, b| a.worth.total_cmp(&b.worth));
-        match (sealed.first(), victim) {
-            // Much is dead already: that goes first.
-            (Some(oldest), _) if total.saturating_sub(live) > total / 4 => self.clean(oldest, KEEP_ALL),
+        // Much is dead already: that goes first.
+        if let Some(oldest) = sealed.first()
+            && total.saturating_sub(live) > total / DEAD_SHARE
+        {
+            return self.clean(oldest, KEEP_ALL);
+        }
+        match (sealed.first(), self.victim(candidates)) {
             (Some(oldest), None) => self.clean(oldest, KEEP_ALL),
-            (Some(oldest), Some(victim)) if !victim.is_external => self.clean(oldest, self.cut()),
+            (Some(oldest), Some(victim)) if !victim.is_external && victim.place.record_len < SMALL_LEN => {
+                // It need not be among those that this drops.
+                candidates.offer(victim.candidate(), victim.standing.worth());
+                self.clean(oldest, self.cut())
+            }
             (_, Some(victim)) => {
                 self.evict(&victim)?;
                 Ok(Step::Freed)
@@ -110,14 +124,43 @@ impl Inner {
         }
     }
 
-    /// A few entries drawn at random.
+    /// The entry worth least of those drawn now and lately.
+    fn victim(&self, candidates: &mut Candidates<Candidate>) -> Option<Slot> {
+        for slot in self.sample() {
+            candidates.offer(slot.candidate(), slot.standing.worth());
+        }
+        self.least(candidates)
+    }
+
+    /// The candidate that is worth least and still what it was when it was drawn. One of a group is worth what the group is.
+    pub(crate) fn least(&self, candidates: &mut Candidates<Candidate>) -> Option<Slot> {
+        while let Some((candidate, worth)) = candidates.take_least() {
+            let slot = self.index.shard(candidate.hash).get(candidate.hash).copied();
+            let Some(slot) = slot.filter(|slot| slot.candidate() == candidate && !slot.is_pinned) else {
+                continue;
+            };
+            let Some(group) = slot.group() else { return Some(slot) };
+            let together = self.worth_together(group);
+            if together <= worth {
+                return Some(slot);
+            }
+            if together.is_finite() {
+                candidates.offer(candidate, together);
+            }
+        }
+        None
+    }
+
+    /// A few entries drawn at random, none of them pinned.
     fn sample(&self) -> Vec<Slot> {
         let from = self.random();
         let mut sample = Vec::with_capacity(SAMPLE);
-        for shard in self.index.shards_from(from as usize) {
+        for (looked_at, shard) in self.index.shards_from(from as usize).enumerate() {
             let skip = if shard.len() > SAMPLE { (from >> 32) as usize % (shard.len() - SAMPLE) } else { 0 };
-            sample.extend(shard.iter().skip(skip).take(SAMPLE - sample.len()));
-            if sample.len() >= SAMPLE {
+            let free = shard.iter().skip(skip).filter(|slot| !slot.is_pinned);
+            sample.extend(free.take(SAMPLE - sample.len()));
+            // Where nearly all is pinned, few are enough: to find more would be a walk through everything.
+            if sample.len() >= SAMPLE || looked_at >= SHARDS_LOOKED_AT && !sample.is_empty() {
                 break;
             }
         }
@@ -129,27 +172,38 @@ impl Inner {
         let mut worths: Vec<f32> = (0..4)
             .flat_map(|_| self.sample())
             .filter(|slot| !slot.is_external)
-            .map(|slot| slot.worth)
+            .map(|slot| slot.standing.worth())
             .collect();
         worths.sort_unstable_by(f32::total_cmp);
         worths.get(worths.len() / 3).copied().unwrap_or(f32::MAX)
     }
 
-    fn evict(&self, victim: &Slot) -> Result<()> {
-        if self.remove(victim.hash, |slot| slot.seq == victim.seq)? {
-            self.note_evicted(victim.worth);
+    /// Evicts the entry, and its group with it. Nobody else may make room meanwhile.
+    pub(crate) fn evict(&self, victim: &Slot) -> Result<()> {
+        if let Some(group) = victim.group() {
+            return self.leave_together(group);
         }
+        let Some(seq) = self.stage_removal(victim.hash, |slot| slot.seq == victim.seq)? else {
+            return Ok(());
+        };
+        if victim.is_external {
+            // Its file is free only then.
+            self.settle(seq)?;
+        } else {
+            // It goes with the put that the room is made for.
+            self.relieve();
+        }
+        self.note_evicted(victim);
         Ok(())
     }
 
-    fn note_evicted(&self, worth: f32) {
-        // Positive floats compare as their bits do.
-        self.floor.fetch_max(worth.max(0.0).to_bits(), Relaxed);
+    pub(crate) fn note_evicted(&self, slot: &Slot) {
+        self.policy.note_evicted(slot.policy_hash(), &slot.standing);
         self.counters.evicted.fetch_add(1, Relaxed);
     }
 
     /// The next of a sequence that is different for every store; quality does not matter here.
-    fn random(&self) -> u64 {
+    pub(crate) fn random(&self) -> u64 {
         let count = self.draws.fetch_add(1, Relaxed);
         let mixed = (self.seed ^ count).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         mixed ^ mixed >> 29
@@ -160,7 +214,7 @@ impl Inner {
     /// Only ever the oldest. So an entry that is dropped here needs no tombstone, and no tombstone is needed any longer:
     /// older records of the same keys could only lie in front, and nothing is. It is dropped when the file is gone, not
     /// before: whoever is told that a key is absent must not find it again after a crash. (But for the moment in which a
-    /// tombstone is being written, see `remove`.)
+    /// tombstone waits or is being written, see `remove`.)
     fn clean(&self, oldest: &Arc<Segment>, cut: f32) -> Result<Step> {
         // All of it must be in its file to be read there. And had a write failed meanwhile, entries would be alive again
         // that were dead when they were looked at.
@@ -218,15 +272,25 @@ impl Inner {
 
     /// Appends a record of the oldest segment again, if it is alive and worth it.
     fn keep(&self, oldest: &Segment, offset: u64, mut append: Append<'_>, cut: f32) -> Result<Fate> {
+        let seq = append.header.seq;
+        let from = Place { segment: oldest.id, offset, record_len: append.header.record_len() as u32 };
+        let is_alive = |slot: &Slot| slot.place == from && slot.seq == seq;
+        let slot = self.index.shard(append.hash).get(append.hash).copied();
+        let Some(slot) = slot.filter(is_alive) else { return Ok(Fate::Dead) };
+        if cut != KEEP_ALL && !slot.is_external && !slot.is_pinned {
+            match slot.group() {
+                None if slot.standing.worth() <= cut => return Ok(Fate::Unworthy),
+                Some(group) if self.worth_together(group) <= cut => {
+                    self.leave_together(group)?;
+                    return Ok(Fate::Dead);
+                }
+                None | Some(_) => {}
+            }
+        }
         let mut shard = self.index.shard(append.hash);
-        let Some(slot) = shard.get_mut(append.hash) else { return Ok(Fate::Dead) };
-        let from = Place { segment: oldest.id, offset, record_len: slot.place.record_len };
-        if slot.place != from || slot.seq != append.header.seq {
+        let Some(slot) = shard.get_mut(append.hash).filter(|slot| is_alive(slot)) else {
             return Ok(Fate::Dead);
-        }
-        if !slot.is_external && slot.worth <= cut {
-            return Ok(Fate::Unworthy);
-        }
+        };
         append.space = slot.space;
         let change = Change { old: Some(*slot), names_record: true, ..Change::default() };
         let (_, place) = self.log.append(&append, Some(change))?;
@@ -244,7 +308,7 @@ impl Inner {
             let released = self.forget(&slot);
             drop(shard);
             self.release(released);
-            self.note_evicted(slot.worth);
+            self.note_evicted(&slot);
         }
     }
 }

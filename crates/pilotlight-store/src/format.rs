@@ -3,6 +3,8 @@
 //! All numbers are little-endian. Checks are XXH3-64 seeded with the store's secret, so that bytes which a client put
 //! can never pass for a record of the store's own.
 
+use std::num::NonZeroU32;
+
 use xxhash_rust::xxh3::{Xxh3, xxh3_64_with_seed, xxh3_128_with_seed};
 
 /// The format this build writes, and the newest it reads.
@@ -26,6 +28,15 @@ pub(crate) const HEAD_LEN_MAX: usize = 256 << 10;
 /// Longest key with its space, in bytes.
 pub(crate) const KEY_LEN_MAX: usize = 32 << 10;
 
+/// Length of a group's number, in bytes.
+pub(crate) const GROUP_LEN: usize = 4;
+
+/// Flags of records and rows. Unknown ones are passed over.
+const EXTERNAL: u8 = 1;
+const PINNED: u8 = 2;
+/// Of records: the head ends in the group's number.
+const GROUPED: u8 = 4;
+
 const RECORD_MAGIC: [u8; 4] = *b"PLrc";
 const SEGMENT_MAGIC: [u8; 8] = *b"PLsegmnt";
 const TRAILER_MAGIC: [u8; 4] = *b"PLft";
@@ -39,6 +50,8 @@ pub(crate) enum RecordType {
     Tombstone,
     /// Every entry of this space is gone. The key field holds the space.
     Clear,
+    /// Every entry of this group is gone. The key field holds the group's number and its space.
+    Leave,
 }
 
 impl RecordType {
@@ -47,6 +60,7 @@ impl RecordType {
             Self::Put => 1,
             Self::Tombstone => 2,
             Self::Clear => 3,
+            Self::Leave => 4,
         }
     }
 
@@ -55,6 +69,7 @@ impl RecordType {
             1 => Some(Self::Put),
             2 => Some(Self::Tombstone),
             3 => Some(Self::Clear),
+            4 => Some(Self::Leave),
             _ => None,
         }
     }
@@ -66,6 +81,10 @@ pub(crate) struct Header {
     pub(crate) record_type: RecordType,
     /// The payload lives in a file, and a [`Ref`] stands in its place.
     pub(crate) is_external: bool,
+    /// The entry does not leave for want of space.
+    pub(crate) is_pinned: bool,
+    /// The entry leaves with its group. Counts in `head_len`, and is not in the fixed part.
+    pub(crate) group: Option<NonZeroU32>,
     pub(crate) key_len: u16,
     pub(crate) head_len: u32,
     pub(crate) payload_len: u32,
@@ -136,7 +155,12 @@ pub(crate) fn encode_prefix(
     bytes.extend_from_slice(&[0; CHECK_LEN]);
     bytes.extend_from_slice(&RECORD_MAGIC);
     bytes.push(header.record_type.number());
-    bytes.push(u8::from(header.is_external));
+    let flag = |is_set: bool, flag: u8| if is_set { flag } else { 0 };
+    bytes.push(
+        flag(header.is_external, EXTERNAL)
+            | flag(header.is_pinned, PINNED)
+            | flag(header.group.is_some(), GROUPED),
+    );
     bytes.extend_from_slice(&header.key_len.to_le_bytes());
     bytes.extend_from_slice(&header.head_len.to_le_bytes());
     bytes.extend_from_slice(&header.payload_len.to_le_bytes());
@@ -148,6 +172,9 @@ pub(crate) fn encode_prefix(
     bytes.extend_from_slice(&header.payload_check.to_le_bytes());
     key.iter().for_each(|part| bytes.extend_from_slice(part));
     bytes.extend_from_slice(head);
+    if let Some(group) = header.group {
+        bytes.extend_from_slice(&group.get().to_le_bytes());
+    }
     if let Some(reference) = body_ref {
         bytes.extend_from_slice(&reference.encode());
     }
@@ -177,15 +204,19 @@ pub(crate) struct Record<'a> {
     pub(crate) reference: Option<Ref>,
 }
 
-/// The fixed part alone, unchecked but for its magic: enough to know how much to read.
+/// The fixed part alone, unchecked but for its magic: enough to know how much to read. Of a group it knows nothing.
 pub(crate) fn decode_header(bytes: &[u8]) -> Option<Header> {
     let mut reader = Reader(bytes);
     if reader.take(4)? != RECORD_MAGIC {
         return None;
     }
+    let record_type = RecordType::from_number(reader.u8()?)?;
+    let flags = reader.u8()?;
     Some(Header {
-        record_type: RecordType::from_number(reader.u8()?)?,
-        is_external: reader.u8()? & 1 != 0,
+        record_type,
+        is_external: flags & EXTERNAL != 0,
+        is_pinned: flags & PINNED != 0,
+        group: None,
         key_len: reader.u16()?,
         head_len: reader.u32()?,
         payload_len: reader.u32()?,
@@ -200,15 +231,20 @@ pub(crate) fn decode_header(bytes: &[u8]) -> Option<Header> {
 
 /// The record at the start of `bytes`, if there is a whole prefix that passes its check.
 pub(crate) fn decode_record(bytes: &[u8], seed: u64) -> Option<Record<'_>> {
-    let header = decode_header(bytes)?;
+    let mut header = decode_header(bytes)?;
     let (fixed, rest) = bytes.split_at_checked(HEADER_LEN - CHECK_LEN)?;
     let mut reader = Reader(rest);
     let expected = reader.u64()?;
     let key = reader.take(usize::from(header.key_len))?;
-    let head = reader.take(header.head_len as usize)?;
+    let mut head = reader.take(header.head_len as usize)?;
     let reference = if header.is_external { Some(reader.take(REF_LEN)?) } else { None };
     if record_check(fixed, key, head, reference, seed) != expected {
         return None;
+    }
+    if bytes.get(5)? & GROUPED != 0 {
+        let (own, group) = head.split_at_checked(head.len().checked_sub(GROUP_LEN)?)?;
+        head = own;
+        header.group = NonZeroU32::new(Reader(group).u32()?);
     }
     Some(Record { header, key, head, reference: reference.and_then(Ref::decode) })
 }
@@ -266,7 +302,7 @@ impl SegmentHeader {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Row {
     pub(crate) record_type: RecordType,
-    /// The key's hash; of a [`RecordType::Clear`], the hash of the space with no key.
+    /// The key's hash; of a [`RecordType::Clear`] nothing, of a [`RecordType::Leave`] the group's number.
     pub(crate) hash: u128,
     pub(crate) seq: u64,
     pub(crate) expires_ms: u64,
@@ -280,6 +316,8 @@ pub(crate) struct Row {
     pub(crate) created_ms: u64,
     /// Index into the footer's spaces; in memory, the store's number of the space.
     pub(crate) space: u16,
+    pub(crate) is_pinned: bool,
+    pub(crate) group: Option<NonZeroU32>,
     pub(crate) reference: Option<Ref>,
 }
 
@@ -304,11 +342,13 @@ pub(crate) fn encode_footer(rows: &[Row], spaces: &[Vec<u8>], seed: u64) -> Vec<
         bytes.extend_from_slice(&row.cost_ms.to_le_bytes());
         bytes.extend_from_slice(&row.space.to_le_bytes());
         bytes.push(row.record_type.number());
-        bytes.push(u8::from(row.reference.is_some()));
-        if let Some(reference) = &row.reference {
-            bytes.extend_from_slice(&reference.encode());
-        }
-        bytes.resize(end, 0);
+        let pinned = if row.is_pinned { PINNED } else { 0 };
+        bytes.push(if row.reference.is_some() { EXTERNAL | pinned } else { pinned });
+        let reference = row.reference.as_ref().map_or([0; REF_LEN], Ref::encode);
+        // The last bytes of a reference are not in use.
+        bytes.extend_from_slice(reference.split_at(REF_LEN - GROUP_LEN).0);
+        bytes.extend_from_slice(&row.group.map_or(0, NonZeroU32::get).to_le_bytes());
+        debug_assert_eq!(bytes.len(), end, "a row has its length");
     }
     let mut trailer = Vec::with_capacity(TRAILER_LEN);
     trailer.extend_from_slice(&TRAILER_MAGIC);
@@ -372,12 +412,18 @@ fn decode_row(bytes: &[u8]) -> Option<Row> {
         logical_len: reader.u32()?,
         cost_ms: reader.u32()?,
         space: reader.u16()?,
+        is_pinned: false,
+        group: None,
         reference: None,
     };
     row.record_type = RecordType::from_number(reader.u8()?)?;
-    if reader.u8()? & 1 != 0 {
-        row.reference = Some(Ref::decode(reader.take(REF_LEN)?)?);
+    let flags = reader.u8()?;
+    row.is_pinned = flags & PINNED != 0;
+    let reference = reader.take(REF_LEN - GROUP_LEN)?;
+    if flags & EXTERNAL != 0 {
+        row.reference = Some(Ref::decode(reference)?);
     }
+    row.group = NonZeroU32::new(reader.u32()?);
     Some(row)
 }
 
@@ -434,6 +480,8 @@ mod tests {
         Header {
             record_type: RecordType::Put,
             is_external: false,
+            is_pinned: false,
+            group: None,
             key_len: 3,
             head_len: 4,
             payload_len: 5,
@@ -449,9 +497,14 @@ mod tests {
     #[test]
     fn a_record_decodes_to_what_was_encoded_and_any_flipped_bit_is_noticed() {
         let reference = Ref { digest: 1, generation: 2, payload_offset: 3 };
-        for (header, reference) in
-            [(header(), None), (Header { is_external: true, ..header() }, Some(reference))]
-        {
+        let grouped =
+            Header { is_pinned: true, group: NonZeroU32::new(7), head_len: 4 + GROUP_LEN as u32, ..header() };
+        for (header, reference) in [
+            (header(), None),
+            (Header { is_external: true, ..header() }, Some(reference)),
+            (grouped, None),
+            (Header { is_external: true, ..grouped }, Some(reference)),
+        ] {
             let mut bytes = b"what was there before".to_vec();
             encode_prefix(&mut bytes, &header, &[b"k", b"ey"], b"head", reference.as_ref(), 42);
             let record = decode_record(&bytes, 42).unwrap();
@@ -483,9 +536,12 @@ mod tests {
             cost_ms: 7,
             created_ms: 8,
             space: 1,
+            is_pinned: true,
+            group: NonZeroU32::new(12),
             reference: Some(Ref { digest: 9, generation: 10, payload_offset: 11 }),
         };
-        let rows = vec![row.clone(), Row { record_type: RecordType::Tombstone, reference: None, ..row }];
+        let bare = Row { is_pinned: false, group: None, reference: None, ..row.clone() };
+        let rows = vec![row, Row { record_type: RecordType::Tombstone, ..bare.clone() }, bare];
         let spaces = vec![vec![], b"db1".to_vec()];
         let footer = encode_footer(&rows, &spaces, 42);
         let trailer = &footer[footer.len() - TRAILER_LEN..];

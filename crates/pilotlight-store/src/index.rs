@@ -5,10 +5,17 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::num::NonZeroU32;
 
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 use parking_lot::{Mutex, MutexGuard};
+
+use crate::evict::Candidate;
+use crate::format::ROW_LEN;
+use crate::groups::Group;
+use crate::policy::{Asset, Standing};
+use crate::space::file_bytes;
 
 /// Enough that two cores seldom meet in one, few enough that a store of ten entries is not all shards.
 const SHARDS: usize = 1024;
@@ -37,11 +44,15 @@ pub(crate) struct Slot {
     pub(crate) logical_len: u32,
     pub(crate) cost_ms: u32,
     pub(crate) accessed_s: u32,
-    /// How much keeping the entry is worth: see [`crate::evict`].
-    pub(crate) worth: f32,
+    /// How much keeping the entry is worth.
+    pub(crate) standing: Standing,
     pub(crate) hits: u16,
     pub(crate) space: u16,
+    /// See [`Slot::group`].
+    pub(crate) group_number: Option<NonZeroU32>,
     pub(crate) is_external: bool,
+    /// It does not leave for want of space.
+    pub(crate) is_pinned: bool,
 }
 
 impl Slot {
@@ -52,6 +63,30 @@ impl Slot {
     /// Bytes the entry takes on disk, without rounding.
     pub(crate) fn stored_bytes(&self) -> u64 {
         u64::from(self.place.record_len) + if self.is_external { u64::from(self.payload_len) } else { 0 }
+    }
+
+    /// Bytes the entry takes with what it takes beside: its row in a footer, blocks that are not full.
+    pub(crate) fn footprint(&self) -> u64 {
+        let file = if self.is_external { file_bytes(self.stored_bytes()) } else { 0 };
+        u64::from(self.place.record_len) + ROW_LEN as u64 + file
+    }
+
+    /// Whom it leaves with.
+    pub(crate) fn group(&self) -> Option<Group> {
+        self.group_number.map(|number| Group { space: self.space, number })
+    }
+
+    pub(crate) fn candidate(&self) -> Candidate {
+        Candidate { hash: self.hash, seq: self.seq, worth: self.standing.worth() }
+    }
+
+    pub(crate) fn asset(&self) -> Asset {
+        Asset { cost_ms: self.cost_ms, stored_bytes: self.stored_bytes() }
+    }
+
+    /// What the policy knows the key by.
+    pub(crate) fn policy_hash(&self) -> u64 {
+        self.hash as u64
     }
 }
 

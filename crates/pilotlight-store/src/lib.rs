@@ -6,7 +6,9 @@
 //! # The model
 //! A [`Store`] appends records to a log of segments and keeps one slot an entry in memory. Payloads over [`INLINE_MAX`]
 //! lie in files of their own, shared by entries with equal payloads. When the bound is near, the entries least worth
-//! keeping are evicted, and segments with much dead in them are cleaned. FORMAT.md draws every byte.
+//! keeping ([`policy`]) are evicted, and segments with much dead in them are cleaned. FORMAT.md draws every byte.
+//!
+//! Entries may be pinned, spaces may have quotas, and entries that are of use only together leave together.
 //!
 //! # Invariants
 //! 1. An acknowledged put survives `kill -9`; what else it survives is [`Durability`].
@@ -29,12 +31,16 @@ mod commit;
 mod error;
 mod evict;
 mod format;
+mod groups;
 mod index;
 mod log;
 pub mod media;
 mod ops;
 mod options;
 mod pending;
+mod pins;
+pub mod policy;
+mod quota;
 mod read;
 mod records;
 mod recovery;

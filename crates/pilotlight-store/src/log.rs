@@ -417,6 +417,8 @@ fn row(header: &Header, append: &Append<'_>, place: Place) -> Row {
         created_ms: header.created_ms,
         // A tombstone speaks for a hash, whatever space that is from.
         space: if header.record_type == RecordType::Tombstone { 0 } else { append.space },
+        is_pinned: header.is_pinned,
+        group: header.group,
         reference: append.reference,
     }
 }

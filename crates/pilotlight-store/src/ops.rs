@@ -1,5 +1,6 @@
 //! What callers do with a store.
 
+use std::num::NonZeroU32;
 use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::Bytes;
@@ -8,6 +9,7 @@ use crate::format::key_hash;
 use crate::index::Slot;
 use crate::read::{Noted, Wait};
 use crate::store::{Inner, Store};
+use crate::write::Pinning;
 use crate::{Result, StoreError};
 
 /// Payloads up to this length lie in the log, larger ones in files of their own. A log append costs a fifth of a file, a
@@ -35,6 +37,9 @@ pub struct PutRequest<'a> {
     pub created_ms: u64,
     /// When it expires, milliseconds since the Unix epoch; never when `None`.
     pub expires_ms: Option<u64>,
+    /// Entries of one space with the same number are of use only together: for want of space they leave together, or not at
+    /// all. Two groups that happen upon one number are one group.
+    pub group: Option<NonZeroU32>,
 }
 
 /// What must hold for a write to take place.
@@ -80,6 +85,10 @@ pub struct Stat {
     pub accessed_ms: u64,
     /// Gets since the put or the open, saturating.
     pub hits: u32,
+    /// See [`PutRequest::group`].
+    pub group: Option<NonZeroU32>,
+    /// See [`Store::pin`].
+    pub is_pinned: bool,
 }
 
 /// An entry as it was put, its check passed.
@@ -122,6 +131,10 @@ pub struct StoreUsage {
     pub stored_bytes: u64,
     /// The bound.
     pub bound_bytes: u64,
+    /// What pinned entries take, without what they share; part of `stored_bytes`.
+    pub pinned_bytes: u64,
+    /// See [`Store::set_quota`]; of all, none.
+    pub quota_bytes: Option<u64>,
     /// Evicted for space.
     pub evicted: u64,
     /// Expired.
@@ -186,7 +199,7 @@ impl Store {
     /// `Full`, `TooLarge`, `ReadOnly` or `Io`; the old entry stands then. But for a sync that failed, where the store
     /// waits for one: the new entry stands, and may not survive a power cut.
     pub fn put(&self, request: &PutRequest<'_>, condition: Condition) -> Result<Option<u64>> {
-        self.inner.put(request, condition)
+        self.inner.put(request, condition, Pinning::Keep)
     }
 
     /// A put whose acknowledgement waits for [`Store::settle`]: every reader sees the entry at once, and a kill may lose it
@@ -195,7 +208,7 @@ impl Store {
     /// # Errors
     /// As [`Store::put`].
     pub fn stage(&self, request: &PutRequest<'_>, condition: Condition) -> Result<Option<u64>> {
-        self.inner.stage(request, condition)
+        self.inner.stage(request, condition, Pinning::Keep)
     }
 
     /// Makes the staged put that was given `version` as sure as [`Store::put`] makes one. What else is staged goes with
@@ -239,12 +252,39 @@ impl Store {
                 cost_ms: stored.stat.cost_ms,
                 created_ms: stored.stat.created_ms,
                 expires_ms,
+                group: stored.stat.group,
             };
             // Another write may have come between: then the loop looks at what it wrote.
             if let Some(version) = self.put(&request, Condition::Version(stored.stat.version))? {
                 return Ok(Some(version));
             }
         }
+    }
+
+    /// Keeps the entry under `key` from leaving for want of space, and all that its group is with it; says whether there is
+    /// one. It counts against the bound, expires and can be deleted as before, and what is put over it is pinned too.
+    ///
+    /// # Errors
+    /// `PinnedFull` when more than half of the bound would be pinned; else as [`Store::put`] and [`Store::get`].
+    pub fn pin(&self, space: &[u8], key: &[u8]) -> Result<bool> {
+        self.inner.repin(space, key, Pinning::Pin)
+    }
+
+    /// Takes the pin of the entry under `key` away; says whether there is an entry.
+    ///
+    /// # Errors
+    /// As [`Store::put`] and [`Store::get`].
+    pub fn unpin(&self, space: &[u8], key: &[u8]) -> Result<bool> {
+        self.inner.repin(space, key, Pinning::Unpin)
+    }
+
+    /// Bounds what the entries of `space` take together, as its usage counts, from now until the store is closed. A space
+    /// that would take more loses entries of its own, and no others; a put is refused with `Full` where that is not enough.
+    ///
+    /// # Errors
+    /// `TooLarge` when there are too many spaces.
+    pub fn set_quota(&self, space: &[u8], max_bytes: Option<u64>) -> Result<()> {
+        self.inner.set_quota(space, max_bytes)
     }
 
     /// Deletes an entry if `condition` holds, and says whether one was deleted.
@@ -314,10 +354,13 @@ impl Inner {
                 usage.entries += tally.entries.load(Relaxed);
                 usage.logical_bytes += tally.logical_bytes.load(Relaxed);
                 usage.stored_bytes += tally.stored_bytes.load(Relaxed);
+                usage.pinned_bytes += tally.pinned_bytes.load(Relaxed);
+                usage.quota_bytes = tally.quota.max_bytes();
             }
         }
         if space.is_none() {
             usage.stored_bytes = self.space.used();
+            usage.quota_bytes = None;
         }
         usage
     }
@@ -333,5 +376,7 @@ pub(crate) fn stat(slot: &Slot) -> Stat {
         cost_ms: slot.cost_ms,
         accessed_ms: u64::from(slot.accessed_s) * 1000,
         hits: u32::from(slot.hits),
+        group: slot.group_number,
+        is_pinned: slot.is_pinned,
     }
 }

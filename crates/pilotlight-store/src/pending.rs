@@ -376,6 +376,7 @@ impl Inner {
         let tallies = self.tallies.read();
         let cleared_seq =
             tallies.get(usize::from(old.space)).map_or(0, |tally| tally.cleared_seq.load(Relaxed));
-        old.seq < cleared_seq || self.log.segment(old.place.segment).is_none()
+        let left_seq = old.group().map_or(0, |group| self.groups.left_seq(group));
+        old.seq < cleared_seq.max(left_seq) || self.log.segment(old.place.segment).is_none()
     }
 }

@@ -87,7 +87,7 @@ impl Inner {
         let slot = shard.get_mut(hash).filter(|slot| !slot.is_expired(now_ms))?;
         slot.hits = slot.hits.saturating_add(1);
         slot.accessed_s = (now_ms / 1000) as u32;
-        slot.worth = self.worth(slot);
+        slot.standing = self.policy.used(&slot.standing, &slot.asset());
         Some(*slot)
     }
 

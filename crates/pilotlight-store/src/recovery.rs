@@ -4,7 +4,8 @@
 //! Rules, each also true after `kill -9` at any point:
 //! 1. Of all records of a key the one with the highest sequence number speaks; a tombstone says that the key is absent.
 //! 2. A clear speaks for every put of its space with a lower number.
-//! 3. A record or payload that fails its check was never there.
+//! 3. A group that left does for every put of the group with a lower number.
+//! 4. A record or payload that fails its check was never there.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -91,18 +92,21 @@ pub(crate) fn recover(dir: &Path, media: &dyn Media, seed: u64) -> io::Result<Re
 fn newest(rows: Vec<(u32, Row)>, segments: &BTreeMap<u32, Arc<Segment>>, seed: u64) -> Vec<(u32, Row)> {
     use std::sync::atomic::Ordering::Relaxed;
     let mut cleared: HashMap<u16, u64> = HashMap::new();
+    let mut left: HashMap<(u16, u32), u64> = HashMap::new();
     // The highest number, and which of the live rows has it.
     let mut newest: HashMap<u128, (u64, Option<u32>)> = HashMap::with_capacity(rows.len());
     for (_, row) in &rows {
         let seq = match row.record_type {
             RecordType::Clear => cleared.entry(row.space).or_default(),
+            RecordType::Leave => left.entry((row.space, row.hash as u32)).or_default(),
             RecordType::Put | RecordType::Tombstone => &mut newest.entry(row.hash).or_default().0,
         };
         *seq = row.seq.max(*seq);
     }
     let mut live: Vec<(u32, Row)> = Vec::with_capacity(newest.len());
     for (id, row) in rows {
-        let is_cleared = cleared.get(&row.space).is_some_and(|seq| *seq > row.seq);
+        let group = row.group.and_then(|group| left.get(&(row.space, group.get())));
+        let is_cleared = cleared.get(&row.space).into_iter().chain(group).any(|seq| *seq > row.seq);
         let Some((seq, taken)) = newest.get_mut(&row.hash) else { continue };
         if row.record_type != RecordType::Put || is_cleared || *seq != row.seq {
             continue;
@@ -220,6 +224,10 @@ fn scan(bytes: &[u8], seed: u64, spaces: &mut Vec<Vec<u8>>) -> (Vec<Row>, u64) {
                 (u128::from_le_bytes(hash), 0)
             }
             RecordType::Clear => (0, intern(spaces, record.key)),
+            RecordType::Leave => {
+                let Some((group, space)) = record.key.split_first_chunk() else { continue };
+                (u128::from(u32::from_le_bytes(*group)), intern(spaces, space))
+            }
         };
         rows.push(Row {
             record_type: header.record_type,
@@ -233,6 +241,8 @@ fn scan(bytes: &[u8], seed: u64, spaces: &mut Vec<Vec<u8>>) -> (Vec<Row>, u64) {
             cost_ms: header.cost_ms,
             created_ms: header.created_ms,
             space,
+            is_pinned: header.is_pinned,
+            group: header.group,
             reference: record.reference,
         });
     }

@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -13,9 +13,13 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::blobs::Blobs;
 use crate::commit::Committer;
+use crate::evict::Candidate;
 use crate::format::{FORMAT_VERSION, Row};
+use crate::groups::Groups;
 use crate::index::{Index, Place, Slot};
 use crate::log::{self, Log};
+use crate::policy::{Candidates, Policy, Standing};
+use crate::quota::Quota;
 use crate::recovery::{self, Recovered};
 use crate::space::Space;
 use crate::{Durability, OpenError, Options, StoreError, background};
@@ -38,18 +42,20 @@ pub(crate) struct Inner {
     pub(crate) seed: u64,
     pub(crate) space: Arc<Space>,
     pub(crate) spaces: Arc<RwLock<Vec<Vec<u8>>>>,
-    pub(crate) tallies: RwLock<Vec<Tally>>,
+    pub(crate) tallies: RwLock<Vec<Arc<Tally>>>,
+    /// Whether any space ever had a quota.
+    pub(crate) has_quotas: AtomicBool,
+    pub(crate) groups: Groups,
     pub(crate) log: Log,
     pub(crate) blobs: Blobs,
     pub(crate) index: Index,
     pub(crate) committer: Committer,
     pub(crate) counters: Counters,
-    /// The worth of the last evicted entry, as `f32` bits: what is evicted next is worth at least this.
-    pub(crate) floor: AtomicU32,
+    pub(crate) policy: Policy,
     /// Random draws so far.
     pub(crate) draws: AtomicU64,
-    /// One at a time makes room.
-    pub(crate) room: Mutex<()>,
+    /// One at a time makes room. It keeps whom it found to be worth little.
+    pub(crate) room: Mutex<Candidates<Candidate>>,
     /// One at a time syncs.
     syncing: Mutex<()>,
     pub(crate) is_closing: AtomicBool,
@@ -72,6 +78,9 @@ pub(crate) struct Tally {
     pub(crate) entries: AtomicU64,
     pub(crate) logical_bytes: AtomicU64,
     pub(crate) stored_bytes: AtomicU64,
+    /// Footprints of what is pinned.
+    pub(crate) pinned_bytes: AtomicU64,
+    pub(crate) quota: Quota,
     /// The last clear of the space: what is older does not come back.
     pub(crate) cleared_seq: AtomicU64,
 }
@@ -81,12 +90,18 @@ impl Tally {
         self.entries.fetch_add(1, Relaxed);
         self.logical_bytes.fetch_add(u64::from(slot.logical_len), Relaxed);
         self.stored_bytes.fetch_add(slot.stored_bytes(), Relaxed);
+        if slot.is_pinned {
+            self.pinned_bytes.fetch_add(slot.footprint(), Relaxed);
+        }
     }
 
     pub(crate) fn subtract(&self, slot: &Slot) {
         self.entries.fetch_sub(1, Relaxed);
         self.logical_bytes.fetch_sub(u64::from(slot.logical_len), Relaxed);
         self.stored_bytes.fetch_sub(slot.stored_bytes(), Relaxed);
+        if slot.is_pinned {
+            self.pinned_bytes.fetch_sub(slot.footprint(), Relaxed);
+        }
     }
 }
 
@@ -144,7 +159,7 @@ impl Inner {
     fn recovered(options: Options, seed: u64, segment_bytes: u64, recovered: Recovered, lock: File) -> Self {
         let space = Arc::new(Space::new(options.max_bytes, segment_bytes));
         let Recovered { segments, tail, spaces, live, is_foreign: _ } = recovered;
-        let tallies = spaces.iter().map(|_| Tally::default()).collect();
+        let tallies = spaces.iter().map(|_| Arc::default()).collect();
         let spaces = Arc::new(RwLock::new(spaces));
         let log = Log::new(
             options.dir.join(log::DIR),
@@ -161,12 +176,14 @@ impl Inner {
             space,
             spaces,
             tallies: RwLock::new(tallies),
+            has_quotas: AtomicBool::new(false),
+            groups: Groups::default(),
             log,
             blobs,
             index: Index::new(),
             committer: Committer::default(),
             counters: Counters::default(),
-            floor: AtomicU32::new(0),
+            policy: Policy::new(options.max_bytes),
             draws: AtomicU64::new(0),
             room: Mutex::default(),
             syncing: Mutex::default(),
@@ -191,12 +208,14 @@ impl Inner {
             logical_len: row.logical_len,
             cost_ms: row.cost_ms,
             accessed_s: (row.created_ms / 1000) as u32,
-            worth: 0.0,
+            standing: Standing::default(),
             hits: 0,
             space: row.space,
+            group_number: row.group,
             is_external: row.reference.is_some(),
+            is_pinned: row.is_pinned,
         };
-        slot.worth = self.worth(&slot);
+        slot.standing = self.policy.enter(slot.policy_hash(), &slot.asset());
         if let Some(reference) = &row.reference {
             self.blobs.recover(reference, row.payload_len);
         }
@@ -207,7 +226,9 @@ impl Inner {
 
     /// Counts `new` in its space in place of `old`, which was under the same key.
     pub(crate) fn count(&self, old: Option<&Slot>, new: Option<&Slot>) {
-        let counted = |slot: &Slot| (slot.space, slot.logical_len, slot.stored_bytes());
+        let counted = |slot: &Slot| {
+            (slot.space, slot.logical_len, slot.stored_bytes(), slot.is_pinned, slot.group_number)
+        };
         // Most puts replace an entry by one of its like: every core counts here.
         if old.map(counted) == new.map(counted) {
             return;
@@ -216,10 +237,24 @@ impl Inner {
         let tally = |slot: &Slot| tallies.get(usize::from(slot.space));
         if let Some((slot, tally)) = new.and_then(|slot| Some((slot, tally(slot)?))) {
             tally.add(slot);
+            if old.is_none() {
+                tally.quota.note_new(slot.hash);
+            }
         }
         if let Some((slot, tally)) = old.and_then(|slot| Some((slot, tally(slot)?))) {
             tally.subtract(slot);
         }
+        drop(tallies);
+        self.groups.note(old, new);
+    }
+
+    pub(crate) fn tally(&self, space: u16) -> Option<Arc<Tally>> {
+        self.tallies.read().get(usize::from(space)).cloned()
+    }
+
+    /// Footprints of all that is pinned.
+    pub(crate) fn pinned_bytes(&self) -> u64 {
+        self.tallies.read().iter().map(|tally| tally.pinned_bytes.load(Relaxed)).sum()
     }
 
     /// Entries in all spaces.
@@ -249,7 +284,7 @@ impl Inner {
         let number = recovery::intern(&mut spaces, space);
         let mut tallies = self.tallies.write();
         while tallies.len() < spaces.len() {
-            tallies.push(Tally::default());
+            tallies.push(Arc::default());
         }
         Ok(number)
     }

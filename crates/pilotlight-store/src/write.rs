@@ -3,20 +3,36 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::format::{
-    HEAD_LEN_MAX, Header, KEY_LEN_MAX, ROW_LEN, RecordType, Ref, encode_prefix, key_hash, payload_check,
+    GROUP_LEN, HEAD_LEN_MAX, Header, KEY_LEN_MAX, ROW_LEN, RecordType, Ref, encode_prefix, key_hash,
+    payload_check,
 };
 use crate::index::{Place, Slot};
 use crate::log::Append;
 use crate::ops::{Condition, INLINE_MAX, PutRequest};
 use crate::pending::Change;
+use crate::policy::Standing;
 use crate::records::space_len;
 use crate::space::{BLOCK, file_bytes};
 use crate::store::Inner;
 use crate::{Result, StoreError};
 
+/// What a put makes of a pin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pinning {
+    /// What is put over a pinned entry is pinned.
+    Keep,
+    Pin,
+    Unpin,
+}
+
 impl Inner {
-    pub(crate) fn put(&self, request: &PutRequest<'_>, condition: Condition) -> Result<Option<u64>> {
-        let seq = self.stage(request, condition)?;
+    pub(crate) fn put(
+        &self,
+        request: &PutRequest<'_>,
+        condition: Condition,
+        pinning: Pinning,
+    ) -> Result<Option<u64>> {
+        let seq = self.stage(request, condition, pinning)?;
         if let Some(seq) = seq {
             self.settle(seq)?;
             self.wait_for(seq)?;
@@ -25,7 +41,12 @@ impl Inner {
     }
 
     /// A put up to where every reader sees it: it is not acknowledged before it is settled, see [`crate::pending`].
-    pub(crate) fn stage(&self, request: &PutRequest<'_>, condition: Condition) -> Result<Option<u64>> {
+    pub(crate) fn stage(
+        &self,
+        request: &PutRequest<'_>,
+        condition: Condition,
+        pinning: Pinning,
+    ) -> Result<Option<u64>> {
         self.check_sizes(request)?;
         let hash = key_hash(request.space, request.key, self.seed);
         let now_ms = self.options.clock.now_ms();
@@ -39,9 +60,12 @@ impl Inner {
         let header = header(request, self.seed);
         let file_len = header.body_offset() + request.payload.len();
         let file_need = if header.is_external { file_bytes(file_len as u64) } else { 0 };
+        let stored_len =
+            header.record_len() + if header.is_external { u64::from(header.payload_len) } else { 0 };
+        let _share = self.promise(request.space, stored_len)?;
         let _reservation = self.reserve(header.record_len() + ROW_LEN as u64 + BLOCK + file_need)?;
         let held = if header.is_external { Some(self.hold_payload(&header, request, &key)?) } else { None };
-        let append = Append {
+        let mut append = Append {
             header,
             key: &key,
             head: request.head,
@@ -56,6 +80,14 @@ impl Inner {
         if !condition.holds(old.as_ref().filter(live)) {
             return Ok(None);
         }
+        append.header.is_pinned = match pinning {
+            Pinning::Keep => old.as_ref().filter(live).is_some_and(|old| old.is_pinned),
+            Pinning::Pin => true,
+            Pinning::Unpin => false,
+        };
+        if append.header.is_pinned {
+            self.check_pinned(old.as_ref(), header.record_len() + ROW_LEN as u64 + file_need)?;
+        }
         let change = Change {
             old,
             names_record: true,
@@ -63,7 +95,7 @@ impl Inner {
             new_file: append.reference.map(Box::new),
         };
         let (seq, place) = self.log.append(&append, Some(change))?;
-        let slot = self.slot(&append, seq, place, now_ms);
+        let slot = self.slot(&append, seq, place, old.as_ref().filter(live), now_ms);
         shard.insert(slot);
         if let Some(old) = &old {
             self.log.note_dead(&old.place);
@@ -91,7 +123,8 @@ impl Inner {
         check("entry", request.payload.len(), self.space.entry_max().min(u64::from(u32::MAX)))
     }
 
-    fn slot(&self, append: &Append<'_>, seq: u64, place: Place, now_ms: u64) -> Slot {
+    /// The slot of a put that takes the place of `old`.
+    fn slot(&self, append: &Append<'_>, seq: u64, place: Place, old: Option<&Slot>, now_ms: u64) -> Slot {
         let mut slot = Slot {
             hash: append.hash,
             seq,
@@ -102,12 +135,17 @@ impl Inner {
             logical_len: append.header.logical_len,
             cost_ms: append.header.cost_ms,
             accessed_s: (now_ms / 1000) as u32,
-            worth: 0.0,
+            standing: Standing::default(),
             hits: 0,
             space: append.space,
+            group_number: append.header.group,
             is_external: append.header.is_external,
+            is_pinned: append.header.is_pinned,
         };
-        slot.worth = self.worth(&slot);
+        slot.standing = match old {
+            Some(old) => self.policy.used(&old.standing, &slot.asset()),
+            None => self.policy.enter(slot.policy_hash(), &slot.asset()),
+        };
         slot
     }
 
@@ -134,8 +172,15 @@ impl Inner {
     /// It is gone for everybody before the tombstone is in its file: should that fail, or the process be killed in between,
     /// it is back.
     pub(crate) fn remove(&self, hash: u128, wanted: impl Fn(&Slot) -> bool) -> Result<bool> {
+        let Some(seq) = self.stage_removal(hash, wanted)? else { return Ok(false) };
+        self.settle(seq)?;
+        Ok(true)
+    }
+
+    /// The same, but that the tombstone is not in its file yet, and the payload file not free.
+    pub(crate) fn stage_removal(&self, hash: u128, wanted: impl Fn(&Slot) -> bool) -> Result<Option<u64>> {
         let mut shard = self.index.shard(hash);
-        let Some(slot) = shard.get(hash).filter(|slot| wanted(slot)).copied() else { return Ok(false) };
+        let Some(slot) = shard.get(hash).filter(|slot| wanted(slot)).copied() else { return Ok(None) };
         let key = hash.to_le_bytes();
         let change = Change { old: Some(slot), old_file: self.file_of(&slot), ..Change::default() };
         let key: [&[u8]; 1] = [&key];
@@ -144,12 +189,10 @@ impl Inner {
         shard.remove(hash);
         self.log.note_dead(&slot.place);
         self.count(Some(&slot), None);
-        drop(shard);
-        self.settle(seq)?;
-        Ok(true)
+        Ok(Some(seq))
     }
 
-    fn removal<'a>(
+    pub(crate) fn removal<'a>(
         &self,
         record_type: RecordType,
         key: &'a [&'a [u8]],
@@ -159,6 +202,8 @@ impl Inner {
         let header = Header {
             record_type,
             is_external: false,
+            is_pinned: false,
+            group: None,
             key_len: key.iter().map(|part| part.len() as u16).sum(),
             head_len: 0,
             payload_len: 0,
@@ -280,8 +325,10 @@ fn header(request: &PutRequest<'_>, seed: u64) -> Header {
     Header {
         record_type: RecordType::Put,
         is_external: request.payload.len() > INLINE_MAX,
+        is_pinned: false,
+        group: request.group,
         key_len: (1 + request.space.len() + request.key.len()) as u16,
-        head_len: request.head.len() as u32,
+        head_len: (request.head.len() + request.group.map_or(0, |_| GROUP_LEN)) as u32,
         payload_len: request.payload.len() as u32,
         seq: 0,
         // 0 says never: what expired at the epoch expired a millisecond later.

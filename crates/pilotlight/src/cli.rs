@@ -52,6 +52,13 @@ pub(crate) enum Command {
     Put(Put),
     /// Delete entries
     Rm(Rm),
+    /// Keep entries from being evicted
+    ///
+    /// A pinned entry still expires and can be deleted, and what is put over it is pinned too. At most half of the space
+    /// can be pinned.
+    Pin(Pin),
+    /// Let pinned entries be evicted again
+    Unpin(Pin),
     /// Read and check every entry, setting aside what is damaged
     Verify(Verify),
     /// Show the reference of the settings, or an example file
@@ -196,6 +203,17 @@ pub(crate) struct Rm {
     /// Confirm `--all`
     #[arg(long)]
     pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) namespace: In,
+    #[command(flatten)]
+    pub(crate) target: Target,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Pin {
+    /// The keys
+    #[arg(required = true, value_name = "KEY")]
+    pub(crate) keys: Vec<OsString>,
     #[command(flatten)]
     pub(crate) namespace: In,
     #[command(flatten)]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use pilotlight_cache::{
-    Backend, Blocking, DiskBackend, DiskOptions, Durability, Hot, Maintenance, SystemClock,
+    Backend, Blocking, DiskBackend, DiskOptions, Durability, Hot, Maintenance, Namespace, SystemClock,
 };
 
 use crate::failure::Failure;
@@ -14,6 +14,7 @@ use crate::failure::Failure;
 pub(crate) struct Store {
     pub(crate) dir: PathBuf,
     pub(crate) bytes_max: u64,
+    pub(crate) quotas: Vec<(Namespace, u64)>,
     /// 0 for no memory tier.
     pub(crate) memory_bytes: u64,
     pub(crate) durability: Durability,
@@ -29,7 +30,7 @@ pub(crate) struct Opened {
 
 /// Opens `store`. The order of the layers is decided here: memory in front of the disk, as what is hot is asked first.
 pub(crate) fn open(store: Store) -> Result<Opened, Failure> {
-    let Store { dir, bytes_max, memory_bytes, durability, blocking } = store;
+    let Store { dir, bytes_max, quotas, memory_bytes, durability, blocking } = store;
     let options = DiskOptions {
         dir: dir.clone(),
         max_bytes: bytes_max,
@@ -43,6 +44,9 @@ pub(crate) fn open(store: Store) -> Result<Opened, Failure> {
             .with_hint(error.hint())
     })?;
     let maintenance: Arc<dyn Maintenance> = disk.clone();
+    for (namespace, quota_bytes) in quotas {
+        maintenance.set_quota(&namespace, quota_bytes)?;
+    }
     let backend: Arc<dyn Backend> =
         if memory_bytes == 0 { disk } else { Arc::new(Hot::new(disk, memory_bytes)) };
     Ok(Opened { backend, maintenance: Some(maintenance) })

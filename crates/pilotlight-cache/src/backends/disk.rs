@@ -1,6 +1,7 @@
 //! The embedded store as a backend: entries in their envelopes.
 
 use std::fmt::{self, Debug};
+use std::num::NonZeroU32;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use pilotlight_store::{
 
 use crate::envelope::{self, Sealed};
 use crate::{
-    Backend, Cursor, Entry, Error, Found, Head, Key, Maintenance, Namespace, Page, Put, Result, Usage,
+    Backend, Cursor, Entry, Error, Found, Head, Key, Kind, Maintenance, Namespace, Page, Put, Result, Usage,
     VerifyReport, Version, When,
 };
 
@@ -164,6 +165,7 @@ fn put_stored(store: &Store, key: &Key, entry: &Entry, when: When, ack: Acknowle
         cost_ms: entry.metadata.compile_ms,
         created_ms: entry.metadata.created_ms,
         expires_ms: entry.metadata.expires_ms,
+        group: group(key),
     };
     let version = match ack {
         Acknowledged::Now => store.put(&request, condition(when)),
@@ -288,6 +290,29 @@ impl Maintenance for DiskBackend {
         }
         Ok(report)
     }
+
+    fn pin(&self, key: &Key) -> Result<bool> {
+        self.store.pin(key.namespace().as_str().as_bytes(), key.bytes()).map_err(from_store)
+    }
+
+    fn unpin(&self, key: &Key) -> Result<bool> {
+        self.store.unpin(key.namespace().as_str().as_bytes(), key.bytes()).map_err(from_store)
+    }
+
+    fn set_quota(&self, namespace: &Namespace, bytes_max: u64) -> Result<()> {
+        self.store.set_quota(namespace.as_str().as_bytes(), Some(bytes_max)).map_err(from_store)
+    }
+}
+
+/// The group of the entry under `key`: Triton's files of one kernel, whose keys differ in their last part only.
+fn group(key: &Key) -> Option<NonZeroU32> {
+    if key.kind() != Kind::Triton {
+        return None;
+    }
+    let kernel_len = key.bytes().iter().rposition(|byte| *byte == b':')?;
+    let kernel = key.bytes().get(..kernel_len)?;
+    // Of 64 bits that are zero at the end, once in four billion, the kernel's files are each on their own.
+    NonZeroU32::new(xxhash_rust::xxh3::xxh3_64(kernel) as u32)
 }
 
 impl DiskBackend {
@@ -330,12 +355,16 @@ fn head(stat: &Stat) -> Head {
         accessed_ms: stat.accessed_ms,
         hits: stat.hits,
         compile_ms: stat.cost_ms,
+        is_pinned: stat.is_pinned,
     }
 }
 
 fn from_store(error: StoreError) -> Error {
     match error {
         StoreError::Full { needed_bytes, bound_bytes } => Error::Full { needed_bytes, bound_bytes },
+        StoreError::PinnedFull { pinned_bytes, max_bytes } => {
+            Error::Full { needed_bytes: pinned_bytes, bound_bytes: max_bytes }
+        }
         StoreError::TooLarge { what, size_bytes, max_bytes } => {
             Error::TooLarge { what, size_bytes, max_bytes }
         }
@@ -344,5 +373,19 @@ fn from_store(error: StoreError) -> Error {
         StoreError::Io { action, source } => {
             Error::Unavailable { what: format!("the disk (cannot {action})"), source: Some(source) }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn triton_files_of_one_kernel_are_a_group_and_nothing_else_is() {
+        let group = |key: &'static str| group(&Key::new(key));
+        assert!(group("triton:abc:__grp__k.json").is_some());
+        assert_eq!(group("triton:abc:__grp__k.json"), group("triton:abc:k.cubin"));
+        assert_ne!(group("triton:abc:k.cubin"), group("triton:abd:k.cubin"));
+        assert_eq!((group("pt2:fx-graph-v1::f:c1"), group("a:b:c")), (None, None));
     }
 }

@@ -88,6 +88,7 @@ impl Kept {
             accessed_ms: self.accessed_ms,
             hits: self.hits,
             compile_ms: self.entry.metadata.compile_ms,
+            is_pinned: false,
         }
     }
 }

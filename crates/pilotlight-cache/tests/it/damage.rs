@@ -19,6 +19,7 @@ fn damaged(dir: &Path) -> (Arc<DiskBackend>, Key) {
         cost_ms: 0,
         created_ms: 1,
         expires_ms: None,
+        group: None,
     };
     Store::open(Options::new(dir, 64 << 20)).unwrap().put(&request, Condition::Always).unwrap();
     let options = DiskOptions {

@@ -221,7 +221,7 @@ fn number(headers: &HeaderMap, name: &str) -> Result<Option<u64>, Refusal> {
     }
 }
 
-fn absent() -> Refusal {
+pub(super) fn absent() -> Refusal {
     Refusal::new(StatusCode::NOT_FOUND, "no entry under this key")
 }
 

@@ -11,10 +11,17 @@ pub(super) const PREFIX: &str = "/cache/";
 
 /// The key that `uri` names: all of the path after the prefix, slashes and dots included, percent-decoded once.
 pub(super) fn of(uri: &Uri) -> Result<Key, Refusal> {
-    let encoded = uri.path().strip_prefix(PREFIX).unwrap_or_default();
+    behind(PREFIX, uri)
+}
+
+/// The same, of another page of the entry.
+pub(super) fn behind(prefix: &str, uri: &Uri) -> Result<Key, Refusal> {
+    let encoded = uri.path().strip_prefix(prefix).unwrap_or_default();
     let bytes: Vec<u8> = percent_decode_str(encoded).collect();
     if bytes.is_empty() {
-        return Err(Refusal::bad_request("the key is empty").with_hint("name an entry as `/cache/KEY`"));
+        return Err(
+            Refusal::bad_request("the key is empty").with_hint(format!("name an entry as `{prefix}KEY`"))
+        );
     }
     if bytes.len() > KEY_LEN_MAX {
         return Err(Refusal::new(

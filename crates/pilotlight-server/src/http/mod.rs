@@ -22,6 +22,7 @@ mod entries;
 mod key;
 mod listen;
 mod metrics;
+mod pins;
 mod problem;
 mod range;
 mod router;

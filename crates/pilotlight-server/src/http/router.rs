@@ -9,12 +9,12 @@ use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use tokio::sync::watch;
 
 use super::body::Uploads;
 use super::problem::Refusal;
-use super::{api, auth, entries, metrics, verify};
+use super::{api, auth, entries, metrics, pins, verify};
 use crate::Server;
 
 /// What every request shares.
@@ -47,6 +47,7 @@ pub(super) fn router(front: Arc<Front>) -> Router {
         .route("/metrics", get(metrics::show))
         .route("/api/stats", get(api::stats))
         .route("/api/entries", get(api::entries).delete(api::clear))
+        .route("/api/pins/{*key}", put(pins::pin).delete(pins::unpin))
         .route("/api/verify", post(verify::run))
         .fallback(unknown_path)
         .method_not_allowed_fallback(unknown_method)
@@ -96,6 +97,7 @@ async fn index() -> Response {
         "GET                  /api/stats     counters and sizes as JSON\n",
         "GET                  /api/entries   a page of entries as JSON (?namespace= &cursor= &limit=)\n",
         "DELETE               /api/entries   delete every entry of a namespace (?namespace=)\n",
+        "PUT DELETE           /api/pins/KEY keep an entry from eviction, or no longer\n",
         "POST                 /api/verify    check every entry; one JSON object a line\n",
         "GET                  /metrics       counters for Prometheus\n",
         "GET                  /healthz       is it alive\n",

@@ -209,6 +209,18 @@ impl Maintenance for Disk {
         let _ = self.ended.lock().send(report.entries_checked);
         Ok(report)
     }
+
+    fn pin(&self, key: &Key) -> Result<bool> {
+        Ok(key.bytes() == "there")
+    }
+
+    fn unpin(&self, key: &Key) -> Result<bool> {
+        self.pin(key)
+    }
+
+    fn set_quota(&self, _namespace: &Namespace, _bytes_max: u64) -> Result<()> {
+        Ok(())
+    }
 }
 
 fn with_disk() -> (Running, mpsc::Sender<()>, mpsc::Receiver<u64>) {
@@ -221,6 +233,19 @@ fn with_disk() -> (Running, mpsc::Sender<()>, mpsc::Receiver<u64>) {
         |server| server.maintenance = Some(Arc::new(disk)),
     );
     (server, go, end)
+}
+
+#[test]
+fn pins_are_set_and_lifted_where_there_is_an_entry_and_a_disk() {
+    let (server, ..) = with_disk();
+    for method in ["PUT", "DELETE"] {
+        assert_eq!(server.ask(method, "/api/pins/there", &[], b"").status, 204);
+        let answer = server.ask(method, "/api/pins/not%2Fthere", &[], b"");
+        assert_eq!((answer.status, answer.text().contains("no entry under this key")), (404, true));
+    }
+    let server =
+        start_with(Config::default(), |clock| Arc::new(MemoryBackend::with_clock(1 << 20, clock)), |_| {});
+    assert_eq!(server.ask("PUT", "/api/pins/there", &[], b"").status, 501);
 }
 
 #[test]

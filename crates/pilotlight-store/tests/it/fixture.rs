@@ -1,4 +1,5 @@
 use std::fs;
+use std::num::NonZeroU32;
 use std::path::Path;
 
 use pilotlight_store::{Condition, PutRequest};
@@ -43,6 +44,44 @@ fn a_store_of_format_1_opens_for_ever() {
     assert_eq!((&other.payload[..], &other.head[..]), (&b"other"[..], &b"head"[..]));
     assert_eq!((other.stat.cost_ms, other.stat.expires_ms), (77, Some(START_MS * 2)));
     assert_eq!(store.usage(None).entries, 6);
+}
+
+const PINS_FIXTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/v1-pins");
+
+#[test]
+fn a_store_with_pins_and_groups_opens_for_ever() {
+    let dir = tempfile::tempdir().unwrap();
+    copy(Path::new(PINS_FIXTURE), dir.path());
+    let store = open(dir.path());
+    for (key, len, is_pinned, group) in PINS {
+        let stored = store.get(b"", key).unwrap().unwrap();
+        assert_eq!((&stored.payload[..], &stored.head[..]), (&noise(7, len)[..], &b"head"[..]));
+        assert_eq!((stored.stat.is_pinned, stored.stat.group), (is_pinned, NonZeroU32::new(group)));
+    }
+    assert_eq!(store.usage(None).entries, 4);
+}
+
+/// Key, length, whether it is pinned, group.
+const PINS: [(&[u8], usize, bool, u32); 4] = [
+    (b"pinned", 300, true, 0),
+    (b"pinned file", 40_000, true, 0),
+    (b"grouped", 500, false, 0x0102_0304),
+    (b"both", 40_000, true, 0x0102_0304),
+];
+
+/// As `write_fixture`, for pins and groups.
+#[test]
+fn write_pins_fixture() {
+    let Some(dir) = std::env::var_os("PILOTLIGHT_WRITE_PINS_FIXTURE") else { return };
+    let store = open(Path::new(&dir));
+    for (key, len, is_pinned, group) in PINS {
+        let group = NonZeroU32::new(group);
+        let payload = noise(7, len);
+        store.put(&PutRequest { group, ..request(key, &payload) }, Condition::Always).unwrap();
+        if is_pinned {
+            store.pin(b"", key).unwrap();
+        }
+    }
 }
 
 /// Writes the fixture anew; run it by hand, with the variable set, when a *new* format gets a fixture of its own.

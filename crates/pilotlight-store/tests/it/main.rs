@@ -16,6 +16,8 @@ mod damage;
 mod faults;
 /// Format 1, as the first release wrote it, opened for ever.
 mod fixture;
+/// Pins, quotas, groups: who does not leave, who leaves first, who leaves together.
+mod keeping;
 /// Random operations against a map, with reopens between.
 mod model;
 /// One process a directory, refusals to open, durability.

@@ -25,6 +25,7 @@ pub(crate) fn request<'a>(key: &'a [u8], payload: &'a [u8]) -> PutRequest<'a> {
         cost_ms: 0,
         created_ms: START_MS,
         expires_ms: None,
+        group: None,
     }
 }
 

@@ -10,7 +10,7 @@ use std::thread::Thread;
 use std::time::Duration;
 
 use pilotlight_cache::{
-    Cache, Clock, Cursor, Durability, Entry, Inline, Key, Namespace, Put, SystemClock, When,
+    Cache, Clock, Cursor, Durability, Entry, Inline, Key, Maintenance, Namespace, Put, SystemClock, When,
 };
 use pilotlight_server::report::{CheckedReport, EntriesReport, EntryReport, StatsReport};
 
@@ -35,11 +35,16 @@ impl Directory {
         let opened = open(Store {
             dir: dir.to_owned(),
             bytes_max: NO_BOUND_BYTES,
+            quotas: Vec::new(),
             memory_bytes: 0,
             durability: Durability::Batch,
             blocking: Arc::new(Inline),
         })?;
         Ok(Self { cache: Cache::new(Arc::clone(&opened.backend)), opened })
+    }
+
+    fn maintenance(&self) -> Result<&dyn Maintenance, Failure> {
+        self.opened.maintenance.as_deref().ok_or_else(|| Failure::new("this store keeps nothing on a disk"))
     }
 }
 
@@ -80,6 +85,14 @@ impl Access for Directory {
         Ok(is_deleted)
     }
 
+    fn pin(&self, key: &Key) -> Result<bool, Failure> {
+        Ok(self.maintenance()?.pin(key)?)
+    }
+
+    fn unpin(&self, key: &Key) -> Result<bool, Failure> {
+        Ok(self.maintenance()?.unpin(key)?)
+    }
+
     fn clear(&self, namespace: &Namespace) -> Result<u64, Failure> {
         let deleted = wait(self.opened.backend.clear(namespace))?;
         wait(self.opened.backend.sync())?;
@@ -87,10 +100,7 @@ impl Access for Directory {
     }
 
     fn verify(&self, progress: &mut dyn FnMut(&CheckedReport)) -> Result<CheckedReport, Failure> {
-        let Some(maintenance) = &self.opened.maintenance else {
-            return Err(Failure::new("this store has nothing to verify"));
-        };
-        let report = maintenance.verify(&mut |report| {
+        let report = self.maintenance()?.verify(&mut |report| {
             progress(&CheckedReport::progress(report));
             ControlFlow::Continue(())
         })?;

@@ -23,6 +23,10 @@ pub(crate) trait Access {
     fn put(&self, key: &Key, artifact: Vec<u8>, ttl: Option<Duration>) -> Result<(), Failure>;
     /// Whether there was one.
     fn delete(&self, key: &Key) -> Result<bool, Failure>;
+    /// Whether there is one.
+    fn pin(&self, key: &Key) -> Result<bool, Failure>;
+    /// Whether there is one.
+    fn unpin(&self, key: &Key) -> Result<bool, Failure>;
     /// How many there were.
     fn clear(&self, namespace: &Namespace) -> Result<u64, Failure>;
     fn verify(&self, progress: &mut dyn FnMut(&CheckedReport)) -> Result<CheckedReport, Failure>;

@@ -51,6 +51,19 @@ impl Server {
         format!("/cache/{encoded}?namespace={}", self.escaped(key.namespace()))
     }
 
+    /// Asks for a change of an entry, and says whether there is one.
+    fn change(&self, method: &str, target: &str) -> Result<bool, Failure> {
+        let response = self.send(self.request(method, target), &[])?;
+        if response.status() == StatusCode::NOT_FOUND {
+            return Ok(false);
+        }
+        success(response).map(|_| true)
+    }
+
+    fn pinned(&self, key: &Key) -> String {
+        self.entry(key).replacen("/cache/", "/api/pins/", 1)
+    }
+
     fn escaped<'a>(&self, namespace: &'a Namespace) -> percent_encoding::PercentEncode<'a> {
         percent_encode(namespace.as_str().as_bytes(), NON_ALPHANUMERIC)
     }
@@ -120,11 +133,15 @@ impl Access for Server {
     }
 
     fn delete(&self, key: &Key) -> Result<bool, Failure> {
-        let response = self.send(self.request("DELETE", &self.entry(key)), &[])?;
-        if response.status() == StatusCode::NOT_FOUND {
-            return Ok(false);
-        }
-        success(response).map(|_| true)
+        self.change("DELETE", &self.entry(key))
+    }
+
+    fn pin(&self, key: &Key) -> Result<bool, Failure> {
+        self.change("PUT", &self.pinned(key))
+    }
+
+    fn unpin(&self, key: &Key) -> Result<bool, Failure> {
+        self.change("DELETE", &self.pinned(key))
     }
 
     fn clear(&self, namespace: &Namespace) -> Result<u64, Failure> {

@@ -51,7 +51,7 @@ fn collect(arguments: &Ls) -> Result<Vec<EntryReport>, Failure> {
 }
 
 fn page(entries: &[EntryReport], now_ms: u64) -> String {
-    let head = ["kind", "artifact", "stored", "age", "expires in", "hits", "compile", "key"];
+    let head = ["kind", "artifact", "stored", "age", "expires in", "hits", "compile", "pinned", "key"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     let seconds = |ms: u64| output::seconds((ms / 1000) as f64);
     for entry in entries {
@@ -69,6 +69,7 @@ fn page(entries: &[EntryReport], now_ms: u64) -> String {
             expires,
             entry.hits.to_string(),
             compile,
+            if entry.is_pinned { "yes" } else { "-" }.to_owned(),
             // A key may hold anything, also what steers a terminal.
             entry.key.escape_debug().to_string(),
         ]);

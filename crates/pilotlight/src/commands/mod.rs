@@ -3,6 +3,7 @@
 mod get;
 mod ls;
 mod pages;
+mod pin;
 mod put;
 mod rm;
 mod run;
@@ -28,6 +29,8 @@ pub(crate) fn run(command: Command) -> Result<Answer, Failure> {
         Command::Get(arguments) => get::run(&arguments),
         Command::Put(arguments) => put::run(&arguments),
         Command::Rm(arguments) => rm::run(&arguments),
+        Command::Pin(arguments) => pin::run(&arguments, pin::Change::Pin),
+        Command::Unpin(arguments) => pin::run(&arguments, pin::Change::Unpin),
         Command::Verify(arguments) => verify::run(&arguments),
         Command::Config(arguments) => pages::config(&arguments),
         Command::Completions { shell } => pages::completions(shell),

@@ -40,6 +40,7 @@ pub(crate) fn run(arguments: &Serve) -> Result<Answer, Failure> {
     let opened = open(Store {
         dir: settings.data_dir.clone(),
         bytes_max: settings.bytes_max,
+        quotas: settings.quotas.clone(),
         memory_bytes: settings.memory_bytes,
         durability: settings.durability,
         blocking: Arc::clone(&blocking),

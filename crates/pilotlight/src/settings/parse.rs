@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use pilotlight_cache::Durability;
+use pilotlight_cache::{Durability, Namespace};
 use pilotlight_server::Config;
 
 use super::resolve::{Resolved, Row};
@@ -19,6 +19,8 @@ pub(crate) struct Settings {
     pub(crate) http: Http,
     pub(crate) data_dir: PathBuf,
     pub(crate) bytes_max: u64,
+    /// By namespace.
+    pub(crate) quotas: Vec<(Namespace, u64)>,
     pub(crate) memory_bytes: u64,
     pub(crate) durability: Durability,
     pub(crate) log_level: String,
@@ -80,6 +82,7 @@ impl Settings {
             http,
             data_dir: data_dir(found)?,
             bytes_max: found.one(table::MAX_SIZE, values::size)?,
+            quotas: found.many(table::QUOTA, quota)?,
             memory_bytes: found.one(table::MEMORY, values::size)?,
             durability: found.one(table::DURABILITY, |text| match text {
                 "relaxed" => Ok(Durability::Relaxed),
@@ -151,6 +154,15 @@ fn listen(text: &str) -> Result<Listen, String> {
         Some(path) => Ok(Listen::Unix(PathBuf::from(path))),
         None => address(text).map(Listen::Tcp),
     }
+}
+
+fn quota(text: &str) -> Result<(Namespace, u64), String> {
+    let expected = || "expected NAMESPACE=SIZE, as in `db1=2GiB`".to_owned();
+    let (name, size) = text.rsplit_once('=').ok_or_else(expected)?;
+    // Database 0 is the namespace without a name.
+    let name = if name == "db0" { "" } else { name };
+    let namespace = Namespace::new(name).map_err(|error| error.to_string())?;
+    Ok((namespace, values::size(size)?))
 }
 
 fn address(text: &str) -> Result<SocketAddr, String> {

@@ -61,6 +61,9 @@ settings! {
         "Directory to keep entries in [default: $XDG_DATA_HOME/pilotlight or ~/.local/share/pilotlight]";
     MAX_SIZE: "max-size" "SIZE" = "10GiB", Form::One,
         "Most disk space to take, overhead included; beyond it, entries are evicted";
+    QUOTA: "quota" "NAMESPACE=SIZE" = "", Form::Many,
+        "Most that the entries of a namespace may take, without overhead; beyond it, entries of this namespace are \
+         evicted and no others. Redis' database N is `dbN` (repeatable)";
     MEMORY: "memory" "SIZE" = "256MiB", Form::One,
         "Memory for hot entries, ready to send; 0 for none";
     DURABILITY: "durability" "LEVEL" = "relaxed", Form::Choice(&["relaxed", "batch", "always"]),

@@ -5,7 +5,9 @@ use crate::harness::{Home, expect};
 #[test]
 fn every_command_refuses_unknown_flags_with_its_usage() {
     let home = Home::new();
-    for command in ["serve", "stats", "ls", "get", "put", "rm", "verify", "config", "completions", "man"] {
+    for command in
+        ["serve", "stats", "ls", "get", "put", "rm", "pin", "unpin", "verify", "config", "completions", "man"]
+    {
         let text = home.run(&[command, "--no-such-flag"]);
         assert!(text.starts_with("exit 2\nerr: error: unexpected argument '--no-such-flag' found"), "{text}");
         assert!(text.contains(&format!("Usage: pilotlight {command}")), "{text}");

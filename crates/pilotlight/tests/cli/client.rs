@@ -48,6 +48,52 @@ fn rm_deletes_what_is_there_and_says_what_is_not() {
 }
 
 #[test]
+fn pins_are_set_and_lifted_and_seen() {
+    let home = Home::new();
+    let server = home.serve(&[]);
+    let url = server.url();
+    for key in ["a/b", "c"] {
+        home.run_with(&["put", key, "--server", &url], b"x");
+    }
+    let pinned = || -> Vec<String> {
+        let output = home.output(&["ls", "--json", "--server", &url], b"");
+        let entries: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout).unwrap();
+        let pinned = entries.iter().filter(|entry| entry["is_pinned"] == true);
+        pinned.map(|entry| entry["key"].as_str().unwrap().to_owned()).collect()
+    };
+    expect(&home.run(&["pin", "a/b", "--server", &url]), "exit 0\nerr: pinned 1 entry");
+    assert_eq!(pinned(), ["a/b"]);
+    expect(&home.run(&["pin", "c", "d", "--server", &url]), "exit 1\nerr: pinned 1 entry, 1 absent");
+    expect(&home.run(&["unpin", "a/b", "c", "--server", &url]), "exit 0\nerr: unpinned 2 entries");
+    assert!(pinned().is_empty());
+}
+
+#[test]
+fn a_namespace_stays_under_its_quota() {
+    let home = Home::new();
+    let server = home.serve(&["--quota", "db1=200KB", "--quota", "team=1MiB"]);
+    let url = server.url();
+    let mut artifact = vec![0u8; 60_000];
+    home.run_with(&["put", "other", "--server", &url], &artifact);
+    for number in 0..10u64 {
+        // Nothing that compresses.
+        let mut state = number + 1;
+        artifact.iter_mut().for_each(|byte| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            *byte = (state >> 56) as u8;
+        });
+        let key = number.to_string();
+        let put = home.run_with(&["put", &key, "--namespace", "db1", "--server", &url], &artifact);
+        assert!(put.starts_with("exit 0"), "{put}");
+    }
+    let count = |namespace: &str| {
+        let output = home.output(&["ls", "--json", "--namespace", namespace, "--server", &url], b"");
+        serde_json::from_slice::<Vec<serde_json::Value>>(&output.stdout).unwrap().len()
+    };
+    assert_eq!((count("db1"), count("")), (3, 1));
+}
+
+#[test]
 fn ls_filters_sorts_and_limits() {
     let home = Home::new();
     let server = home.serve(&[]);

@@ -1,0 +1,57 @@
+//! Entries that do not leave for want of space.
+//!
+//! A pin is a flag of the entry's record: to pin is to put the same entry again with the flag. A payload in a file is not
+//! written again, since equal ones are shared.
+
+use crate::index::Slot;
+use crate::ops::{Condition, PutRequest, TryGet};
+use crate::read::{Noted, Wait};
+use crate::store::Inner;
+use crate::write::Pinning;
+use crate::{Result, StoreError};
+
+/// What may be pinned of the bytes that puts may fill: one part of so many. The other is for what comes and goes, and for
+/// the cleaner, which writes what is pinned in the log anew at each turn.
+const SHARE: u64 = 2;
+
+impl Inner {
+    pub(crate) fn repin(&self, space: &[u8], key: &[u8], pinning: Pinning) -> Result<bool> {
+        loop {
+            let TryGet::Ready(Some(stored)) = self.get(space, key, Wait::Allowed, Noted::No)? else {
+                return Ok(false);
+            };
+            let stat = stored.stat;
+            if stat.is_pinned == (pinning == Pinning::Pin) {
+                return Ok(true);
+            }
+            let request = PutRequest {
+                space,
+                key,
+                head: &stored.head,
+                payload: &stored.payload,
+                digest: None,
+                logical_len: stat.logical_len,
+                cost_ms: stat.cost_ms,
+                created_ms: stat.created_ms,
+                expires_ms: stat.expires_ms,
+                group: stat.group,
+            };
+            // Another write may have come between: then the loop looks at what it wrote.
+            if self.put(&request, Condition::Version(stat.version), pinning)?.is_some() {
+                return Ok(true);
+            }
+        }
+    }
+
+    /// Refuses a pinned put of these bytes in place of `old` if too much would be pinned. About: two at a time may both pass.
+    pub(crate) fn check_pinned(&self, old: Option<&Slot>, footprint: u64) -> Result<()> {
+        let replaced = old.filter(|old| old.is_pinned).map_or(0, Slot::footprint);
+        let (pinned_bytes, max_bytes) =
+            ((self.pinned_bytes() + footprint).saturating_sub(replaced), self.space.limit() / SHARE);
+        // What takes no more than before is no worse than before.
+        if pinned_bytes > max_bytes && footprint > replaced {
+            return Err(StoreError::PinnedFull { pinned_bytes, max_bytes });
+        }
+        Ok(())
+    }
+}
