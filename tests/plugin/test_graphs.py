@@ -350,6 +350,74 @@ def test_a_local_entry_of_another_host_is_not_used(fleet: Fleet, monkeypatch: py
     assert first.total("miss") == 0
 
 
+def test_behind_an_entry_that_does_not_load_no_other_host_s_is_taken(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from pilotlight.torch import remote
+    from torch._inductor.codecache import FxGraphCache
+
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(remote, "fingerprint", lambda: b"o" * 32)
+        with fleet.machine(tmp_path / "shared"):
+            infer()
+    with fleet.machine():
+        infer()
+    loaded = []
+
+    def failing(graph: Any, *_: Any) -> Any:
+        loaded.append(graph)
+        raise RuntimeError("this host's trouble")
+
+    with monkeypatch.context() as troubled, fleet.machine(tmp_path / "shared"):
+        troubled.setattr(FxGraphCache, "cache_hit_post_compile", staticmethod(failing))
+        infer()
+    assert len(loaded) == 1, "only the remote one was tried"
+
+
+def test_what_a_stock_client_put_is_kept_locally_for_this_kind_of_host(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from pilotlight.torch import marks
+
+    (key,) = keys(fleet, "fx-graph", monkeypatch)
+    (entry,) = fleet.client.candidates(key, _fingerprint())
+    fleet.client.delete(key)
+    value = {"data": base64.b64encode(entry.artifact).decode(), "time_taken_ms": 5}
+    assert fleet.client.put_raw(key, json.dumps(value).encode())
+    with fleet.machine() as warm:
+        infer()
+        assert marks.is_ours(entry.artifact)
+    assert warm.total("hit") == 2
+
+
+def test_what_cannot_be_marked_is_not_kept_locally_but_put(fleet: Fleet, tmp_path: Path) -> None:
+    where = tmp_path / "here"
+    (where / "pilotlight").mkdir(parents=True)
+    (where / "pilotlight" / "made-for").write_text("a file where the marks belong")
+    with fleet.machine(where) as cold:
+        infer()
+    assert cold.total("put") == 2
+    kept = [path for path in (where / "fxgraph").rglob("*") if path.is_file()] if (where / "fxgraph").exists() else []
+    assert kept == []
+    with fleet.machine() as warm:
+        infer()
+    assert warm.total("hit") == 2
+
+
+def test_a_host_that_cannot_be_told_from_others_marks_nothing(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Its fingerprint is another one in every process: torch's own local cache must work there as without us."""
+    from pilotlight.torch import fingerprint, remote
+
+    monkeypatch.setattr(fingerprint, "cpu_features", lambda *_: None)
+    for number in range(2):
+        monkeypatch.setattr(remote, "fingerprint", lambda number=number: b"%d" % number * 32)
+        with fleet.machine(tmp_path / "home"):
+            infer()
+            assert torch._dynamo.utils.counters["inductor"]["fxgraph_cache_hit"] == number
+
+
 def test_a_graph_with_inputs_elsewhere_finds_the_code_it_runs_on_the_cpu(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     from pilotlight.torch import graphs
 

@@ -76,6 +76,24 @@ def test_launchers_and_sessions_have_none(tmp_path: Path, monkeypatch: pytest.Mo
     assert (ids["-c"], ids[""], ids[pytest.__file__]) == (None, None, None)
 
 
+def test_naming_a_closure_fails_no_compile(monkeypatch: pytest.MonkeyPatch, fleet: Fleet) -> None:
+    from torch._dynamo import pgo
+
+    def cell(content: Any) -> Any:
+        return (lambda: content).__closure__[0]  # type: ignore[index]
+
+    names = {pgo._get_cell_hash_content(cell(content)) for content in (lambda: 1, lambda: 2, two_sizes)}
+    assert len(names) == 3
+    assert all(isinstance(name, int) for name in names)
+    assert pgo._get_cell_hash_content(cell(torch.ones(1))) == 0
+
+    def unreadable(path: str) -> str:
+        raise PermissionError(path)
+
+    monkeypatch.setattr(pgo, "_hash_containing_file", unreadable)
+    assert pgo._get_cell_hash_content(cell(two_sizes)) is two_sizes.__code__
+
+
 def two_sizes() -> int:
     torch.manual_seed(0)
     w = torch.randn(16, 4)

@@ -60,8 +60,8 @@ class Lookup:
             if entry.variant is None or entry.variant not in seen:
                 yield from self._opened(entry, is_usable)
         if not self._touches_cpu and self._observed.reason("") == "fingerprint":
-            # No input of the graph lies on the CPU, and yet there are variants for CPUs: some of its code runs there. The client
-            # counts a second lookup, since it does one.
+            # No input of the graph lies on the CPU, and yet there are variants for CPUs: some of its code runs there. The
+            # client counts a second lookup, since it does one.
             self._touches_cpu = True
             del self.fingerprint
             for entry in self.client.candidates(self.remote_key, self.fingerprint):

@@ -68,9 +68,8 @@ def write_through(cls: Any, key: str, content: bytes | None, host: bytes | None)
     """Keeps a remote entry locally, so that the next process needs no network."""
     # A full or read-only disk is no reason to speak: nothing is lost but a round trip.
     with contextlib.suppress(OSError):
-        if content is not None:
-            if marks.mark(content, host):
-                cls._write_to_local_cache(key, content)
+        if content is not None and marks.mark(content, host):
+            cls._write_to_local_cache(key, content)
 
 
 def host_of_graph(graph: Any) -> bytes | None:
