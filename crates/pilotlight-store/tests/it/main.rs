@@ -3,7 +3,8 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::indexing_slicing,
-    reason = "tests say what they expect by panicking, helpers of tests too"
+    clippy::print_stdout,
+    reason = "tests say what they expect by panicking, and print their seeds; helpers of tests too"
 )]
 
 /// The byte bound, eviction and expiry.
@@ -16,10 +17,14 @@ mod damage;
 mod faults;
 /// Format 1, as the first release wrote it, opened for ever.
 mod fixture;
+/// Media that are watched, broken, and crashed.
+mod media;
 /// Random operations against a map, with reopens between.
 mod model;
 /// One process a directory, refusals to open, durability.
 mod open;
+/// Disks that nobody may write to.
+mod read_only;
 /// What goes wrong while the store repairs, cleans and removes, and what must not follow from it.
 mod repair;
 /// What the tests share.
