@@ -115,7 +115,12 @@ fn write(media: &dyn Media, dir: &Path, seed: u64) -> io::Result<()> {
     file.write_at(&[text.as_bytes()], 0)?;
     file.sync_data()?;
     media.rename(&new, &dir.join(FORMAT))?;
-    media.sync_dir(dir)
+    media.sync_dir(dir)?;
+    for parent in dir.ancestors().skip(1) {
+        // Any of them may be new, too. Where we may not look, others made the next, and synced its name, or not.
+        let _ = media.sync_dir(if parent.as_os_str().is_empty() { Path::new(".") } else { parent });
+    }
+    Ok(())
 }
 
 /// A number that clients cannot know. It keeps honest bytes apart, it is no cryptographic secret.

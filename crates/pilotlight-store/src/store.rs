@@ -191,6 +191,8 @@ impl Inner {
             return Ok(Vec::new());
         }
         self.blobs.make_dirs()?;
+        // Syncs reach what is in a directory, not its name.
+        self.options.media.sync_dir(&self.options.dir)?;
         self.blobs.sweep(access)?;
         // A lowered bound, or one that a crash left overrun, holds from the start.
         self.make_room(0);

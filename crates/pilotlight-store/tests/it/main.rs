@@ -23,6 +23,8 @@ mod media;
 mod model;
 /// One process a directory, refusals to open, durability.
 mod open;
+/// What a power cut takes, and what it must not.
+mod power_cut;
 /// Disks that nobody may write to.
 mod read_only;
 /// What goes wrong while the store repairs, cleans and removes, and what must not follow from it.

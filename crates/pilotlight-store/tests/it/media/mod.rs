@@ -2,10 +2,12 @@
 //!
 //! [`Watched`] stands in front of the disk or of [`Simulated`]: it counts calls, and a hook may act between them or have one
 //! fail, as [`Fuse`] does with call after call. [`Simulated`] keeps beside what is there what would be there after a power
-//! cut.
+//! cut; [`crash`] draws from both what a kill or a power cut may leave.
 
 /// What a file holds, in blocks that copies share.
 mod content;
+/// What a kill and a power cut leave.
+pub(crate) mod crash;
 /// Calls that fail.
 mod faults;
 /// Files in memory, with what of them was synced.
