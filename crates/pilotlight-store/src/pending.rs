@@ -49,6 +49,23 @@ pub(crate) struct Undo {
     pub(crate) change: Change,
 }
 
+/// A payload file that nobody needs any longer.
+#[derive(Debug)]
+enum Freed {
+    AtOnce(Ref),
+    /// Its entry was replaced: should a power cut take the new record, the old one speaks again, and needs it. Of an entry
+    /// that was removed nobody expects that much.
+    WhenSynced(Ref),
+}
+
+impl Freed {
+    /// What the record whose undo this is frees.
+    fn by(undo: Undo) -> Option<Self> {
+        let file = *undo.change.old_file?;
+        Some(if undo.change.names_record { Self::WhenSynced(file) } else { Self::AtOnce(file) })
+    }
+}
+
 /// Records that go into their files together, in order.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
@@ -213,17 +230,15 @@ impl Log {
     }
 
     /// Notes that the batch is in its files, and gives the payload files that nobody needs any longer.
-    fn end_write(&self, batch: Arc<Batch>, mut undos: Vec<Undo>) -> Vec<Ref> {
-        let old_file = |undo: &mut Undo| undo.change.old_file.take().map(|file| *file);
-        let mut files: Vec<Ref> = undos.iter_mut().filter_map(old_file).collect();
-        undos.clear();
+    fn end_write(&self, batch: Arc<Batch>, mut undos: Vec<Undo>) -> Vec<Freed> {
+        let mut files: Vec<Freed> = undos.drain(..).filter_map(Freed::by).collect();
         for chunk in &batch.chunks {
             chunk.segment.written.store(chunk.from + chunk.bytes.len() as u64, Release);
         }
         self.written_seq.fetch_max(batch.last_seq, Release);
         let mut active = self.lock_active();
         self.note_written(&active, batch.chunks.iter().map(|chunk| &chunk.segment));
-        files.append(&mut active.pending.freed());
+        files.extend(active.pending.freed().into_iter().map(Freed::AtOnce));
         active.pending.writing = None;
         let chunk = Arc::into_inner(batch).and_then(|mut batch| batch.chunks.pop());
         if let Some(mut bytes) =
@@ -324,7 +339,7 @@ impl Inner {
     fn write_pending(&self, turn: parking_lot::MutexGuard<'_, ()>) -> io::Result<()> {
         let Some((batch, mut undos)) = self.log.begin_write() else { return Ok(()) };
         let result = batch.write();
-        let files: Vec<Ref> = match &result {
+        let files = match &result {
             Ok(()) => self.log.end_write(batch, undos),
             Err(error) => {
                 self.log.begin_undo(&mut undos);
@@ -332,11 +347,16 @@ impl Inner {
                 let named = undos.into_iter().rev().filter_map(|undo| self.undo(undo, &mut gone)).collect();
                 gone.append(&mut self.log.end_undo(error.kind(), named));
                 tracing::warn!(%error, "cannot append to the log: what was not in it yet is taken back");
-                gone
+                gone.into_iter().map(Freed::AtOnce).collect()
             }
         };
         drop(turn);
-        files.iter().for_each(|file| self.blobs.release(file));
+        for file in files {
+            match file {
+                Freed::WhenSynced(file) if !self.is_relaxed() => self.replaced.lock().push(file),
+                Freed::WhenSynced(file) | Freed::AtOnce(file) => self.blobs.release(&file),
+            }
+        }
         result
     }
 

@@ -10,7 +10,7 @@ use parking_lot::{Mutex, RwLock};
 use crate::blobs::Blobs;
 use crate::commit::Committer;
 use crate::directory::{self, Access};
-use crate::format::Row;
+use crate::format::{Ref, Row};
 use crate::index::{Index, Place, Slot};
 use crate::log::{self, Log};
 use crate::media::Lock;
@@ -50,6 +50,8 @@ pub(crate) struct Inner {
     pub(crate) room: Mutex<()>,
     /// One at a time syncs.
     syncing: Mutex<()>,
+    /// Payload files of entries that were replaced by ones that are not synced yet; none in a `relaxed` store.
+    pub(crate) replaced: Mutex<Vec<Ref>>,
     pub(crate) is_closing: AtomicBool,
     /// Held for the life of the store: dropping it unlocks the directory. None on a read-only medium.
     lock: Option<Box<dyn Lock>>,
@@ -173,6 +175,7 @@ impl Inner {
             draws: AtomicU64::new(0),
             room: Mutex::default(),
             syncing: Mutex::default(),
+            replaced: Mutex::default(),
             is_closing: AtomicBool::new(false),
             lock,
             options,
@@ -291,8 +294,12 @@ impl Inner {
         let seq = self.log.last_seq();
         // What could not be written was refused, and is nobody else's failure.
         let _ = self.flush();
-        self.blobs.sync()?;
-        self.log.sync()?;
+        let replaced = std::mem::take(&mut *self.replaced.lock());
+        if let Err(error) = self.blobs.sync().and_then(|()| self.log.sync()) {
+            self.replaced.lock().extend(replaced);
+            return Err(error);
+        }
+        replaced.iter().for_each(|file| self.blobs.release(file));
         Ok(seq)
     }
 

@@ -22,6 +22,18 @@ fn reopen(files: FileSystem) -> Store {
     open(Simulated::holding(files), Durability::Relaxed)
 }
 
+/// Gives every moment of the medium while `work` is done.
+fn moments_of(media: &Simulated, work: impl FnOnce()) -> Vec<Moment> {
+    let moments = Arc::new(Mutex::new(Vec::new()));
+    let recorded = moments.clone();
+    media.record(move |files, change| {
+        recorded.lock().push(Moment { files: files.clone(), change: change.clone() });
+    });
+    work();
+    media.record(|_, _| {});
+    Arc::into_inner(moments).unwrap().into_inner()
+}
+
 /// What power cuts now may leave: nothing that was not synced, all of it, one of names and bytes without the other, or some.
 fn cuts(moment: &Moment, seed: u64) -> Vec<FileSystem> {
     let mut dice = Dice::new(seed);
@@ -38,5 +50,26 @@ fn a_new_store_survives_a_power_cut_right_after_its_first_entry() {
     let moment = Moment { files: media.files(), change: Change::SyncDir("/".into()) };
     for files in cuts(&moment, 1) {
         assert_eq!(get(&reopen(files), b"key"), Some(b"payload".to_vec()));
+    }
+}
+
+#[test]
+fn an_entry_that_is_being_replaced_survives_a_power_cut() {
+    for durability in [Durability::Batch, Durability::Always] {
+        let media = Simulated::holding(FileSystem::default());
+        let store = open(media.clone(), durability);
+        let (old, new) = (noise(1, 50_000), noise(2, 60_000));
+        put(&store, b"key", &old).unwrap();
+        let moments = moments_of(&media, || _ = put(&store, b"key", &new).unwrap());
+        for (at, moment) in moments.iter().enumerate() {
+            for files in cuts(moment, at as u64) {
+                let found = get(&reopen(files), b"key");
+                assert!(
+                    found.as_ref() == Some(&old) || found.as_ref() == Some(&new),
+                    "{durability:?}, {moment}"
+                );
+            }
+        }
+        assert_eq!(store.usage(None).files, 1, "what was replaced goes in the end");
     }
 }
