@@ -200,11 +200,10 @@ impl Inner {
                 }
             }
         }
-        // The copies must be down before the originals go.
+        // The copies must be down before the originals go, `relaxed` or not: they may be as old as the store. And this
+        // segment must not outlive one removed after it, which may hold the tombstones of what is in here.
         self.flush().map_err(StoreError::io("append to the log", 0))?;
-        if !self.is_relaxed() {
-            self.sync_all().map_err(StoreError::io("sync", 0))?;
-        }
+        self.sync_log().map_err(StoreError::io("sync", 0))?;
         // Nobody takes a record back between the look and the removal.
         let turn = lock_soon(&self.log.turn);
         if self.log.failures() != failures {

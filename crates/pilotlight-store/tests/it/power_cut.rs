@@ -42,6 +42,13 @@ fn cuts(moment: &Moment, seed: u64) -> Vec<FileSystem> {
         .into()
 }
 
+/// Overwrites one key until a segment was removed, and some more.
+fn churn(store: &Store, rounds: u64) {
+    for round in 0..rounds {
+        put(store, b"churn", &noise(round, 30_000)).unwrap();
+    }
+}
+
 #[test]
 fn a_new_store_survives_a_power_cut_right_after_its_first_entry() {
     let media = Simulated::holding(FileSystem::default());
@@ -72,4 +79,50 @@ fn an_entry_that_is_being_replaced_survives_a_power_cut() {
         }
         assert_eq!(store.usage(None).files, 1, "what was replaced goes in the end");
     }
+}
+
+#[test]
+fn what_the_cleaner_moves_survives_a_power_cut_although_the_store_is_relaxed() {
+    let media = Simulated::holding(FileSystem::default());
+    let store = open(media.clone(), Durability::Relaxed);
+    let entries: Vec<([u8; 8], Vec<u8>)> =
+        (0..20u64).map(|key| (key.to_le_bytes(), noise(key, 3000))).collect();
+    entries.iter().for_each(|(key, payload)| _ = put(&store, key, payload).unwrap());
+    store.sync().unwrap();
+    let moments = moments_of(&media, || churn(&store, 800));
+    let removals: Vec<_> =
+        moments.iter().filter(|moment| matches!(moment.change, Change::Remove(_))).collect();
+    assert!(removals.len() > 10, "{} segments removed", removals.len());
+    assert_eq!(store.usage(None).evicted, 0);
+    for (at, moment) in removals.into_iter().enumerate() {
+        let mut removed = moment.files.clone();
+        removed.make(&moment.change);
+        let moment = Moment { files: removed, change: Change::SyncDir("/".into()) };
+        for files in cuts(&moment, at as u64) {
+            let store = reopen(files);
+            for (key, payload) in &entries {
+                assert_eq!(get(&store, key).as_ref(), Some(payload), "removal {at}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_deleted_entry_stays_away_although_a_power_cut_loses_some_removals() {
+    let media = Simulated::holding(FileSystem::default());
+    let store = open(media.clone(), Durability::Relaxed);
+    put(&store, b"deleted", b"gone").unwrap();
+    churn(&store, 50);
+    assert!(store.delete(b"", b"deleted", Condition::Always).unwrap());
+    store.sync().unwrap();
+    let moments = moments_of(&media, || churn(&store, 500));
+    let segments = moments.iter().filter(|moment| matches!(moment.change, Change::Create(_)));
+    let mut count = 0;
+    for (at, moment) in segments.enumerate() {
+        for files in cuts(moment, at as u64) {
+            assert_eq!(get(&reopen(files), b"deleted"), None, "segment {at}");
+        }
+        count += 1;
+    }
+    assert!(count > 10, "{count} segments begun");
 }
