@@ -25,6 +25,8 @@ pub trait Media: Send + Sync + Debug {
     fn create_dir(&self, dir: &Path) -> io::Result<()>;
     /// Makes the names in a directory survive a power cut.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Makes everything on the file system of `dir` survive a power cut, whoever wrote it.
+    fn sync_file_system(&self, dir: &Path) -> io::Result<()>;
     /// Locks a file, made if it is not there, for as long as the guard lives; `WouldBlock` if another has it locked,
     /// `ReadOnlyFilesystem` where nobody can write it.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>>;
@@ -99,6 +101,10 @@ impl Media for Disk {
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         File::open(dir)?.sync_all()
+    }
+
+    fn sync_file_system(&self, dir: &Path) -> io::Result<()> {
+        Ok(rustix::fs::syncfs(File::open(dir)?)?)
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>> {

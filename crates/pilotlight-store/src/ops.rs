@@ -287,7 +287,8 @@ impl Store {
     /// # Errors
     /// `Io` when the medium fails.
     pub fn sync(&self) -> Result<()> {
-        self.inner.sync_all().map(|_| ()).map_err(StoreError::io("sync", 0))
+        let synced = self.inner.sync_earlier().and_then(|()| self.inner.sync_all());
+        synced.map(|_| ()).map_err(StoreError::io("sync", 0))
     }
 
     /// The names of the spaces that hold, or held, entries.

@@ -50,6 +50,8 @@ pub(crate) struct Inner {
     pub(crate) room: Mutex<()>,
     /// One at a time syncs.
     syncing: Mutex<()>,
+    /// Whether what was there at the open is synced for sure.
+    is_earlier_synced: Mutex<bool>,
     /// Payload files of entries that were replaced by ones that are not synced yet; none in a `relaxed` store.
     pub(crate) replaced: Mutex<Vec<Ref>>,
     pub(crate) is_closing: AtomicBool,
@@ -175,6 +177,7 @@ impl Inner {
             draws: AtomicU64::new(0),
             room: Mutex::default(),
             syncing: Mutex::default(),
+            is_earlier_synced: Mutex::default(),
             replaced: Mutex::default(),
             is_closing: AtomicBool::new(false),
             lock,
@@ -285,8 +288,19 @@ impl Inner {
         Ok(number)
     }
 
-    /// Makes everything put so far survive a power cut, and says up to which sequence number; payload files first, since
-    /// records name them.
+    /// Makes what was there at the open survive a power cut: whoever put it may have been killed before it was synced, and
+    /// nothing tells which of it was. Does so once, and may take long on a busy disk.
+    pub(crate) fn sync_earlier(&self) -> io::Result<()> {
+        let mut is_synced = self.is_earlier_synced.lock();
+        if !*is_synced {
+            self.options.media.sync_file_system(&self.options.dir)?;
+            *is_synced = true;
+        }
+        Ok(())
+    }
+
+    /// Makes everything put since the open survive a power cut, and says up to which sequence number; payload files first,
+    /// since records name them.
     pub(crate) fn sync_all(&self) -> io::Result<u64> {
         // What another sync took in hand is not down before that one is through.
         let _syncing = self.syncing.lock();

@@ -126,3 +126,24 @@ fn a_deleted_entry_stays_away_although_a_power_cut_loses_some_removals() {
     }
     assert!(count > 10, "{count} segments begun");
 }
+
+#[test]
+fn a_sync_reaches_what_was_put_before_a_kill() {
+    let media = Simulated::holding(FileSystem::default());
+    let store = open(media.clone(), Durability::Relaxed);
+    let entries: Vec<([u8; 8], Vec<u8>)> = (0..80u64)
+        .map(|key| (key.to_le_bytes(), noise(key, if key % 2 == 0 { 30_000 } else { 40_000 })))
+        .collect();
+    entries.iter().for_each(|(key, payload)| _ = put(&store, key, payload).unwrap());
+    // The process is killed; the kernel has everything, and the medium little of it.
+    let killed = Simulated::holding(media.files());
+    let store = open(killed.clone(), Durability::Relaxed);
+    store.sync().unwrap();
+    let moment = Moment { files: killed.files(), change: Change::SyncDir("/".into()) };
+    for files in cuts(&moment, 1) {
+        let store = reopen(files);
+        for (key, payload) in &entries {
+            assert_eq!(get(&store, key).as_ref(), Some(payload));
+        }
+    }
+}

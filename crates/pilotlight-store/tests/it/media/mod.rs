@@ -32,6 +32,7 @@ pub(crate) enum Operation {
     Remove,
     CreateDir,
     SyncDir,
+    SyncFileSystem,
     Write,
     SetLen,
     Sync,

@@ -117,6 +117,10 @@ impl Media for Simulated {
         self.state().change(&Change::SyncDir(dir.to_owned())).map(|_| ())
     }
 
+    fn sync_file_system(&self, _dir: &Path) -> io::Result<()> {
+        self.state().change(&Change::SyncAll).map(|_| ())
+    }
+
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>> {
         let mut state = self.state();
         if state.files.is_read_only {

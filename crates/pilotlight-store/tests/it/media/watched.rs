@@ -121,6 +121,11 @@ impl Media for Watched {
         self.inner.sync_dir(dir)
     }
 
+    fn sync_file_system(&self, dir: &Path) -> io::Result<()> {
+        self.seen.call(Operation::SyncFileSystem, dir)?;
+        self.inner.sync_file_system(dir)
+    }
+
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>> {
         self.inner.lock(path)
     }
