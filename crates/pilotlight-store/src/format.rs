@@ -251,6 +251,11 @@ impl SegmentHeader {
         bytes
     }
 
+    /// Whether the bytes are those of a segment header, whatever else is wrong with it.
+    pub(crate) fn is_marked(bytes: &[u8]) -> bool {
+        bytes.starts_with(&SEGMENT_MAGIC)
+    }
+
     pub(crate) fn decode(bytes: &[u8], seed: u64) -> Option<Self> {
         let mut reader = Reader(bytes);
         if reader.take(8)? != SEGMENT_MAGIC || reader.u32()? > FORMAT_VERSION {

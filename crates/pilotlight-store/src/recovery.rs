@@ -60,7 +60,7 @@ pub(crate) fn recover(dir: &Path, media: &dyn Media, seed: u64, access: Access) 
         };
         next_seq = read.rows.iter().map(|row| row.seq + 1).fold(next_seq.max(read.created_seq), u64::max);
         known += u32::from(read.is_headed || !read.rows.is_empty());
-        unknown += u32::from(!read.is_headed && read.len > SEGMENT_HEADER_LEN as u64);
+        unknown += u32::from(!read.is_headed && read.is_marked && read.len > SEGMENT_HEADER_LEN as u64);
         // A damaged one is kept as it is, for a person to look at, until it is its turn to be cleaned.
         let is_active = is_writable && !read.is_sealed && read.is_headed && ids.last() == Some(&id);
         if is_active {
@@ -150,6 +150,8 @@ struct ReadSegment {
     is_sealed: bool,
     /// Its header passes its check.
     is_headed: bool,
+    /// It begins as a segment of any store does: not as a power cut leaves one that was begun just before.
+    is_marked: bool,
 }
 
 fn read_segment(
@@ -165,9 +167,10 @@ fn read_segment(
     file.read_at(&mut bytes, 0)?;
     let header = SegmentHeader::decode(&bytes, seed);
     let is_headed = header.is_some();
+    let is_marked = SegmentHeader::is_marked(&bytes);
     let created_seq = header.map_or(0, |header| header.created_seq);
     if let Some((rows, end)) = read_footer(file, len, seed, spaces)? {
-        return Ok(Some(ReadSegment { created_seq, rows, end, len, is_sealed: true, is_headed }));
+        return Ok(Some(ReadSegment { created_seq, rows, end, len, is_sealed: true, is_headed, is_marked }));
     }
     let mut bytes = vec![0; usize::try_from(len).map_err(io::Error::other)?];
     file.read_at(&mut bytes, 0)?;
@@ -176,7 +179,7 @@ fn read_segment(
         return Ok(None);
     }
     let (rows, end) = scan(&bytes, seed, spaces);
-    Ok(Some(ReadSegment { created_seq, rows, end, len, is_sealed: false, is_headed }))
+    Ok(Some(ReadSegment { created_seq, rows, end, len, is_sealed: false, is_headed, is_marked }))
 }
 
 fn read_footer(

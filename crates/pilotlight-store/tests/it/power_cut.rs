@@ -147,3 +147,16 @@ fn a_sync_reaches_what_was_put_before_a_kill() {
         }
     }
 }
+
+#[test]
+fn a_store_whose_only_segment_is_torn_opens() {
+    let media = Simulated::holding(FileSystem::default());
+    let store = open(media.clone(), Durability::Relaxed);
+    store.sync().unwrap();
+    churn(&store, 3);
+    for seed in 0..20 {
+        let store = reopen(cut_power(&media.files(), 100, 50, &mut Dice::new(seed)));
+        put(&store, b"key", b"payload").unwrap();
+        assert_eq!(get(&store, b"key"), Some(b"payload".to_vec()));
+    }
+}
