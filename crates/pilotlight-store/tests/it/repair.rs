@@ -151,6 +151,25 @@ fn a_scan_goes_on_behind_entries_whose_keys_cannot_be_read() {
 }
 
 #[test]
+fn a_scan_sets_aside_what_it_cannot_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    for key in [&b"key-1"[..], b"key-2", b"key-3"] {
+        put(&store, key, b"payload").unwrap();
+    }
+    let segment = only_file(&dir.path().join("log"));
+    let bytes = fs::read(&segment).unwrap();
+    let at = |key: &[u8]| bytes.windows(5).position(|window| window == key).unwrap();
+    // In the key itself, and in the header before it.
+    flip(&segment, at(b"key-1"));
+    flip(&segment, at(b"key-2") - 65);
+    let names = || store.scan(b"", 0, 10).unwrap().keys.into_iter().map(|(key, _)| key).collect::<Vec<_>>();
+    assert_eq!(names(), [&b"key-3"[..]], "no key that nobody put");
+    assert_eq!((store.usage(None).entries, store.usage(None).quarantined), (1, 2));
+    assert_eq!(get(&store, b"key-1"), None);
+}
+
+#[test]
 fn a_deleted_entry_stays_away_although_an_old_segment_could_not_be_removed() {
     let dir = tempfile::tempdir().unwrap();
     let media = Watched::disk();
