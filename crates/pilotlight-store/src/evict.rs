@@ -25,11 +25,13 @@ use crate::{Result, StoreError};
 const SAMPLE: usize = 16;
 /// Below the worth of any entry.
 const KEEP_ALL: f32 = -1.0;
+/// Above it: entries whose payload is in a file go, too.
+pub(crate) const DROP_ALL: f32 = f32::INFINITY;
 /// What an entry of unknown cost is taken to cost, in milliseconds: a small compile.
 const COST_MS_UNKNOWN: u32 = 500;
 
 /// What a step towards more room did.
-enum Step {
+pub(crate) enum Step {
     /// It took something away.
     Freed,
     /// It moved what is alive along the log, and found nothing to take away.
@@ -83,6 +85,7 @@ impl Inner {
                 Ok(Step::Freed) => {}
                 Ok(Step::Turned) => turns_left -= 1,
                 Ok(Step::Nothing) => return false,
+                Err(StoreError::DiskFull { .. }) if self.drop_oldest() => {}
                 Err(error) => {
                     tracing::warn!(%error, "cannot make room");
                     return false;
@@ -111,7 +114,7 @@ impl Inner {
     }
 
     /// A few entries drawn at random.
-    fn sample(&self) -> Vec<Slot> {
+    pub(crate) fn sample(&self) -> Vec<Slot> {
         let from = self.random();
         let mut sample = Vec::with_capacity(SAMPLE);
         for shard in self.index.shards_from(from as usize) {
@@ -135,7 +138,7 @@ impl Inner {
         worths.get(worths.len() / 3).copied().unwrap_or(f32::MAX)
     }
 
-    fn evict(&self, victim: &Slot) -> Result<()> {
+    pub(crate) fn evict(&self, victim: &Slot) -> Result<()> {
         if self.remove(victim.hash, |slot| slot.seq == victim.seq)? {
             self.note_evicted(victim.worth);
         }
@@ -161,7 +164,7 @@ impl Inner {
     /// older records of the same keys could only lie in front, and nothing is. It is dropped when the file is gone, not
     /// before: whoever is told that a key is absent must not find it again after a crash. (But for the moment in which a
     /// tombstone is being written, see `remove`.)
-    fn clean(&self, oldest: &Arc<Segment>, cut: f32) -> Result<Step> {
+    pub(crate) fn clean(&self, oldest: &Arc<Segment>, cut: f32) -> Result<Step> {
         // All of it must be in its file to be read there. And had a write failed meanwhile, entries would be alive again
         // that were dead when they were looked at.
         let failures = self.log.failures();
@@ -223,7 +226,7 @@ impl Inner {
         if slot.place != from || slot.seq != append.header.seq {
             return Ok(Fate::Dead);
         }
-        if !slot.is_external && slot.worth <= cut {
+        if slot.worth <= cut && (!slot.is_external || cut == DROP_ALL) {
             return Ok(Fate::Unworthy);
         }
         append.space = slot.space;

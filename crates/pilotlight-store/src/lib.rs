@@ -26,6 +26,7 @@ mod background;
 mod blobs;
 mod clock;
 mod commit;
+mod crowded;
 mod directory;
 mod error;
 mod evict;

@@ -305,9 +305,14 @@ impl Log {
         let id = active.next_id;
         // A name that a failed attempt left behind is passed over, never reused.
         active.next_id += 1;
+        let path = segment_path(&self.dir, id);
+        let header = SegmentHeader { created_seq: active.next_seq }.encode(self.seed);
         let create = || -> io::Result<Arc<dyn MediaFile>> {
-            let file = self.media.create(&segment_path(&self.dir, id))?;
-            file.write_at(&[&SegmentHeader { created_seq: active.next_seq }.encode(self.seed)], 0)?;
+            let file = self.media.create(&path)?;
+            file.write_at(&[&header], 0).inspect_err(|_| {
+                // Else each put that a full disk refuses would leave a file.
+                let _ = self.media.remove(&path);
+            })?;
             Ok(file)
         };
         let file = create().map_err(StoreError::io("begin a segment", SEGMENT_HEADER_LEN as u64))?;

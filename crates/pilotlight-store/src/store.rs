@@ -46,6 +46,8 @@ pub(crate) struct Inner {
     pub(crate) floor: AtomicU32,
     /// Random draws so far.
     pub(crate) draws: AtomicU64,
+    /// Settles that the disk had no room for, one after the other.
+    pub(crate) disk_refusals: AtomicU32,
     /// One at a time makes room.
     pub(crate) room: Mutex<()>,
     /// One at a time syncs.
@@ -175,6 +177,7 @@ impl Inner {
             counters: Counters::default(),
             floor: AtomicU32::new(0),
             draws: AtomicU64::new(0),
+            disk_refusals: AtomicU32::new(0),
             room: Mutex::default(),
             syncing: Mutex::default(),
             is_earlier_synced: Mutex::default(),

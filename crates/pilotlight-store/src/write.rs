@@ -16,16 +16,22 @@ use crate::{Result, StoreError};
 
 impl Inner {
     pub(crate) fn put(&self, request: &PutRequest<'_>, condition: Condition) -> Result<Option<u64>> {
-        let seq = self.stage(request, condition)?;
-        if let Some(seq) = seq {
-            self.settle(seq)?;
-            self.wait_for(seq)?;
-        }
-        Ok(seq)
+        self.with_room(|| {
+            let seq = self.try_stage(request, condition)?;
+            if let Some(seq) = seq {
+                self.settle(seq)?;
+                self.wait_for(seq)?;
+            }
+            Ok(seq)
+        })
     }
 
     /// A put up to where every reader sees it: it is not acknowledged before it is settled, see [`crate::pending`].
     pub(crate) fn stage(&self, request: &PutRequest<'_>, condition: Condition) -> Result<Option<u64>> {
+        self.with_room(|| self.try_stage(request, condition))
+    }
+
+    fn try_stage(&self, request: &PutRequest<'_>, condition: Condition) -> Result<Option<u64>> {
         self.check_writable()?;
         self.check_sizes(request)?;
         let hash = key_hash(request.space, request.key, self.seed);

@@ -336,6 +336,7 @@ fn head(stat: &Stat) -> Head {
 fn from_store(error: StoreError) -> Error {
     match error {
         StoreError::Full { needed_bytes, bound_bytes } => Error::Full { needed_bytes, bound_bytes },
+        StoreError::DiskFull { needed_bytes } => Error::Full { needed_bytes, bound_bytes: 0 },
         StoreError::TooLarge { what, size_bytes, max_bytes } => {
             Error::TooLarge { what, size_bytes, max_bytes }
         }

@@ -11,6 +11,8 @@
 mod bound;
 /// What the store says it holds is what it holds.
 mod counts;
+/// Disks that others fill.
+mod crowded;
 /// Damage on the disk: found, set aside, never served.
 mod damage;
 /// Failures of the medium, injected at every call in turn.
