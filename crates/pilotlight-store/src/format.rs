@@ -271,7 +271,7 @@ impl SegmentHeader {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Row {
     pub(crate) record_type: RecordType,
-    /// The key's hash; of a [`RecordType::Clear`], the hash of the space with no key.
+    /// The key's hash; of a [`RecordType::Clear`] 0.
     pub(crate) hash: u128,
     pub(crate) seq: u64,
     pub(crate) expires_ms: u64,

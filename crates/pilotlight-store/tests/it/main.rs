@@ -19,6 +19,10 @@ mod damage;
 mod faults;
 /// Format 1, as the first release wrote it, opened for ever.
 mod fixture;
+/// A flipped bit in each structure of the format.
+mod flips;
+/// FORMAT.md, read by other eyes than the store's.
+mod layout;
 /// Media that are watched, broken, and crashed.
 mod media;
 /// Random operations against a map, with reopens between.
