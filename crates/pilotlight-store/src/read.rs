@@ -190,7 +190,11 @@ impl Inner {
             match self.key_of(&slot)? {
                 Some(key) => page.keys.push((key, stat(&slot))),
                 // Nobody moved or replaced it, so its record is damaged. No key leads to it: who else should find it?
-                None if self.is_current(&slot) => self.set_aside(&slot)?,
+                None if self.is_current(&slot) => {
+                    if let Err(error) = self.set_aside(&slot) {
+                        tracing::warn!(%error, "cannot set a damaged entry aside");
+                    }
+                }
                 None => {}
             }
         }

@@ -9,14 +9,14 @@
 
 /// The byte bound, eviction and expiry.
 mod bound;
+/// Crashes and failures at every call of the medium.
+mod campaign;
 /// What the store says it holds is what it holds.
 mod counts;
 /// Disks that others fill.
 mod crowded;
 /// Damage on the disk: found, set aside, never served.
 mod damage;
-/// Failures of the medium, injected at every call in turn.
-mod faults;
 /// Format 1, as the first release wrote it, opened for ever.
 mod fixture;
 /// A flipped bit in each structure of the format.
