@@ -6,7 +6,7 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::evict::{DROP_ALL, Step};
+use crate::evict::{DROP_ALL, DROP_INLINE, Step};
 use crate::store::Inner;
 use crate::{Result, StoreError};
 
@@ -55,15 +55,18 @@ impl Inner {
     }
 
     fn free_some_of_disk(&self) -> bool {
-        let victim = self.sample().into_iter().min_by(|a, b| a.worth.total_cmp(&b.worth));
-        victim.is_some_and(|victim| victim.is_external && self.evict(&victim).is_ok()) || self.drop_oldest()
+        // Their files are free at once, and what is in the log only with its segment.
+        let external = self.sample().into_iter().filter(|slot| slot.is_external);
+        let victim = external.min_by(|a, b| a.worth.total_cmp(&b.worth));
+        victim.is_some_and(|victim| self.evict(&victim).is_ok()) || self.drop_oldest()
     }
 
-    /// Gives the oldest segment up with all that it holds. [`Inner::room`] must be locked.
+    /// Gives up what the oldest segment itself holds, and if that cannot be done without it, the payload files it names as
+    /// well. [`Inner::room`] must be locked.
     pub(crate) fn drop_oldest(&self) -> bool {
         let Some(oldest) = self.log.sealed().into_iter().next() else { return false };
         // What the disk does not take is refused here, to whoever waits for it.
         let _ = self.flush();
-        matches!(self.clean(&oldest, DROP_ALL), Ok(Step::Freed))
+        [DROP_INLINE, DROP_ALL].iter().any(|cut| matches!(self.clean(&oldest, *cut), Ok(Step::Freed)))
     }
 }

@@ -25,7 +25,9 @@ use crate::{Result, StoreError};
 const SAMPLE: usize = 16;
 /// Below the worth of any entry.
 const KEEP_ALL: f32 = -1.0;
-/// Above it: entries whose payload is in a file go, too.
+/// Above it.
+pub(crate) const DROP_INLINE: f32 = f32::MAX;
+/// Entries whose payload is in a file go, too.
 pub(crate) const DROP_ALL: f32 = f32::INFINITY;
 /// What an entry of unknown cost is taken to cost, in milliseconds: a small compile.
 const COST_MS_UNKNOWN: u32 = 500;

@@ -46,6 +46,19 @@ fn a_disk_that_others_fill_takes_new_entries_for_old_ones() {
     }
 }
 
+#[test]
+fn a_disk_that_others_fill_keeps_large_entries_beside_small_ones() {
+    let media = Simulated::holding(FileSystem::default());
+    media.alter(|files| files.capacity = Some(8 << 20));
+    let store = open(&media);
+    for key in 0..600u64 {
+        let payload = noise(key, [500, 20_000, 60_000, 200_000][key as usize % 4]);
+        put(&store, &key.to_le_bytes(), &payload).unwrap_or_else(|error| panic!("put {key}: {error}"));
+    }
+    let used = media.files().disk_use();
+    assert!(used > 6 << 20, "{used} bytes kept of a disk of 8 MiB: {:?}", store.usage(None));
+}
+
 /// As a server does with small entries: the first that finds no room is refused, and soon there is some.
 #[test]
 fn a_disk_that_others_fill_takes_staged_entries_but_for_the_first() {
