@@ -210,7 +210,7 @@ impl Log {
         if !append.is_move {
             header.seq = active.next_seq;
             active.next_seq += 1;
-            active.pending.note_seq(header.seq);
+            active.pending.batch.note_seq(header.seq);
         }
         let offset = segment.end.load(Relaxed);
         let place = Place { segment: segment.id, offset, record_len: record_len as u32 };
@@ -225,7 +225,7 @@ impl Log {
         let padding_len = record_len as usize - active.buffer.len() - append.payload.len();
         let padding = PADDING.get(..padding_len).unwrap_or_default();
         let parts = [active.buffer.as_slice(), append.payload, padding];
-        active.pending.extend(&segment, offset, active.rows.len(), &parts);
+        active.pending.batch.add_record(&segment, offset, active.rows.len(), &parts);
         if let Some(change) = change {
             active.pending.note_undo(Undo { hash: append.hash, seq: header.seq, place, change });
         }
@@ -338,7 +338,7 @@ impl Log {
         active.names_len = 0;
         let end = segment.end.load(Relaxed);
         let footer = encode_footer(&rows, &names, self.seed);
-        active.pending.extend(&segment, end, rows.len(), &[&footer]);
+        active.pending.batch.add_footer(&segment, end, rows.len(), &footer);
         self.note_len(&segment, end + footer.len() as u64);
         // What is in it by now; its last bytes are noted when they are, too.
         self.unsynced.lock().push(segment.file.clone());

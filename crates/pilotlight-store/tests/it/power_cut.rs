@@ -7,7 +7,7 @@ use pilotlight_store::{Condition, Durability, Options, Store};
 
 use crate::media::crash::{Change, Moment, cut_power};
 use crate::media::{FileSystem, Simulated};
-use crate::setup::{Dice, get, noise, options, put};
+use crate::setup::{Dice, get, noise, options, put, request};
 
 const BOUND: u64 = 9 << 20;
 
@@ -78,6 +78,29 @@ fn an_entry_that_is_being_replaced_survives_a_power_cut() {
             }
         }
         assert_eq!(store.usage(None).files, 1, "what was replaced goes in the end");
+    }
+}
+
+/// A footer may be down before the records it tells of.
+#[test]
+fn an_entry_that_is_replaced_as_its_segment_is_sealed_survives_a_power_cut() {
+    let media = Simulated::holding(FileSystem::default());
+    let store = open(media.clone(), Durability::Always);
+    let (old, new) = (noise(1, 20_000), noise(2, 20_000));
+    put(&store, b"key", &old).unwrap();
+    churn(&store, 33);
+    let moments = moments_of(&media, || {
+        let staged = [(&b"key"[..], &new), (b"seals", &noise(3, 32_000))]
+            .map(|(key, payload)| store.stage(&request(key, payload), Condition::Always).unwrap().unwrap());
+        staged.into_iter().for_each(|version| store.settle(version).unwrap());
+    });
+    assert!(moments.iter().any(|moment| matches!(moment.change, Change::Create(_))), "a segment was sealed");
+    for (at, moment) in moments.iter().enumerate() {
+        for seed in 0..40 {
+            let files = cut_power(&moment.files, 100, 50, &mut Dice::new(seed));
+            let found = reopen(files).get(b"", b"key").ok().flatten().map(|stored| stored.payload.to_vec());
+            assert!(found.as_ref() == Some(&old) || found.as_ref() == Some(&new), "call {at}, {moment}");
+        }
     }
 }
 
