@@ -25,7 +25,12 @@ pub(crate) fn start(inner: &Arc<Inner>) -> io::Result<Vec<JoinHandle<()>>> {
 }
 
 fn tick(inner: &Inner) {
-    while !inner.is_closing.load(Relaxed) {
+    loop {
+        // First: an open has made room already, and what a tick of an hour's length shall leave alone it leaves alone.
+        thread::park_timeout(inner.options.tick);
+        if inner.is_closing.load(Relaxed) {
+            return;
+        }
         inner.expire();
         inner.index.trim_expiries(inner.entries());
         // A twentieth ahead of need, so that a put seldom waits for room.
@@ -33,7 +38,6 @@ fn tick(inner: &Inner) {
         if inner.space.used() > limit - limit / 40 {
             inner.make_room(limit / 20);
         }
-        thread::park_timeout(inner.options.tick);
     }
 }
 
