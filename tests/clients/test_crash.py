@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import random
 import threading
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import pytest
@@ -17,7 +19,12 @@ from tests.clients.conftest import Launch
 pytestmark = pytest.mark.xdist_group("disk")
 
 KILLS = int(os.environ.get("PILOTLIGHT_TEST_KILLS", "100"))
+# Set by `make soak`: kill for so long instead of so often.
+SOAK_S = float(os.environ.get("PILOTLIGHT_SOAK_SECONDS", "0"))
+TELL_EVERY_S = 10.0
 WRITERS = 4
+# A writer replaces what it wrote from there on: nothing may be evicted, however long this runs.
+KEYS_MAX = 2000
 REOPEN_S_MAX = 1.0
 SAMPLE = 20
 
@@ -76,16 +83,30 @@ class Writer(threading.Thread):
     def _draw(self) -> tuple[bytes, Artifact]:
         number = self._rng.getrandbits(60)
         artifact = Artifact(number, size_between(self._rng, 100, 1 << 20))
-        if self._written.acknowledged and self._rng.random() < 0.1:
+        keys = len(self._written.acknowledged)
+        if keys >= KEYS_MAX or (keys and self._rng.random() < 0.1):
             return self._rng.choice(list(self._written.acknowledged)), artifact
         return (fx_key(number) if self._rng.random() < 0.5 else b"key:%d" % number), artifact
+
+
+def rounds() -> Iterator[int]:
+    """1, 2, 3 ... as often as was asked, or for as long."""
+    begin = told = time.monotonic()
+    kills = 0
+    while kills < KILLS if SOAK_S == 0 else time.monotonic() - begin < SOAK_S:
+        kills += 1
+        yield kills
+        if SOAK_S and time.monotonic() - told >= TELL_EVERY_S:
+            told = time.monotonic()
+            print(f"{told - begin:4.0f} s: {kills} kills", flush=True)
 
 
 def test_every_acknowledged_entry_survives_kill_9_a_hundred_times(launch: Launch, rng: random.Random) -> None:
     server = launch(max_size="8GiB")
     all_written = [Written() for _ in range(WRITERS)]
     slowest_s = 0.0
-    for _ in range(KILLS):
+    kills = 0
+    for kills in rounds():
         acknowledged = threading.Semaphore(0)
         writers = [Writer(server, written, rng.getrandbits(60), acknowledged) for written in all_written]
         for writer in writers:
@@ -103,7 +124,7 @@ def test_every_acknowledged_entry_survives_kill_9_a_hundred_times(launch: Launch
 
     _check(server, all_written, rng, None)
     count = sum(len(written.acknowledged) for written in all_written)
-    print(f"{KILLS} kills, {count} acknowledged entries, slowest start {slowest_s:.3f} s")
+    print(f"{kills} kills, {count} acknowledged entries, slowest start {slowest_s:.3f} s")
     assert server.stop() == 0
 
 

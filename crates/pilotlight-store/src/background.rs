@@ -25,7 +25,12 @@ pub(crate) fn start(inner: &Arc<Inner>) -> io::Result<Vec<JoinHandle<()>>> {
 }
 
 fn tick(inner: &Inner) {
-    while !inner.is_closing.load(Relaxed) {
+    loop {
+        // First: an open has made room already, and what a tick of an hour's length shall leave alone it leaves alone.
+        thread::park_timeout(inner.options.tick);
+        if inner.is_closing.load(Relaxed) {
+            return;
+        }
         inner.expire();
         inner.index.trim_expiries(inner.entries());
         // A twentieth ahead of need, so that a put seldom waits for room.
@@ -33,28 +38,39 @@ fn tick(inner: &Inner) {
         if inner.space.used() > limit - limit / 40 {
             inner.make_room(limit / 20);
         }
-        thread::park_timeout(inner.options.tick);
     }
 }
 
 fn sync(inner: &Inner) {
+    // A put may share a payload file that was there at the open.
+    let sync_both = || inner.sync_earlier().and_then(|()| inner.sync_all());
     match inner.options.durability {
-        Durability::Batch => inner.committer.run(GATHER, || inner.sync_all()),
-        Durability::Always => inner.committer.run(Duration::ZERO, || inner.sync_all()),
-        Durability::Relaxed => {
-            let mut synced_seq = inner.log.last_seq();
-            while !inner.is_closing.load(Relaxed) {
-                let started = Instant::now();
-                if inner.log.last_seq() != synced_seq {
-                    match inner.sync_all() {
-                        Ok(seq) => synced_seq = seq,
-                        Err(error) => tracing::warn!(%error, "cannot sync the store"),
-                    }
-                }
-                thread::park_timeout(SYNC_EVERY.saturating_sub(started.elapsed()));
-            }
+        Durability::Batch => inner.committer.run(GATHER, sync_both),
+        Durability::Always => inner.committer.run(Duration::ZERO, sync_both),
+        Durability::Relaxed => sync_now_and_then(inner),
+    }
+}
+
+fn sync_now_and_then(inner: &Inner) {
+    let mut synced_seq = inner.log.last_seq();
+    let mut started = Instant::now();
+    while !inner.is_closing.load(Relaxed) {
+        thread::park_timeout(SYNC_EVERY.saturating_sub(started.elapsed()));
+        started = Instant::now();
+        // Not at once, and not at the end: a command that only looks into a store is gone by now, and need not wait.
+        let is_closing = inner.is_closing.load(Relaxed);
+        let earlier = if is_closing { Ok(()) } else { inner.sync_earlier() };
+        if let Err(error) = earlier.and_then(|()| sync_what_came(inner, &mut synced_seq)) {
+            tracing::warn!(%error, "cannot sync the store");
         }
     }
+}
+
+fn sync_what_came(inner: &Inner, synced_seq: &mut u64) -> io::Result<()> {
+    if inner.log.last_seq() != *synced_seq {
+        *synced_seq = inner.sync_all()?;
+    }
+    Ok(())
 }
 
 impl Inner {

@@ -14,8 +14,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use parking_lot::Mutex;
 
+use crate::directory::Access;
 use crate::format::Ref;
-use crate::media::{Media, MediaFile};
+use crate::media::{Media, MediaFile, files};
 use crate::space::{Space, file_bytes};
 use crate::{Result, StoreError};
 
@@ -135,21 +136,25 @@ impl Blobs {
         blob.refs += 1;
     }
 
-    /// At recovery: removes files that no entry holds, half-written ones among them.
-    pub(crate) fn sweep(&self) -> io::Result<()> {
+    /// At recovery: finds out which files are there, and sweeps those that no entry holds, half-written ones among them.
+    pub(crate) fn sweep(&self, access: Access) -> io::Result<()> {
+        let remove = |path: PathBuf| match access {
+            Access::Full => self.media.remove(&path),
+            Access::ReadOnly => Ok(()),
+        };
         let recycle = self.dir.join(RECYCLE_DIR);
-        for (name, _) in self.media.list(&recycle)? {
-            self.media.remove(&recycle.join(name))?;
+        for (name, _) in files(&*self.media, &recycle)? {
+            remove(recycle.join(name))?;
         }
-        for (name, len) in self.media.list(&self.dir.join(QUARANTINE_DIR))? {
+        for (name, len) in files(&*self.media, &self.dir.join(QUARANTINE_DIR))? {
             let number = name.split('.').next().and_then(|number| number.parse().ok()).unwrap_or(0);
             self.quarantined.fetch_max(number, Relaxed);
             self.space.blobs.fetch_add(file_bytes(len), Relaxed);
         }
         let dir = self.dir.join(DIR);
-        for (name, len) in self.media.list(&dir)? {
+        for (name, len) in files(&*self.media, &dir)? {
             let Some((reference, held_len)) = self.held(&name) else {
-                self.media.remove(&dir.join(name))?;
+                remove(dir.join(name))?;
                 continue;
             };
             if len < held_len {

@@ -25,6 +25,12 @@ pub enum StoreError {
         /// Half of the bound, about.
         max_bytes: u64,
     },
+    /// The disk has no room, though the bound leaves some: others fill it.
+    #[error("no room for {needed_bytes} bytes on the disk")]
+    DiskFull {
+        /// What was to be written, as far as is known.
+        needed_bytes: u64,
+    },
     /// Larger than a record can be.
     #[error("{what} of {size_bytes} bytes, expected at most {max_bytes}")]
     TooLarge {
@@ -59,9 +65,7 @@ impl StoreError {
     /// Names the failed action, and tells a full and a read-only disk from other failures.
     pub(crate) fn io(action: &'static str, needed_bytes: u64) -> impl FnOnce(io::Error) -> Self {
         move |source| match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                Self::Full { needed_bytes, bound_bytes: 0 }
-            }
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull { needed_bytes },
             io::ErrorKind::ReadOnlyFilesystem => Self::ReadOnly,
             _ => Self::Io { action, source },
         }

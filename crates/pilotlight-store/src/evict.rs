@@ -24,6 +24,10 @@ use crate::{Result, StoreError};
 
 /// Below the worth of any entry.
 const KEEP_ALL: f32 = -1.0;
+/// Above it.
+pub(crate) const DROP_INLINE: f32 = f32::MAX;
+/// Entries whose payload is in a file go, too.
+pub(crate) const DROP_ALL: f32 = f32::INFINITY;
 
 /// One part of so many of the log may be dead before it is cleaned. It dies as it ages, so about a quarter of the oldest segment
 /// is dead then, and three bytes are moved for one that is gained.
@@ -44,7 +48,7 @@ pub(crate) struct Candidate {
 }
 
 /// What a step towards more room did.
-enum Step {
+pub(crate) enum Step {
     /// It took something away.
     Freed,
     /// It moved what is alive along the log, and found nothing to take away.
@@ -90,6 +94,7 @@ impl Inner {
                 Ok(Step::Freed) => {}
                 Ok(Step::Turned) => turns_left -= 1,
                 Ok(Step::Nothing) => return false,
+                Err(StoreError::DiskFull { .. }) if self.drop_oldest() => {}
                 Err(error) => {
                     tracing::warn!(%error, "cannot make room");
                     return false;
@@ -152,7 +157,7 @@ impl Inner {
     }
 
     /// A few entries drawn at random, none of them pinned.
-    fn sample(&self) -> Vec<Slot> {
+    pub(crate) fn sample(&self) -> Vec<Slot> {
         let from = self.random();
         let mut sample = Vec::with_capacity(SAMPLE);
         for (looked_at, shard) in self.index.shards_from(from as usize).enumerate() {
@@ -215,7 +220,7 @@ impl Inner {
     /// older records of the same keys could only lie in front, and nothing is. It is dropped when the file is gone, not
     /// before: whoever is told that a key is absent must not find it again after a crash. (But for the moment in which a
     /// tombstone waits or is being written, see `remove`.)
-    fn clean(&self, oldest: &Arc<Segment>, cut: f32) -> Result<Step> {
+    pub(crate) fn clean(&self, oldest: &Arc<Segment>, cut: f32) -> Result<Step> {
         // All of it must be in its file to be read there. And had a write failed meanwhile, entries would be alive again
         // that were dead when they were looked at.
         let failures = self.log.failures();
@@ -254,11 +259,10 @@ impl Inner {
                 }
             }
         }
-        // The copies must be down before the originals go.
+        // The copies must be down before the originals go, `relaxed` or not: they may be as old as the store. And this
+        // segment must not outlive one removed after it, which may hold the tombstones of what is in here.
         self.flush().map_err(StoreError::io("append to the log", 0))?;
-        if !self.is_relaxed() {
-            self.sync_all().map_err(StoreError::io("sync", 0))?;
-        }
+        self.sync_log().map_err(StoreError::io("sync", 0))?;
         // Nobody takes a record back between the look and the removal.
         let turn = lock_soon(&self.log.turn);
         if self.log.failures() != failures {
@@ -277,10 +281,11 @@ impl Inner {
         let is_alive = |slot: &Slot| slot.place == from && slot.seq == seq;
         let slot = self.index.shard(append.hash).get(append.hash).copied();
         let Some(slot) = slot.filter(is_alive) else { return Ok(Fate::Dead) };
-        if cut != KEEP_ALL && !slot.is_external && !slot.is_pinned {
+        if cut != KEEP_ALL && !slot.is_pinned && (!slot.is_external || cut == DROP_ALL) {
             match slot.group() {
                 None if slot.standing.worth() <= cut => return Ok(Fate::Unworthy),
-                Some(group) if self.worth_together(group) <= cut => {
+                // One that holds a pinned entry is worth infinitely much, and stays.
+                Some(group) if self.worth_together(group) <= cut.min(DROP_INLINE) => {
                     self.leave_together(group)?;
                     return Ok(Fate::Dead);
                 }

@@ -287,6 +287,11 @@ impl SegmentHeader {
         bytes
     }
 
+    /// Whether the bytes are those of a segment header, whatever else is wrong with it.
+    pub(crate) fn is_marked(bytes: &[u8]) -> bool {
+        bytes.starts_with(&SEGMENT_MAGIC)
+    }
+
     pub(crate) fn decode(bytes: &[u8], seed: u64) -> Option<Self> {
         let mut reader = Reader(bytes);
         if reader.take(8)? != SEGMENT_MAGIC || reader.u32()? > FORMAT_VERSION {
@@ -302,7 +307,7 @@ impl SegmentHeader {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Row {
     pub(crate) record_type: RecordType,
-    /// The key's hash; of a [`RecordType::Clear`] nothing, of a [`RecordType::Leave`] the group's number.
+    /// The key's hash; of a [`RecordType::Clear`] 0, of a [`RecordType::Leave`] the group's number.
     pub(crate) hash: u128,
     pub(crate) seq: u64,
     pub(crate) expires_ms: u64,

@@ -25,9 +25,12 @@
 //! Where to look next: `write.rs`, `pending.rs` and `read.rs` for the life of a put and a get, `recovery.rs` for what survives a crash.
 
 mod background;
+mod batch;
 mod blobs;
 mod clock;
 mod commit;
+mod crowded;
+mod directory;
 mod error;
 mod evict;
 mod format;

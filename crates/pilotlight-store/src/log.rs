@@ -210,7 +210,7 @@ impl Log {
         if !append.is_move {
             header.seq = active.next_seq;
             active.next_seq += 1;
-            active.pending.note_seq(header.seq);
+            active.pending.batch.note_seq(header.seq);
         }
         let offset = segment.end.load(Relaxed);
         let place = Place { segment: segment.id, offset, record_len: record_len as u32 };
@@ -225,7 +225,7 @@ impl Log {
         let padding_len = record_len as usize - active.buffer.len() - append.payload.len();
         let padding = PADDING.get(..padding_len).unwrap_or_default();
         let parts = [active.buffer.as_slice(), append.payload, padding];
-        active.pending.extend(&segment, offset, active.rows.len(), &parts);
+        active.pending.batch.add_record(&segment, offset, active.rows.len(), &parts);
         if let Some(change) = change {
             active.pending.note_undo(Undo { hash: append.hash, seq: header.seq, place, change });
         }
@@ -305,9 +305,14 @@ impl Log {
         let id = active.next_id;
         // A name that a failed attempt left behind is passed over, never reused.
         active.next_id += 1;
+        let path = segment_path(&self.dir, id);
+        let header = SegmentHeader { created_seq: active.next_seq }.encode(self.seed);
         let create = || -> io::Result<Arc<dyn MediaFile>> {
-            let file = self.media.create(&segment_path(&self.dir, id))?;
-            file.write_at(&[&SegmentHeader { created_seq: active.next_seq }.encode(self.seed)], 0)?;
+            let file = self.media.create(&path)?;
+            file.write_at(&[&header], 0).inspect_err(|_| {
+                // Else each put that a full disk refuses would leave a file.
+                let _ = self.media.remove(&path);
+            })?;
             Ok(file)
         };
         let file = create().map_err(StoreError::io("begin a segment", SEGMENT_HEADER_LEN as u64))?;
@@ -333,7 +338,7 @@ impl Log {
         active.names_len = 0;
         let end = segment.end.load(Relaxed);
         let footer = encode_footer(&rows, &names, self.seed);
-        active.pending.extend(&segment, end, rows.len(), &[&footer]);
+        active.pending.batch.add_footer(&segment, end, rows.len(), &footer);
         self.note_len(&segment, end + footer.len() as u64);
         // What is in it by now; its last bytes are noted when they are, too.
         self.unsynced.lock().push(segment.file.clone());

@@ -1,10 +1,9 @@
 //! The file system as the store uses it. Behind traits, so that a test can tear writes, lose syncs and fill the disk.
 //!
-//! What is absent here: reading a whole file at once, renaming over an existing file (ext4 flushes the data then, which
-//! costs milliseconds), and any path outside the store's directory.
+//! What is absent here: renaming over an existing file (ext4 flushes the data then, which costs milliseconds).
 
 use std::fmt::Debug;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, IoSlice};
 use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::Path;
@@ -20,13 +19,21 @@ pub trait Media: Send + Sync + Debug {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
-    /// The names in a directory with their lengths in bytes, in no order; directories are left out.
-    fn list(&self, dir: &Path) -> io::Result<Vec<(String, u64)>>;
+    /// The names in a directory, in no order: files with their lengths in bytes, everything else without.
+    fn list(&self, dir: &Path) -> io::Result<Vec<(String, Option<u64>)>>;
     /// Makes a directory and its parents, if it is not there.
     fn create_dir(&self, dir: &Path) -> io::Result<()>;
     /// Makes the names in a directory survive a power cut.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Makes everything on the file system of `dir` survive a power cut, whoever wrote it.
+    fn sync_file_system(&self, dir: &Path) -> io::Result<()>;
+    /// Locks a file, made if it is not there, for as long as the guard lives; `WouldBlock` if another has it locked,
+    /// `ReadOnlyFilesystem` where nobody can write it.
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>>;
 }
+
+/// Keeps a file locked while it lives.
+pub trait Lock: Send + Sync + Debug {}
 
 /// One open file.
 pub trait MediaFile: Send + Sync + Debug {
@@ -42,6 +49,11 @@ pub trait MediaFile: Send + Sync + Debug {
     fn length(&self) -> io::Result<u64>;
     /// Makes everything written so far survive a power cut.
     fn sync_data(&self) -> io::Result<()>;
+}
+
+/// The files in a directory, with their lengths in bytes.
+pub(crate) fn files(media: &dyn Media, dir: &Path) -> io::Result<impl Iterator<Item = (String, u64)>> {
+    Ok(media.list(dir)?.into_iter().filter_map(|(name, len)| Some((name, len?))))
 }
 
 /// The real file system.
@@ -65,14 +77,13 @@ impl Media for Disk {
         fs::remove_file(path)
     }
 
-    fn list(&self, dir: &Path) -> io::Result<Vec<(String, u64)>> {
+    fn list(&self, dir: &Path) -> io::Result<Vec<(String, Option<u64>)>> {
         let mut names = Vec::new();
         for entry in fs::read_dir(dir)? {
             let entry = entry?;
             let metadata = entry.metadata()?;
-            if metadata.is_file() {
-                names.push((entry.file_name().to_string_lossy().into_owned(), metadata.len()));
-            }
+            let len = metadata.is_file().then_some(metadata.len());
+            names.push((entry.file_name().to_string_lossy().into_owned(), len));
         }
         Ok(names)
     }
@@ -91,10 +102,26 @@ impl Media for Disk {
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         File::open(dir)?.sync_all()
     }
+
+    fn sync_file_system(&self, dir: &Path) -> io::Result<()> {
+        Ok(rustix::fs::syncfs(File::open(dir)?)?)
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>> {
+        let file = OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Box::new(DiskFile(file))),
+            Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
 }
 
 #[derive(Debug)]
 struct DiskFile(File);
+
+/// Closing it unlocks it.
+impl Lock for DiskFile {}
 
 /// What one system call takes: as many parts as a record is written in (prefix, payload, padding).
 const PARTS: usize = 3;

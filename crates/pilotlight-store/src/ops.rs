@@ -217,7 +217,9 @@ impl Store {
     /// # Errors
     /// As [`Store::put`].
     pub fn settle(&self, version: u64) -> Result<()> {
-        self.inner.settle(version)?;
+        let settled = self.inner.settle(version);
+        self.inner.note_settled(&settled);
+        settled?;
         self.inner.wait_for(version)
     }
 
@@ -294,8 +296,8 @@ impl Store {
     pub fn delete(&self, space: &[u8], key: &[u8], condition: Condition) -> Result<bool> {
         let hash = key_hash(space, key, self.inner.seed);
         let now_ms = self.inner.options.clock.now_ms();
-        let removed =
-            self.inner.remove(hash, |slot| !slot.is_expired(now_ms) && condition.holds(Some(slot)))?;
+        let wanted = |slot: &Slot| !slot.is_expired(now_ms) && condition.holds(Some(slot));
+        let removed = self.inner.with_room(|| self.inner.remove(hash, wanted))?;
         self.inner.wait_durable()?;
         Ok(removed)
     }
@@ -327,7 +329,8 @@ impl Store {
     /// # Errors
     /// `Io` when the medium fails.
     pub fn sync(&self) -> Result<()> {
-        self.inner.sync_all().map(|_| ()).map_err(StoreError::io("sync", 0))
+        let synced = self.inner.sync_earlier().and_then(|()| self.inner.sync_all());
+        synced.map(|_| ()).map_err(StoreError::io("sync", 0))
     }
 
     /// The names of the spaces that hold, or held, entries.

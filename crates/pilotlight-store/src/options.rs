@@ -32,7 +32,7 @@ pub struct Options {
     pub clock: Arc<dyn Clock>,
     /// The file system, behind a trait for the sake of crash tests.
     pub media: Arc<dyn Media>,
-    /// How often the background work runs: expiry, eviction ahead of need, `relaxed` syncs.
+    /// How often the background work runs, and how long after the open first: expiry, eviction ahead of need.
     pub tick: Duration,
 }
 

@@ -12,6 +12,7 @@ use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
+use crate::batch::{Batch, Chunk};
 use crate::format::Ref;
 use crate::index::{Place, Slot};
 use crate::log::{Log, Segment, lock_soon};
@@ -49,33 +50,27 @@ pub(crate) struct Undo {
     pub(crate) change: Change,
 }
 
-/// Records that go into their files together, in order.
-#[derive(Debug, Default)]
-pub(crate) struct Batch {
-    chunks: Vec<Chunk>,
-    /// The sequence number of the first record that was given one; 0 if none was.
-    first_seq: u64,
-    /// Of the last.
-    last_seq: u64,
-    /// In bytes.
-    len: usize,
+/// A payload file that nobody needs any longer.
+#[derive(Debug)]
+enum Freed {
+    AtOnce(Ref),
+    /// Its entry was replaced: should a power cut take the new record, the old one speaks again, and needs it. Of an entry
+    /// that was removed nobody expects that much.
+    WhenSynced(Ref),
 }
 
-/// Neighbouring bytes of one segment.
-#[derive(Debug)]
-struct Chunk {
-    segment: Arc<Segment>,
-    /// Where they go, in bytes.
-    from: u64,
-    bytes: Vec<u8>,
-    /// Rows of the segment before these records.
-    rows: usize,
+impl Freed {
+    /// What the record whose undo this is frees.
+    fn by(undo: Undo) -> Option<Self> {
+        let file = *undo.change.old_file?;
+        Some(if undo.change.names_record { Self::WhenSynced(file) } else { Self::AtOnce(file) })
+    }
 }
 
 /// What the log has not written yet. Locked with the end of the log.
 #[derive(Debug, Default)]
 pub(crate) struct Pending {
-    batch: Batch,
+    pub(crate) batch: Batch,
     undos: Vec<Undo>,
     /// Being written. It stays readable here until it is.
     writing: Option<Arc<Batch>>,
@@ -87,7 +82,6 @@ pub(crate) struct Pending {
     /// Payload files that those bytes may name: held until they are cut off.
     named_by_uncut: Vec<Ref>,
     /// Reused from batch to batch.
-    spare_bytes: Vec<u8>,
     spare_undos: Vec<Undo>,
 }
 
@@ -110,26 +104,6 @@ impl Pending {
         if self.uncut.is_empty() { mem::take(&mut self.named_by_uncut) } else { Vec::new() }
     }
 
-    /// Adds bytes to what goes to `segment`, whose bytes so far end at `end`, behind `rows` rows.
-    pub(crate) fn extend(&mut self, segment: &Arc<Segment>, end: u64, rows: usize, parts: &[&[u8]]) {
-        self.batch.len += parts.iter().map(|part| part.len()).sum::<usize>();
-        if let Some(chunk) = self.batch.chunks.last_mut().filter(|chunk| chunk.segment.id == segment.id) {
-            parts.iter().for_each(|part| chunk.bytes.extend_from_slice(part));
-            return;
-        }
-        let mut bytes = mem::take(&mut self.spare_bytes);
-        parts.iter().for_each(|part| bytes.extend_from_slice(part));
-        self.batch.chunks.push(Chunk { segment: segment.clone(), from: end, bytes, rows });
-    }
-
-    /// Notes that a record was given `seq`.
-    pub(crate) fn note_seq(&mut self, seq: u64) {
-        if self.batch.first_seq == 0 {
-            self.batch.first_seq = seq;
-        }
-        self.batch.last_seq = seq;
-    }
-
     pub(crate) fn note_undo(&mut self, undo: Undo) {
         self.undos.push(undo);
     }
@@ -137,18 +111,6 @@ impl Pending {
     fn read(&self, segment: u32, offset: u64, len: usize) -> Option<Vec<u8>> {
         let in_writing = || self.writing.as_ref().and_then(|batch| batch.read(segment, offset, len));
         self.batch.read(segment, offset, len).or_else(in_writing)
-    }
-}
-
-impl Batch {
-    fn read(&self, segment: u32, offset: u64, len: usize) -> Option<Vec<u8>> {
-        let chunk = self.chunks.iter().find(|chunk| chunk.segment.id == segment && chunk.from <= offset)?;
-        let from = usize::try_from(offset - chunk.from).ok()?;
-        chunk.bytes.get(from..from.checked_add(len)?).map(<[u8]>::to_vec)
-    }
-
-    fn write(&self) -> io::Result<()> {
-        self.chunks.iter().try_for_each(|chunk| chunk.segment.file.write_at(&[&chunk.bytes], chunk.from))
     }
 }
 
@@ -213,24 +175,22 @@ impl Log {
     }
 
     /// Notes that the batch is in its files, and gives the payload files that nobody needs any longer.
-    fn end_write(&self, batch: Arc<Batch>, mut undos: Vec<Undo>) -> Vec<Ref> {
-        let old_file = |undo: &mut Undo| undo.change.old_file.take().map(|file| *file);
-        let mut files: Vec<Ref> = undos.iter_mut().filter_map(old_file).collect();
-        undos.clear();
+    fn end_write(&self, batch: Arc<Batch>, mut undos: Vec<Undo>) -> Vec<Freed> {
+        let mut files: Vec<Freed> = undos.drain(..).filter_map(Freed::by).collect();
         for chunk in &batch.chunks {
             chunk.segment.written.store(chunk.from + chunk.bytes.len() as u64, Release);
         }
         self.written_seq.fetch_max(batch.last_seq, Release);
         let mut active = self.lock_active();
         self.note_written(&active, batch.chunks.iter().map(|chunk| &chunk.segment));
-        files.append(&mut active.pending.freed());
+        files.extend(active.pending.freed().into_iter().map(Freed::AtOnce));
         active.pending.writing = None;
         let chunk = Arc::into_inner(batch).and_then(|mut batch| batch.chunks.pop());
         if let Some(mut bytes) =
             chunk.map(|chunk| chunk.bytes).filter(|bytes| bytes.capacity() <= KEPT_BYTES_MAX)
         {
             bytes.clear();
-            active.pending.spare_bytes = bytes;
+            active.pending.batch.spare_bytes = bytes;
         }
         if undos.capacity() <= KEPT_UNDOS_MAX {
             active.pending.spare_undos = undos;
@@ -323,8 +283,8 @@ impl Inner {
 
     fn write_pending(&self, turn: parking_lot::MutexGuard<'_, ()>) -> io::Result<()> {
         let Some((batch, mut undos)) = self.log.begin_write() else { return Ok(()) };
-        let result = batch.write();
-        let files: Vec<Ref> = match &result {
+        let result = batch.write(self.options.durability);
+        let files = match &result {
             Ok(()) => self.log.end_write(batch, undos),
             Err(error) => {
                 self.log.begin_undo(&mut undos);
@@ -332,11 +292,16 @@ impl Inner {
                 let named = undos.into_iter().rev().filter_map(|undo| self.undo(undo, &mut gone)).collect();
                 gone.append(&mut self.log.end_undo(error.kind(), named));
                 tracing::warn!(%error, "cannot append to the log: what was not in it yet is taken back");
-                gone
+                gone.into_iter().map(Freed::AtOnce).collect()
             }
         };
         drop(turn);
-        files.iter().for_each(|file| self.blobs.release(file));
+        for file in files {
+            match file {
+                Freed::WhenSynced(file) if !self.is_relaxed() => self.replaced.lock().push(file),
+                Freed::WhenSynced(file) | Freed::AtOnce(file) => self.blobs.release(&file),
+            }
+        }
         result
     }
 

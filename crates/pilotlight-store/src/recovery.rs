@@ -13,12 +13,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use crate::directory::Access;
 use crate::format::{
     RecordType, Row, SEGMENT_HEADER_LEN, SegmentHeader, TRAILER_LEN, decode_footer, footer_len, key_hash,
     payload_check,
 };
 use crate::log::{Segment, Tail, segment_path};
-use crate::media::{Media, MediaFile};
+use crate::media::{Media, MediaFile, files};
 use crate::records::{Records, split_key};
 
 /// Everything the log says.
@@ -34,12 +35,11 @@ pub(crate) struct Recovered {
     pub(crate) is_foreign: bool,
 }
 
-/// Reads the log in `dir`.
-pub(crate) fn recover(dir: &Path, media: &dyn Media, seed: u64) -> io::Result<Recovered> {
+/// Reads the log in `dir`, and clears away what a crash left of it, where the medium lets it.
+pub(crate) fn recover(dir: &Path, media: &dyn Media, seed: u64, access: Access) -> io::Result<Recovered> {
+    let is_writable = access == Access::Full;
     let mut recovered = Recovered { spaces: vec![Vec::new()], ..Recovered::default() };
-    let mut ids: Vec<u32> = media
-        .list(dir)?
-        .into_iter()
+    let mut ids: Vec<u32> = files(media, dir)?
         .filter_map(|(name, _)| {
             let id = name.strip_suffix(".seg")?.parse().ok()?;
             // Not what merely looks like a segment's name.
@@ -51,17 +51,19 @@ pub(crate) fn recover(dir: &Path, media: &dyn Media, seed: u64) -> io::Result<Re
     let mut next_seq = 1;
     let (mut known, mut unknown) = (0, 0);
     for &id in &ids {
-        let file = media.open(&segment_path(dir, id), true)?;
+        let file = media.open(&segment_path(dir, id), is_writable)?;
         let Some(read) = read_segment(&file, seed, &mut recovered.spaces)? else {
             // Nothing was written: nothing in it was ever acknowledged.
-            media.remove(&segment_path(dir, id))?;
+            if is_writable {
+                media.remove(&segment_path(dir, id))?;
+            }
             continue;
         };
         next_seq = read.rows.iter().map(|row| row.seq + 1).fold(next_seq.max(read.created_seq), u64::max);
         known += u32::from(read.is_headed || !read.rows.is_empty());
-        unknown += u32::from(!read.is_headed && read.len > SEGMENT_HEADER_LEN as u64);
+        unknown += u32::from(!read.is_headed && read.is_marked && read.len > SEGMENT_HEADER_LEN as u64);
         // A damaged one is kept as it is, for a person to look at, until it is its turn to be cleaned.
-        let is_active = !read.is_sealed && read.is_headed && ids.last() == Some(&id);
+        let is_active = is_writable && !read.is_sealed && read.is_headed && ids.last() == Some(&id);
         if is_active {
             // What a torn append left beyond the end would be in the way of later scans.
             file.set_len(read.end)?;
@@ -152,6 +154,8 @@ struct ReadSegment {
     is_sealed: bool,
     /// Its header passes its check.
     is_headed: bool,
+    /// It begins as a segment of any store does: not as a power cut leaves one that was begun just before.
+    is_marked: bool,
 }
 
 fn read_segment(
@@ -167,9 +171,10 @@ fn read_segment(
     file.read_at(&mut bytes, 0)?;
     let header = SegmentHeader::decode(&bytes, seed);
     let is_headed = header.is_some();
+    let is_marked = SegmentHeader::is_marked(&bytes);
     let created_seq = header.map_or(0, |header| header.created_seq);
     if let Some((rows, end)) = read_footer(file, len, seed, spaces)? {
-        return Ok(Some(ReadSegment { created_seq, rows, end, len, is_sealed: true, is_headed }));
+        return Ok(Some(ReadSegment { created_seq, rows, end, len, is_sealed: true, is_headed, is_marked }));
     }
     let mut bytes = vec![0; usize::try_from(len).map_err(io::Error::other)?];
     file.read_at(&mut bytes, 0)?;
@@ -178,7 +183,7 @@ fn read_segment(
         return Ok(None);
     }
     let (rows, end) = scan(&bytes, seed, spaces);
-    Ok(Some(ReadSegment { created_seq, rows, end, len, is_sealed: false, is_headed }))
+    Ok(Some(ReadSegment { created_seq, rows, end, len, is_sealed: false, is_headed, is_marked }))
 }
 
 fn read_footer(

@@ -1,23 +1,21 @@
 //! The store's shared state, and how one is opened and closed.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, Write};
-use std::path::Path;
+use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use parking_lot::{Mutex, RwLock};
-use xxhash_rust::xxh3::xxh3_64;
 
 use crate::blobs::Blobs;
 use crate::commit::Committer;
+use crate::directory::{self, Access};
 use crate::evict::Candidate;
-use crate::format::{FORMAT_VERSION, Row};
+use crate::format::{Ref, Row};
 use crate::groups::Groups;
 use crate::index::{Index, Place, Slot};
 use crate::log::{self, Log};
+use crate::media::Lock;
 use crate::policy::{Candidates, Policy, Standing};
 use crate::quota::Quota;
 use crate::recovery::{self, Recovered};
@@ -54,13 +52,19 @@ pub(crate) struct Inner {
     pub(crate) policy: Policy,
     /// Random draws so far.
     pub(crate) draws: AtomicU64,
+    /// Settles that the disk had no room for, one after the other.
+    pub(crate) disk_refusals: AtomicU32,
     /// One at a time makes room. It keeps whom it found to be worth little.
     pub(crate) room: Mutex<Candidates<Candidate>>,
     /// One at a time syncs.
     syncing: Mutex<()>,
+    /// Whether what was there at the open is synced for sure.
+    is_earlier_synced: Mutex<bool>,
+    /// Payload files of entries that were replaced by ones that are not synced yet; none in a `relaxed` store.
+    pub(crate) replaced: Mutex<Vec<Ref>>,
     pub(crate) is_closing: AtomicBool,
-    /// Held for the life of the store: dropping it unlocks the directory.
-    _lock: File,
+    /// Held for the life of the store: dropping it unlocks the directory. None on a read-only medium.
+    lock: Option<Box<dyn Lock>>,
 }
 
 /// What happened since the store was opened.
@@ -106,7 +110,8 @@ impl Tally {
 }
 
 impl Store {
-    /// Opens the store in `options.dir`, making it if it is not there.
+    /// Opens the store in `options.dir`, making it if it is not there. On a read-only medium it serves what is there: every
+    /// write is refused with [`StoreError::ReadOnly`] then.
     ///
     /// # Errors
     /// [`OpenError`], each with a hint; nothing in the directory is changed then.
@@ -116,26 +121,22 @@ impl Store {
         if options.max_bytes < bound_min {
             return Err(OpenError::BoundTooSmall { bound_bytes: options.max_bytes, min_bytes: bound_min });
         }
-        let dir = &options.dir;
-        options.media.create_dir(dir).map_err(OpenError::io("make", dir))?;
-        refuse_foreign(dir)?;
-        let lock = lock(dir)?;
-        let seed = open_format(dir)?;
+        let (dir, media) = (&options.dir, &*options.media);
+        media.create_dir(dir).map_err(OpenError::io("make", dir))?;
+        directory::refuse_foreign(media, dir)?;
+        let lock = directory::lock(media, dir)?;
+        let seed = directory::open_format(media, dir)?;
         let log_dir = dir.join(log::DIR);
-        options.media.create_dir(&log_dir).map_err(OpenError::io("make", &log_dir))?;
+        media.create_dir(&log_dir).map_err(OpenError::io("make", &log_dir))?;
+        let access = Access::under(lock.as_deref());
         let recovered =
-            recovery::recover(&log_dir, &*options.media, seed).map_err(OpenError::io("read", &log_dir))?;
+            recovery::recover(&log_dir, media, seed, access).map_err(OpenError::io("read", &log_dir))?;
         if recovered.is_foreign {
             let found = "none of its segments fits the seed in FORMAT".to_owned();
             return Err(OpenError::NotAStore { dir: dir.clone(), found });
         }
         let inner = Arc::new(Inner::recovered(options, seed, segment_bytes, recovered, lock));
-        inner.blobs.make_dirs().map_err(OpenError::io("make the directories of", &inner.options.dir))?;
-        inner.blobs.sweep().map_err(OpenError::io("read", &inner.options.dir))?;
-        // A lowered bound, or one that a crash left overrun, holds from the start.
-        inner.make_room(0);
-        let threads =
-            background::start(&inner).map_err(OpenError::io("start the threads of", &inner.options.dir))?;
+        let threads = inner.begin(access).map_err(OpenError::io("prepare", &inner.options.dir))?;
         Ok(Self { inner, threads })
     }
 }
@@ -149,14 +150,22 @@ impl Drop for Store {
             // A thread that panicked has nothing more to say here.
             let _ = thread.join();
         }
-        if let Err(error) = self.inner.sync_all() {
+        if let Err(error) = self.inner.sync_all()
+            && self.inner.check_writable().is_ok()
+        {
             tracing::warn!(%error, "cannot sync the store at its end");
         }
     }
 }
 
 impl Inner {
-    fn recovered(options: Options, seed: u64, segment_bytes: u64, recovered: Recovered, lock: File) -> Self {
+    fn recovered(
+        options: Options,
+        seed: u64,
+        segment_bytes: u64,
+        recovered: Recovered,
+        lock: Option<Box<dyn Lock>>,
+    ) -> Self {
         let space = Arc::new(Space::new(options.max_bytes, segment_bytes));
         let Recovered { segments, tail, spaces, live, is_foreign: _ } = recovered;
         let tallies = spaces.iter().map(|_| Arc::default()).collect();
@@ -185,16 +194,44 @@ impl Inner {
             counters: Counters::default(),
             policy: Policy::new(options.max_bytes),
             draws: AtomicU64::new(0),
+            disk_refusals: AtomicU32::new(0),
             room: Mutex::default(),
             syncing: Mutex::default(),
+            is_earlier_synced: Mutex::default(),
+            replaced: Mutex::default(),
             is_closing: AtomicBool::new(false),
-            _lock: lock,
+            lock,
             options,
         };
         for (segment, row) in live {
             inner.recover_entry(segment, &row);
         }
         inner
+    }
+
+    /// Puts the directory in order, and starts the work in the background; there is none on a read-only medium.
+    fn begin(self: &Arc<Self>, access: Access) -> io::Result<Vec<JoinHandle<()>>> {
+        if access == Access::ReadOnly {
+            tracing::warn!(dir = %self.options.dir.display(), "the disk is read-only: every put will be refused");
+            self.blobs.sweep(access)?;
+            return Ok(Vec::new());
+        }
+        self.blobs.make_dirs()?;
+        // Syncs reach what is in a directory, not its name.
+        self.options.media.sync_dir(&self.options.dir)?;
+        self.blobs.sweep(access)?;
+        // A lowered bound, or one that a crash left overrun, holds from the start.
+        self.make_room(0);
+        background::start(self)
+    }
+
+    /// # Errors
+    /// On a medium that was read-only when the store was opened.
+    pub(crate) fn check_writable(&self) -> Result<(), StoreError> {
+        match Access::under(self.lock.as_deref()) {
+            Access::Full => Ok(()),
+            Access::ReadOnly => Err(StoreError::ReadOnly),
+        }
     }
 
     fn recover_entry(&self, segment: u32, row: &Row) {
@@ -289,8 +326,19 @@ impl Inner {
         Ok(number)
     }
 
-    /// Makes everything put so far survive a power cut, and says up to which sequence number; payload files first, since
-    /// records name them.
+    /// Makes what was there at the open survive a power cut: whoever put it may have been killed before it was synced, and
+    /// nothing tells which of it was. Does so once, and may take long on a busy disk.
+    pub(crate) fn sync_earlier(&self) -> io::Result<()> {
+        let mut is_synced = self.is_earlier_synced.lock();
+        if !*is_synced {
+            self.options.media.sync_file_system(&self.options.dir)?;
+            *is_synced = true;
+        }
+        Ok(())
+    }
+
+    /// Makes everything put since the open survive a power cut, and says up to which sequence number; payload files first,
+    /// since records name them.
     pub(crate) fn sync_all(&self) -> io::Result<u64> {
         // What another sync took in hand is not down before that one is through.
         let _syncing = self.syncing.lock();
@@ -298,9 +346,20 @@ impl Inner {
         let seq = self.log.last_seq();
         // What could not be written was refused, and is nobody else's failure.
         let _ = self.flush();
-        self.blobs.sync()?;
-        self.log.sync()?;
+        let replaced = std::mem::take(&mut *self.replaced.lock());
+        if let Err(error) = self.blobs.sync().and_then(|()| self.log.sync()) {
+            self.replaced.lock().extend(replaced);
+            return Err(error);
+        }
+        replaced.iter().for_each(|file| self.blobs.release(file));
         Ok(seq)
+    }
+
+    /// Makes every record in its file survive a power cut, and with it the names of the files of the log. Payload files
+    /// that `relaxed` puts named within the last second may not be down then.
+    pub(crate) fn sync_log(&self) -> io::Result<()> {
+        let _syncing = self.syncing.lock();
+        self.log.sync()
     }
 
     pub(crate) fn is_relaxed(&self) -> bool {
@@ -312,86 +371,4 @@ impl Inner {
 /// record many times, and 128 MiB is read and rewritten in a moment.
 fn segment_bytes(max_bytes: u64) -> u64 {
     (max_bytes / 128).clamp(1 << 20, 128 << 20)
-}
-
-fn lock(dir: &Path) -> Result<File, OpenError> {
-    let path = dir.join("LOCK");
-    let open = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
-    let file = open.map_err(OpenError::io("open", &path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(OpenError::Locked { dir: dir.to_owned() }),
-        Err(TryLockError::Error(source)) => Err(OpenError::Io { action: "lock", path, source }),
-    }
-}
-
-/// Refuses a directory that holds something, and no store, before anything is written into it.
-fn refuse_foreign(dir: &Path) -> Result<(), OpenError> {
-    if dir.join("FORMAT").exists() {
-        return Ok(());
-    }
-    let foreign = std::fs::read_dir(dir)
-        .map_err(OpenError::io("list", dir))?
-        .filter_map(Result::ok)
-        .find(|entry| !["LOCK", "FORMAT.new", "lost+found"].contains(&&*entry.file_name().to_string_lossy()));
-    match foreign {
-        Some(entry) => {
-            let found = format!("it holds `{}`", entry.file_name().to_string_lossy());
-            Err(OpenError::NotAStore { dir: dir.to_owned(), found })
-        }
-        None => Ok(()),
-    }
-}
-
-/// Reads the seed from FORMAT, or makes the file in a directory that holds no store yet.
-fn open_format(dir: &Path) -> Result<u64, OpenError> {
-    let path = dir.join("FORMAT");
-    let not_a_store = |found: String| OpenError::NotAStore { dir: dir.to_owned(), found };
-    match std::fs::read_to_string(&path) {
-        Ok(text) => {
-            let mut lines = text.lines();
-            if lines.next() != Some("pilotlight-store") {
-                return Err(not_a_store("FORMAT is another program's".to_owned()));
-            }
-            let field = |line: Option<&str>, name: &str| {
-                line.and_then(|line| line.strip_prefix(name)).map(|value| value.trim().to_owned())
-            };
-            let version: Option<u32> = field(lines.next(), "format").and_then(|version| version.parse().ok());
-            let version = version.ok_or_else(|| not_a_store("FORMAT has no version".to_owned()))?;
-            if version > FORMAT_VERSION {
-                return Err(OpenError::TooNew {
-                    dir: dir.to_owned(),
-                    found: version,
-                    expected: FORMAT_VERSION,
-                });
-            }
-            field(lines.next(), "seed")
-                .and_then(|seed| u64::from_str_radix(&seed, 16).ok())
-                .ok_or_else(|| not_a_store("FORMAT has no seed".to_owned()))
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let seed = new_seed(dir);
-            let text = format!("pilotlight-store\nformat {FORMAT_VERSION}\nseed {seed:016x}\n");
-            let write = || -> io::Result<()> {
-                let new = dir.join("FORMAT.new");
-                let mut file = File::create(&new)?;
-                file.write_all(text.as_bytes())?;
-                file.sync_all()?;
-                std::fs::rename(new, &path)?;
-                File::open(dir)?.sync_all()
-            };
-            write().map_err(OpenError::io("write", &path))?;
-            Ok(seed)
-        }
-        Err(source) => Err(OpenError::Io { action: "read", path, source }),
-    }
-}
-
-/// A number that clients cannot know. It keeps honest bytes apart, it is no cryptographic secret.
-fn new_seed(dir: &Path) -> u64 {
-    use std::hash::{BuildHasher, RandomState};
-    let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    // `RandomState` is seeded by the operating system.
-    let random = RandomState::new().hash_one(time);
-    xxh3_64(format!("{random:x}{time:?}{}{}", std::process::id(), dir.display()).as_bytes())
 }

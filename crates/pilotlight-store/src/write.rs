@@ -32,12 +32,14 @@ impl Inner {
         condition: Condition,
         pinning: Pinning,
     ) -> Result<Option<u64>> {
-        let seq = self.stage(request, condition, pinning)?;
-        if let Some(seq) = seq {
-            self.settle(seq)?;
-            self.wait_for(seq)?;
-        }
-        Ok(seq)
+        self.with_room(|| {
+            let seq = self.try_stage(request, condition, pinning)?;
+            if let Some(seq) = seq {
+                self.settle(seq)?;
+                self.wait_for(seq)?;
+            }
+            Ok(seq)
+        })
     }
 
     /// A put up to where every reader sees it: it is not acknowledged before it is settled, see [`crate::pending`].
@@ -47,6 +49,16 @@ impl Inner {
         condition: Condition,
         pinning: Pinning,
     ) -> Result<Option<u64>> {
+        self.with_room(|| self.try_stage(request, condition, pinning))
+    }
+
+    fn try_stage(
+        &self,
+        request: &PutRequest<'_>,
+        condition: Condition,
+        pinning: Pinning,
+    ) -> Result<Option<u64>> {
+        self.check_writable()?;
         self.check_sizes(request)?;
         let hash = key_hash(request.space, request.key, self.seed);
         let now_ms = self.options.clock.now_ms();
@@ -179,6 +191,7 @@ impl Inner {
 
     /// The same, but that the tombstone is not in its file yet, and the payload file not free.
     pub(crate) fn stage_removal(&self, hash: u128, wanted: impl Fn(&Slot) -> bool) -> Result<Option<u64>> {
+        self.check_writable()?;
         let mut shard = self.index.shard(hash);
         let Some(slot) = shard.get(hash).filter(|slot| wanted(slot)).copied() else { return Ok(None) };
         let key = hash.to_le_bytes();
@@ -243,6 +256,16 @@ impl Inner {
 
     /// Sets a damaged entry aside: its next get is a miss.
     pub(crate) fn set_aside(&self, slot: &Slot) -> Result<()> {
+        if self.check_writable().is_err() {
+            // It stays where it is, and nobody is led to it.
+            let mut shard = self.index.shard(slot.hash);
+            if shard.get(slot.hash).is_some_and(|current| current.seq == slot.seq) {
+                shard.remove(slot.hash);
+                self.count(Some(slot), None);
+                self.counters.quarantined.fetch_add(1, Relaxed);
+            }
+            return Ok(());
+        }
         let reference = if slot.is_external {
             self.log.segment(slot.place.segment).and_then(|segment| self.reference(&segment, slot))
         } else {
@@ -259,6 +282,7 @@ impl Inner {
     }
 
     pub(crate) fn clear(&self, space: &[u8]) -> Result<u64> {
+        self.check_writable()?;
         let Some(number) = self.space_number(space) else { return Ok(0) };
         let now_ms = self.options.clock.now_ms();
         // No cleaning meanwhile: a record that it moved behind the clear would outlive the clear in the log, and come

@@ -365,6 +365,7 @@ fn from_store(error: StoreError) -> Error {
         StoreError::PinnedFull { pinned_bytes, max_bytes } => {
             Error::Full { needed_bytes: pinned_bytes, bound_bytes: max_bytes }
         }
+        StoreError::DiskFull { needed_bytes } => Error::Full { needed_bytes, bound_bytes: 0 },
         StoreError::TooLarge { what, size_bytes, max_bytes } => {
             Error::TooLarge { what, size_bytes, max_bytes }
         }

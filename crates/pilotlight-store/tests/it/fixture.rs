@@ -1,14 +1,20 @@
+use std::collections::BTreeSet;
 use std::fs;
 use std::num::NonZeroU32;
 use std::path::Path;
 
-use pilotlight_store::{Condition, PutRequest};
+use pilotlight_store::{Condition, PutRequest, Store};
 
+use crate::damage::files;
+use crate::layout::{self, Structure};
 use crate::setup::{START_MS, get, noise, open, put, request};
 
-const FIXTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/v1");
+const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");
+/// Fixtures of format 1. The second has a sealed segment, a clear and more than one space.
+const FORMAT_1: [&str; 2] = ["v1", "v1-sealed"];
 
-/// What stands in the fixture. It was written once, by `write_fixture` below at format 1, and is never written again.
+/// What stands in every fixture. Each was written once, by `write_fixture` below or a forerunner of it, and is never
+/// written again.
 fn expected() -> Vec<(&'static [u8], Vec<u8>)> {
     vec![
         (b"inline", noise(1, 300)),
@@ -31,19 +37,64 @@ pub(crate) fn copy(from: &Path, to: &Path) {
     }
 }
 
+fn check(store: &Store, fixture: &str) {
+    for (key, payload) in expected() {
+        assert_eq!(get(store, key), Some(payload), "{fixture}: {}", String::from_utf8_lossy(key));
+    }
+    assert_eq!(get(store, b"deleted"), None, "{fixture}");
+    let other = store.get(b"db1", b"inline").unwrap().expect("in its own space");
+    assert_eq!((&other.payload[..], &other.head[..]), (&b"other"[..], &b"head"[..]), "{fixture}");
+    assert_eq!((other.stat.cost_ms, other.stat.expires_ms), (77, Some(START_MS * 2)), "{fixture}");
+    assert_eq!(store.usage(Some(b"cleared")).entries, 0, "{fixture}");
+    for (key, _) in store.scan(b"fillers", 0, 100).unwrap().keys {
+        let filler = store.get(b"fillers", &key).unwrap().expect("it was listed");
+        assert_eq!(filler.payload, vec![0; 32_000], "{fixture}");
+    }
+}
+
 #[test]
 fn a_store_of_format_1_opens_for_ever() {
-    let dir = tempfile::tempdir().unwrap();
-    copy(Path::new(FIXTURE), dir.path());
-    let store = open(dir.path());
-    for (key, payload) in expected() {
-        assert_eq!(get(&store, key), Some(payload), "{}", String::from_utf8_lossy(key));
+    for (fixture, entries) in FORMAT_1.into_iter().zip([6, 6 + 36]) {
+        let dir = tempfile::tempdir().unwrap();
+        copy(&Path::new(FIXTURES).join(fixture), dir.path());
+        let store = open(dir.path());
+        check(&store, fixture);
+        assert_eq!(store.usage(None).entries, entries, "{fixture}");
     }
-    assert_eq!(get(&store, b"deleted"), None);
-    let other = store.get(b"db1", b"inline").unwrap().expect("in its own space");
-    assert_eq!((&other.payload[..], &other.head[..]), (&b"other"[..], &b"head"[..]));
-    assert_eq!((other.stat.cost_ms, other.stat.expires_ms), (77, Some(START_MS * 2)));
-    assert_eq!(store.usage(None).entries, 6);
+}
+
+#[test]
+fn a_store_of_format_1_is_written_to_and_stays_whole() {
+    for fixture in FORMAT_1 {
+        let dir = tempfile::tempdir().unwrap();
+        copy(&Path::new(FIXTURES).join(fixture), dir.path());
+        for round in 0..3u64 {
+            let store = open(dir.path());
+            check(&store, fixture);
+            put(&store, b"new", &noise(round, 40_000)).unwrap();
+            assert!(store.delete(b"", b"new", Condition::Always).unwrap());
+            put(&store, &round.to_le_bytes(), &noise(round, 900)).unwrap();
+        }
+        let store = open(dir.path());
+        (0..3u64).for_each(|round| assert_eq!(get(&store, &round.to_le_bytes()), Some(noise(round, 900))));
+        assert_eq!(get(&store, b"new"), None);
+    }
+}
+
+#[test]
+fn the_fixtures_hold_every_structure_of_the_format() {
+    let mut held = BTreeSet::new();
+    for fixture in FORMAT_1 {
+        let fixture = Path::new(FIXTURES).join(fixture);
+        let mut hold = |parts: Vec<layout::Part>| held.extend(parts.into_iter().map(|part| part.structure));
+        files(&fixture.join("log"))
+            .into_iter()
+            .for_each(|path| hold(layout::segment(&fs::read(path).unwrap())));
+        files(&fixture.join("blobs"))
+            .into_iter()
+            .for_each(|path| hold(layout::payload_file(&fs::read(path).unwrap())));
+    }
+    assert_eq!(held, BTreeSet::from(Structure::ALL));
 }
 
 const PINS_FIXTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/v1-pins");
@@ -89,12 +140,20 @@ fn write_pins_fixture() {
 fn write_fixture() {
     let Some(dir) = std::env::var_os("PILOTLIGHT_WRITE_FIXTURE") else { return };
     let store = open(Path::new(&dir));
-    put(&store, b"overwritten", b"old").unwrap();
-    put(&store, b"deleted", b"gone").unwrap();
+    let put_in = |space: &[u8], key: &[u8], payload: &[u8]| {
+        let request = PutRequest { space, ..request(key, payload) };
+        store.put(&request, Condition::Always).unwrap();
+    };
+    put_in(b"", b"overwritten", b"old");
+    put_in(b"", b"deleted", b"gone");
+    put_in(b"cleared", b"cleared", b"gone");
+    store.clear(b"cleared").unwrap();
     for (key, payload) in expected() {
-        put(&store, key, &payload).unwrap();
+        put_in(b"", key, &payload);
     }
     store.delete(b"", b"deleted", Condition::Always).unwrap();
+    // Fills a segment, and takes no room in the repository.
+    (0..36u8).for_each(|filler| put_in(b"fillers", &[filler], &[0; 32_000]));
     let other = PutRequest {
         space: b"db1",
         cost_ms: 77,

@@ -1,11 +1,9 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 
 use pilotlight_store::{Condition, Options, PutRequest, Store, StoreError};
 
-use crate::faults::{Faulty, FaultyMedia};
+use crate::media::{Fuse, Lasting, UNWRITABLE, Watched};
 use crate::setup::{disk_use, get, noise, options, put, request};
 
 const BOUND: u64 = 32 << 20;
@@ -214,12 +212,10 @@ fn a_group_of_a_space_over_its_quota_leaves_together() {
 /// Puts groups through a disk that fails once; says whether it did.
 fn run_groups(fuse: i64) -> bool {
     let dir = tempfile::tempdir().unwrap();
-    let kind = std::io::ErrorKind::Other;
-    let faulty = Faulty { fuse: AtomicI64::new(fuse), is_lasting: false, kind, writes: AtomicI64::new(0) };
-    let faulty = Arc::new(faulty);
     let bound = 12 << 20;
     let options = || options(dir.path(), bound).0;
-    let media = Arc::new(FaultyMedia(faulty.clone()));
+    let media = Watched::disk();
+    let blown = Fuse::set(&media, fuse, UNWRITABLE, Lasting::Once);
     // What was acknowledged, by group, in the order of the puts.
     let mut kept: BTreeMap<u32, Vec<String>> = BTreeMap::new();
     let check = |store: &Store, kept: &BTreeMap<u32, Vec<String>>| {
@@ -254,7 +250,7 @@ fn run_groups(fuse: i64) -> bool {
     let store = Store::open(options()).unwrap();
     check(&store, &kept);
     assert!(store.usage(None).entries > 100);
-    faulty.fuse.load(Ordering::Relaxed) < 0
+    blown.is_burnt()
 }
 
 #[test]

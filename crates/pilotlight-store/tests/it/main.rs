@@ -3,25 +3,38 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::indexing_slicing,
-    reason = "tests say what they expect by panicking, helpers of tests too"
+    clippy::print_stdout,
+    reason = "tests say what they expect by panicking, and print their seeds; helpers of tests too"
 )]
 
 /// The byte bound, eviction and expiry.
 mod bound;
+/// Crashes and failures at every call of the medium.
+mod campaign;
 /// What the store says it holds is what it holds.
 mod counts;
+/// Disks that others fill.
+mod crowded;
 /// Damage on the disk: found, set aside, never served.
 mod damage;
-/// Failures of the medium, injected at every call in turn.
-mod faults;
 /// Format 1, as the first release wrote it, opened for ever.
 mod fixture;
+/// A flipped bit in each structure of the format.
+mod flips;
 /// Pins, quotas, groups: who does not leave, who leaves first, who leaves together.
 mod keeping;
+/// FORMAT.md, read by other eyes than the store's.
+mod layout;
+/// Media that are watched, broken, and crashed.
+mod media;
 /// Random operations against a map, with reopens between.
 mod model;
 /// One process a directory, refusals to open, durability.
 mod open;
+/// What a power cut takes, and what it must not.
+mod power_cut;
+/// Disks that nobody may write to.
+mod read_only;
 /// What goes wrong while the store repairs, cleans and removes, and what must not follow from it.
 mod repair;
 /// What the tests share.

@@ -1,5 +1,6 @@
 use pilotlight_store::{Durability, OpenError, Options, Store};
 
+use crate::damage::files;
 use crate::setup::{get, noise, open, options, put};
 
 #[test]
@@ -21,16 +22,47 @@ fn a_directory_of_something_else_is_left_alone() {
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing was added");
 }
 
-#[test]
-fn a_later_format_is_refused_and_not_touched() {
+/// Opens a store whose FORMAT was changed so; nothing in it may change then.
+fn refuse(change: impl Fn(&str) -> String) -> OpenError {
     let dir = tempfile::tempdir().unwrap();
-    drop(open(dir.path()));
+    put(&open(dir.path()), b"key", b"payload").unwrap();
     let format = dir.path().join("FORMAT");
-    let text = std::fs::read_to_string(&format).unwrap().replace("format 1", "format 2");
-    std::fs::write(&format, &text).unwrap();
+    let pristine = std::fs::read_to_string(&format).unwrap();
+    std::fs::write(&format, change(&pristine)).unwrap();
+    let held = || files(dir.path()).into_iter().map(|path| (std::fs::read(&path).unwrap(), path));
+    let before: Vec<_> = held().collect();
     let error = Store::open(options(dir.path(), 64 << 20).0).unwrap_err();
-    assert!(matches!(error, OpenError::TooNew { found: 2, expected: 1, .. }), "{error}");
-    assert_eq!(std::fs::read_to_string(&format).unwrap(), text);
+    assert_eq!(held().collect::<Vec<_>>(), before, "refused, and touched");
+    std::fs::write(&format, pristine).unwrap();
+    assert_eq!(get(&open(dir.path()), b"key"), Some(b"payload".to_vec()));
+    error
+}
+
+#[test]
+fn a_later_format_is_refused_with_a_hint_and_not_touched() {
+    // Whatever a later version writes behind the number.
+    for rest in ["seed 0123456789abcdef\n", "seeds 1 2 3\nmore\n", ""] {
+        let error = refuse(|_| format!("pilotlight-store\nformat 2\n{rest}"));
+        assert!(matches!(error, OpenError::TooNew { found: 2, expected: 1, .. }), "{error}");
+        assert!(error.to_string().contains("has format 2, expected at most 1"), "{error}");
+        assert!(error.hint().contains("newer Pilotlight"), "{}", error.hint());
+    }
+}
+
+#[test]
+fn another_programs_format_is_refused_with_a_hint_and_not_touched() {
+    let changes: [fn(&str) -> String; 5] = [
+        |text| text.replace("pilotlight-store", "someone-elses"),
+        |text| text.replace("format 1", "format 0"),
+        |text| text.replace("format 1", "format one"),
+        |text| text.replace("seed", "salt"),
+        |_| String::new(),
+    ];
+    for change in changes {
+        let error = refuse(change);
+        assert!(matches!(error, OpenError::NotAStore { .. }), "{error}");
+        assert!(error.hint().contains("--data-dir"), "{}", error.hint());
+    }
 }
 
 #[test]

@@ -1,128 +1,28 @@
 use std::collections::BTreeSet;
-use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
-use std::thread::{self, ThreadId};
+use std::thread;
 use std::time::Duration;
 
-use pilotlight_store::media::{Disk, Media, MediaFile};
 use pilotlight_store::{Condition, OpenError, Options, PutRequest, Store, StoreError};
 
 use crate::damage::files;
+use crate::media::{Operation, Watched};
 use crate::setup::{START_MS, disk_use, get, noise, open, options, put, request};
 
-/// The disk, on which the next `stuck` segments cannot be removed and the next `unsynced` syncs of payload files fail,
-/// which counts the files it holds open, and which calls `on_read` when a file is read by the thread that set it.
-#[derive(Default)]
-struct Sticky {
-    stuck: AtomicI64,
-    unsynced: Arc<AtomicI64>,
-    /// Payload files that were synced.
-    synced: Arc<Mutex<BTreeSet<PathBuf>>>,
-    on_read: OnRead,
-    open: Arc<()>,
-}
-
-type OnRead = Arc<Mutex<Option<(ThreadId, Box<dyn FnOnce() + Send>)>>>;
-
-struct Counted {
-    file: Arc<dyn MediaFile>,
-    path: PathBuf,
-    unsynced: Arc<AtomicI64>,
-    synced: Arc<Mutex<BTreeSet<PathBuf>>>,
-    on_read: OnRead,
-    _open: Arc<()>,
-}
-
-impl fmt::Debug for Sticky {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Sticky")
-    }
-}
-
-impl fmt::Debug for Counted {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Counted({})", self.path.display())
-    }
-}
-
-impl Sticky {
-    fn counted(&self, path: &Path, file: Arc<dyn MediaFile>) -> Arc<dyn MediaFile> {
-        Arc::new(Counted {
-            file,
-            path: path.to_owned(),
-            unsynced: self.unsynced.clone(),
-            synced: self.synced.clone(),
-            on_read: self.on_read.clone(),
-            _open: self.open.clone(),
-        })
-    }
-}
-
-impl Media for Sticky {
-    fn create(&self, path: &Path) -> io::Result<Arc<dyn MediaFile>> {
-        Disk.create(path).map(|file| self.counted(path, file))
-    }
-    fn open(&self, path: &Path, writable: bool) -> io::Result<Arc<dyn MediaFile>> {
-        Disk.open(path, writable).map(|file| self.counted(path, file))
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        Disk.rename(from, to)
-    }
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        if path.extension().is_some_and(|extension| extension == "seg")
-            && self.stuck.fetch_sub(1, Ordering::Relaxed) > 0
-        {
-            return Err(io::ErrorKind::PermissionDenied.into());
-        }
-        Disk.remove(path)
-    }
-    fn list(&self, dir: &Path) -> io::Result<Vec<(String, u64)>> {
-        Disk.list(dir)
-    }
-    fn create_dir(&self, dir: &Path) -> io::Result<()> {
-        Disk.create_dir(dir)
-    }
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        Disk.sync_dir(dir)
-    }
-}
-
-impl MediaFile for Counted {
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        let mut on_read = self.on_read.lock().unwrap();
-        if let Some((_, act)) = on_read.take_if(|(thread, _)| *thread == thread::current().id()) {
-            drop(on_read);
-            act();
-        } else {
-            drop(on_read);
-        }
-        self.file.read_at(buffer, offset)
-    }
-    fn read_at_nowait(&self, buffer: &mut [u8], offset: u64) -> io::Result<bool> {
-        self.file.read_at_nowait(buffer, offset)
-    }
-    fn write_at(&self, parts: &[&[u8]], offset: u64) -> io::Result<()> {
-        self.file.write_at(parts, offset)
-    }
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.file.set_len(len)
-    }
-    fn length(&self) -> io::Result<u64> {
-        self.file.length()
-    }
-    fn sync_data(&self) -> io::Result<()> {
-        if self.path.extension().is_some_and(|extension| extension != "seg") {
-            if self.unsynced.fetch_sub(1, Ordering::Relaxed) > 0 {
-                return Err(io::ErrorKind::Other.into());
-            }
-            self.synced.lock().unwrap().insert(self.path.clone());
-        }
-        self.file.sync_data()
-    }
+/// Has the next `removals` removals of segments fail, until the count is set anew.
+fn stick(media: &Watched, removals: i64) -> Arc<AtomicI64> {
+    let left = Arc::new(AtomicI64::new(removals));
+    let sticking = left.clone();
+    media.set(move |call| {
+        let is_removal = call.operation == Operation::Remove && call.is_on_segment();
+        let is_stuck = is_removal && sticking.fetch_sub(1, Ordering::Relaxed) > 0;
+        if is_stuck { Err(io::ErrorKind::PermissionDenied.into()) } else { Ok(()) }
+    });
+    left
 }
 
 /// Overwrites one key until the log went around about once.
@@ -185,12 +85,12 @@ fn a_put_never_shares_a_payload_file_that_was_lost() {
 #[test]
 fn puts_hold_no_files_open_until_the_next_sync() {
     let dir = tempfile::tempdir().unwrap();
-    let media = Arc::new(Sticky::default());
+    let media = Watched::disk();
     let store = Store::open(Options { media: media.clone(), ..options(dir.path(), 64 << 20).0 }).unwrap();
     let mut most = 0;
     for index in 0..600u64 {
         put(&store, &index.to_le_bytes(), &noise(index, 33_000)).unwrap();
-        most = most.max(Arc::strong_count(&media.open));
+        most = most.max(media.open_files());
     }
     assert!(most < 64, "{most} files open at once");
 }
@@ -198,18 +98,28 @@ fn puts_hold_no_files_open_until_the_next_sync() {
 #[test]
 fn a_sync_after_one_that_failed_syncs_everything() {
     let dir = tempfile::tempdir().unwrap();
-    let media = Arc::new(Sticky::default());
+    let media = Watched::disk();
     let options = Options { media: media.clone(), ..options(dir.path(), 64 << 20).0 };
     let store = Store::open(options).unwrap();
     for index in 0..10u64 {
         put(&store, &index.to_le_bytes(), &noise(index, 40_000)).unwrap();
     }
-    media.unsynced.store(1, Ordering::Relaxed);
+    let is_armed = AtomicBool::new(true);
+    media.set(move |call| {
+        let is_sync = call.operation == Operation::Sync && call.is_on_payload();
+        if is_sync && is_armed.swap(false, Ordering::Relaxed) {
+            Err(io::ErrorKind::Other.into())
+        } else {
+            Ok(())
+        }
+    });
     // The store's own sync may be the one that fails.
     let _ = store.sync();
     store.sync().unwrap();
-    let files: BTreeSet<_> = files(&dir.path().join("blobs")).into_iter().collect();
-    assert_eq!(*media.synced.lock().unwrap(), files);
+    let written = media.written();
+    for file in files(&dir.path().join("blobs")) {
+        assert_eq!(written.get(&file), Some(&false), "{} is not synced", file.display());
+    }
 }
 
 #[test]
@@ -241,9 +151,28 @@ fn a_scan_goes_on_behind_entries_whose_keys_cannot_be_read() {
 }
 
 #[test]
+fn a_scan_sets_aside_what_it_cannot_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    for key in [&b"key-1"[..], b"key-2", b"key-3"] {
+        put(&store, key, b"payload").unwrap();
+    }
+    let segment = only_file(&dir.path().join("log"));
+    let bytes = fs::read(&segment).unwrap();
+    let at = |key: &[u8]| bytes.windows(5).position(|window| window == key).unwrap();
+    // In the key itself, and in the header before it.
+    flip(&segment, at(b"key-1"));
+    flip(&segment, at(b"key-2") - 65);
+    let names = || store.scan(b"", 0, 10).unwrap().keys.into_iter().map(|(key, _)| key).collect::<Vec<_>>();
+    assert_eq!(names(), [&b"key-3"[..]], "no key that nobody put");
+    assert_eq!((store.usage(None).entries, store.usage(None).quarantined), (1, 2));
+    assert_eq!(get(&store, b"key-1"), None);
+}
+
+#[test]
 fn a_deleted_entry_stays_away_although_an_old_segment_could_not_be_removed() {
     let dir = tempfile::tempdir().unwrap();
-    let media = Arc::new(Sticky::default());
+    let media = Watched::disk();
     let small = options(dir.path(), 16 << 20).0;
     let store = Store::open(Options { media: media.clone(), ..small.clone() }).unwrap();
     put(&store, b"deleted", b"gone").unwrap();
@@ -251,9 +180,9 @@ fn a_deleted_entry_stays_away_although_an_old_segment_could_not_be_removed() {
     churn(&store, 60);
     assert!(store.delete(b"", b"deleted", Condition::Always).unwrap());
     // The first segment to be removed is the oldest, and cannot be. That with the tombstone may not go before it.
-    media.stuck.store(1, Ordering::Relaxed);
+    let stuck = stick(&media, 1);
     churn(&store, 3000);
-    assert!(media.stuck.load(Ordering::Relaxed) < 0, "removals went on");
+    assert!(stuck.load(Ordering::Relaxed) < 0, "removals went on");
     drop(store);
     let store = Store::open(small).unwrap();
     assert_eq!(get(&store, b"deleted"), None);
@@ -262,13 +191,13 @@ fn a_deleted_entry_stays_away_although_an_old_segment_could_not_be_removed() {
 #[test]
 fn a_failed_removal_of_a_segment_is_tried_again() {
     let dir = tempfile::tempdir().unwrap();
-    let media = Arc::new(Sticky::default());
+    let media = Watched::disk();
     let small = options(dir.path(), 16 << 20).0;
     let store = Store::open(Options { media: media.clone(), ..small }).unwrap();
-    media.stuck.store(i64::MAX, Ordering::Relaxed);
+    stick(&media, i64::MAX);
     churn(&store, 1200);
     assert!(disk_use(dir.path()) <= 16 << 20);
-    media.stuck.store(0, Ordering::Relaxed);
+    media.unset();
     churn(&store, 1200);
     let usage = store.usage(None);
     assert_eq!(usage.entries, 1, "{usage:?}");
@@ -292,11 +221,11 @@ fn an_unreadable_segment_does_not_end_cleaning() {
 #[test]
 fn what_a_client_was_told_is_absent_does_not_come_back() {
     let dir = tempfile::tempdir().unwrap();
-    let media = Arc::new(Sticky::default());
+    let media = Watched::disk();
     let small = options(dir.path(), 16 << 20).0;
     let store = Store::open(Options { media: media.clone(), ..small }).unwrap();
     // More than fits, all of it alive: the cleaner must drop some of what it finds in the oldest segment.
-    media.stuck.store(i64::MAX, Ordering::Relaxed);
+    stick(&media, i64::MAX);
     for key in 0..900u64 {
         let _ = put(&store, &key.to_le_bytes(), &noise(key, 20_000));
     }
@@ -314,7 +243,7 @@ fn what_a_client_was_told_is_absent_does_not_come_back() {
 #[test]
 fn cleared_entries_stay_away_although_the_cleaner_was_at_work() {
     let dir = tempfile::tempdir().unwrap();
-    let media = Arc::new(Sticky::default());
+    let media = Watched::disk();
     // No work in the background, which would remove files while the directory is copied.
     let tick = Duration::from_secs(3600);
     let options_with = Options { media: media.clone(), tick, ..options(dir.path(), 16 << 20).0 };
@@ -341,13 +270,18 @@ fn cleared_entries_stay_away_although_the_cleaner_was_at_work() {
             let _ = done.send(());
         });
         // When the clear comes to its first payload file, the log goes around: or does not, which nothing tells.
-        *media.on_read.lock().unwrap() = Some((
-            thread::current().id(),
-            Box::new(move || {
-                go.send(()).unwrap();
-                let _ = until.recv_timeout(Duration::from_millis(500));
-            }),
-        ));
+        let clearing = thread::current().id();
+        let first = Mutex::new(Some((go, until)));
+        media.set(move |call| {
+            if call.operation == Operation::Read && thread::current().id() == clearing {
+                let taken = first.lock().unwrap().take();
+                if let Some((go, until)) = taken {
+                    go.send(()).unwrap();
+                    let _ = until.recv_timeout(Duration::from_millis(500));
+                }
+            }
+            Ok(())
+        });
         assert_eq!(store.clear(b"cleared").unwrap(), 216);
     });
     for round in 0..60 {

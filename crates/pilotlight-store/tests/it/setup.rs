@@ -58,3 +58,39 @@ pub(crate) fn disk_use(dir: &Path) -> u64 {
     let Ok(entries) = std::fs::read_dir(dir) else { return own };
     own + entries.filter_map(std::result::Result::ok).map(|entry| disk_use(&entry.path())).sum::<u64>()
 }
+
+/// The seed of this run, another each time unless `PILOTLIGHT_TEST_SEED` says which. Printed: a test that fails shows it.
+pub(crate) fn seed() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    let given = std::env::var("PILOTLIGHT_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = given.unwrap_or_else(|| RandomState::new().hash_one(0) % 1_000_000_000);
+    println!("PILOTLIGHT_TEST_SEED={seed}");
+    seed
+}
+
+/// Draws that are the same for the same seed.
+#[derive(Debug, Clone)]
+pub(crate) struct Dice(u64);
+
+impl Dice {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    pub(crate) fn draw(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        // The lower bits of an xorshift are its weak ones.
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 16
+    }
+
+    /// A number under `end`, or 0.
+    pub(crate) fn below(&mut self, end: usize) -> usize {
+        self.draw() as usize % end.max(1)
+    }
+
+    pub(crate) fn percent(&mut self, odds: u64) -> bool {
+        self.draw() % 100 < odds
+    }
+}

@@ -1,13 +1,11 @@
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 
 use pilotlight_store::{Condition, Options, Store};
 
-use crate::faults::{Faulty, FaultyMedia};
+use crate::media::{Fuse, Lasting, Operation, UNWRITABLE, Watched};
 use crate::setup::{get, noise, open, options, request};
 
 type Model = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -29,11 +27,9 @@ pub(crate) fn copy(from: &Path, to: &Path) {
     }
 }
 
-fn faulty(dir: &Path, fuse: i64, is_lasting: bool) -> (Arc<Faulty>, Options) {
-    let kind = io::ErrorKind::StorageFull;
-    let faulty = Arc::new(Faulty { fuse: AtomicI64::new(fuse), is_lasting, kind, writes: AtomicI64::new(0) });
-    let media = Arc::new(FaultyMedia(faulty.clone()));
-    (faulty, Options { media, ..options(dir, 16 << 20).0 })
+fn watched(dir: &Path) -> (Arc<Watched>, Options) {
+    let media = Watched::disk();
+    (media.clone(), Options { media, ..options(dir, 16 << 20).0 })
 }
 
 #[test]
@@ -57,25 +53,25 @@ fn staged_entries_are_seen_at_once_and_survive_a_kill_when_settled() {
 #[test]
 fn puts_staged_together_are_written_together() {
     let dir = tempfile::tempdir().unwrap();
-    let (faulty, options) = faulty(dir.path(), i64::MAX, false);
+    let (media, options) = watched(dir.path());
     let store = Store::open(options).unwrap();
     store.put(&request(b"first", b"begins the segment"), Condition::Always).unwrap();
-    let before = faulty.writes.load(Relaxed);
+    let before = media.calls(Operation::Write);
     let versions: Vec<u64> = (0..16u8).map(|i| stage(&store, &[i], &[i; 1000])).collect();
-    assert_eq!(faulty.writes.load(Relaxed), before);
+    assert_eq!(media.calls(Operation::Write), before);
     versions.iter().for_each(|version| store.settle(*version).unwrap());
-    assert_eq!(faulty.writes.load(Relaxed), before + 1);
+    assert_eq!(media.calls(Operation::Write), before + 1);
 }
 
 #[test]
 fn whoever_stages_much_is_not_let_pile_it_up() {
     let dir = tempfile::tempdir().unwrap();
-    let (faulty, options) = faulty(dir.path(), i64::MAX, false);
+    let (media, options) = watched(dir.path());
     let store = Store::open(options).unwrap();
     for i in 0..200u8 {
         stage(&store, &[i], &noise(i.into(), 30_000));
     }
-    assert!(faulty.writes.load(Relaxed) >= 4, "6 MB staged, at most 1 MiB waiting");
+    assert!(media.calls(Operation::Write) >= 4, "6 MB staged, at most 1 MiB waiting");
 }
 
 /// Applies what was staged and not refused, in order.
@@ -87,7 +83,7 @@ fn settle_all(store: &Store, staged: &mut Vec<(u64, Vec<u8>, Vec<u8>)>, model: &
     }
 }
 
-fn check(store: &Store, model: &Model, is_lasting: bool, what: &str) {
+fn check(store: &Store, model: &Model, lasting: Lasting, what: &str) {
     for key in 0..8u8 {
         assert_eq!(get(store, &[key]).as_ref(), model.get(&[key][..]), "{what}, key {key}");
     }
@@ -97,16 +93,17 @@ fn check(store: &Store, model: &Model, is_lasting: bool, what: &str) {
     let files =
         model.values().filter(|value| value.len() > 32 << 10).collect::<std::collections::BTreeSet<_>>();
     // While refused bytes cannot be cut off, the payload files that they name are held.
-    let is_held = is_lasting && usage.files > files.len() as u64;
+    let is_held = lasting == Lasting::ForEver && usage.files > files.len() as u64;
     assert!(is_held || usage.files == files.len() as u64, "{what}: payload files neither leak nor go early");
 }
 
-/// Stages, deletes and settles at random while the medium fails at call `fuse`; says whether it did.
-fn run(seed: u64, fuse: i64, is_lasting: bool) -> bool {
+/// Stages, deletes and settles at random while the medium fails at call number `calls`; says whether it did.
+fn run(seed: u64, calls: i64, lasting: Lasting) -> bool {
     let dir = tempfile::tempdir().unwrap();
-    let (faulty, options) = faulty(dir.path(), fuse, is_lasting);
+    let (media, options) = watched(dir.path());
+    let fuse = Fuse::set(&media, calls, UNWRITABLE, lasting);
     let mut model = Model::new();
-    let what = format!("seed {seed}, fuse {fuse}, lasting {is_lasting}");
+    let what = format!("seed {seed}, call {calls}, {lasting:?}");
     {
         let Ok(store) = Store::open(options) else { return true };
         let mut staged = Vec::new();
@@ -116,7 +113,7 @@ fn run(seed: u64, fuse: i64, is_lasting: bool) -> bool {
             match dice[1] % 8 {
                 0 => {
                     settle_all(&store, &mut staged, &mut model);
-                    check(&store, &model, is_lasting, &what);
+                    check(&store, &model, lasting, &what);
                 }
                 1 => {
                     let deleted = store.delete(b"", &key, Condition::Always);
@@ -124,7 +121,7 @@ fn run(seed: u64, fuse: i64, is_lasting: bool) -> bool {
                     if deleted.is_ok() {
                         model.remove(&key);
                     }
-                    check(&store, &model, is_lasting, &what);
+                    check(&store, &model, lasting, &what);
                 }
                 _ => {
                     let len = [10, 900, 5000, 30_000, 30_000, 40_000][dice[2] as usize % 6];
@@ -137,21 +134,21 @@ fn run(seed: u64, fuse: i64, is_lasting: bool) -> bool {
             }
         }
         settle_all(&store, &mut staged, &mut model);
-        check(&store, &model, is_lasting, &what);
+        check(&store, &model, lasting, &what);
     }
-    if faulty.fuse.load(Relaxed) < 0 && is_lasting {
+    if fuse.is_burnt() && lasting == Lasting::ForEver {
         // Nothing could be cut off: what was refused may come back, what was acknowledged must.
         return true;
     }
-    check(&open(dir.path()), &model, is_lasting, &format!("{what}, reopened"));
-    faulty.fuse.load(Relaxed) < 0
+    check(&open(dir.path()), &model, lasting, &format!("{what}, reopened"));
+    fuse.is_burnt()
 }
 
 #[test]
 fn a_failed_write_takes_back_all_that_was_staged() {
     for seed in 1..3 {
-        for is_lasting in [false, true] {
-            let runs = (0..).take_while(|fuse| run(seed, *fuse, is_lasting)).count();
+        for lasting in [Lasting::Once, Lasting::ForEver] {
+            let runs = (0..).take_while(|calls| run(seed, *calls, lasting)).count();
             assert!(runs > 30, "{runs} runs");
         }
     }

@@ -1,0 +1,133 @@
+//! What makes a directory a store: its lock, and FORMAT, which says which format it is in and what seeds its checks.
+
+use std::io;
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::OpenError;
+use crate::format::FORMAT_VERSION;
+use crate::media::{Lock, Media};
+
+const FORMAT: &str = "FORMAT";
+/// FORMAT while it is written.
+const FORMAT_NEW: &str = "FORMAT.new";
+const LOCK: &str = "LOCK";
+/// What a new store's directory may hold: what an open that was killed left, and what a file system puts there itself.
+const KNOWN: [&str; 3] = [LOCK, FORMAT_NEW, "lost+found"];
+/// The first line of FORMAT.
+const MAGIC: &str = "pilotlight-store";
+/// More than any FORMAT is long: what is read of one.
+const FORMAT_LEN_MAX: u64 = 4096;
+
+/// What the medium lets the store do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    Full,
+    ReadOnly,
+}
+
+impl Access {
+    /// That of a store whose directory was locked so, see [`lock`].
+    pub(crate) fn under(lock: Option<&dyn Lock>) -> Self {
+        if lock.is_some() { Self::Full } else { Self::ReadOnly }
+    }
+}
+
+/// Locks the directory for as long as the guard lives. There is none on a read-only medium, and nobody to lock out.
+pub(crate) fn lock(media: &dyn Media, dir: &Path) -> Result<Option<Box<dyn Lock>>, OpenError> {
+    let path = dir.join(LOCK);
+    match media.lock(&path) {
+        Ok(lock) => Ok(Some(lock)),
+        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            Err(OpenError::Locked { dir: dir.to_owned() })
+        }
+        Err(source) => Err(OpenError::Io { action: "lock", path, source }),
+    }
+}
+
+/// Refuses a directory that holds something, and no store, before anything is written into it.
+pub(crate) fn refuse_foreign(media: &dyn Media, dir: &Path) -> Result<(), OpenError> {
+    let names = media.list(dir).map_err(OpenError::io("list", dir))?;
+    if names.iter().any(|(name, _)| name == FORMAT) {
+        return Ok(());
+    }
+    match names.into_iter().find(|(name, _)| !KNOWN.contains(&name.as_str())) {
+        Some((name, _)) => {
+            Err(OpenError::NotAStore { dir: dir.to_owned(), found: format!("it holds `{name}`") })
+        }
+        None => Ok(()),
+    }
+}
+
+/// Reads the seed from FORMAT, or makes the file in a directory that holds no store yet.
+pub(crate) fn open_format(media: &dyn Media, dir: &Path) -> Result<u64, OpenError> {
+    let path = dir.join(FORMAT);
+    match read(media, &path) {
+        Ok(text) => parse(&text, dir),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let seed = new_seed(dir);
+            write(media, dir, seed).map_err(OpenError::io("write", &path))?;
+            Ok(seed)
+        }
+        Err(source) => Err(OpenError::Io { action: "read", path, source }),
+    }
+}
+
+fn read(media: &dyn Media, path: &Path) -> io::Result<String> {
+    let file = media.open(path, false)?;
+    let mut bytes = vec![0; file.length()?.min(FORMAT_LEN_MAX) as usize];
+    file.read_at(&mut bytes, 0)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn parse(text: &str, dir: &Path) -> Result<u64, OpenError> {
+    let not_a_store = |found: &str| OpenError::NotAStore { dir: dir.to_owned(), found: found.to_owned() };
+    let mut lines = text.lines();
+    if lines.next() != Some(MAGIC) {
+        return Err(not_a_store("FORMAT is another program's"));
+    }
+    let mut field = |name: &str| lines.next().and_then(|line| line.strip_prefix(name)).map(str::trim);
+    let version: Option<u32> = field("format").and_then(|version| version.parse().ok());
+    match version {
+        Some(found) if found > FORMAT_VERSION => {
+            return Err(OpenError::TooNew { dir: dir.to_owned(), found, expected: FORMAT_VERSION });
+        }
+        Some(1..) => {}
+        _ => return Err(not_a_store("FORMAT has no version")),
+    }
+    field("seed")
+        .and_then(|seed| u64::from_str_radix(seed, 16).ok())
+        .ok_or_else(|| not_a_store("FORMAT has no seed"))
+}
+
+/// Whole or not at all, and there for good: everything else in the directory means nothing without it.
+fn write(media: &dyn Media, dir: &Path, seed: u64) -> io::Result<()> {
+    let new = dir.join(FORMAT_NEW);
+    match media.remove(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let file = media.create(&new)?;
+    let text = format!("{MAGIC}\nformat {FORMAT_VERSION}\nseed {seed:016x}\n");
+    file.write_at(&[text.as_bytes()], 0)?;
+    file.sync_data()?;
+    media.rename(&new, &dir.join(FORMAT))?;
+    media.sync_dir(dir)?;
+    for parent in dir.ancestors().skip(1) {
+        // Any of them may be new, too. Where we may not look, others made the next, and synced its name, or not.
+        let _ = media.sync_dir(if parent.as_os_str().is_empty() { Path::new(".") } else { parent });
+    }
+    Ok(())
+}
+
+/// A number that clients cannot know. It keeps honest bytes apart, it is no cryptographic secret.
+fn new_seed(dir: &Path) -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    // `RandomState` is seeded by the operating system.
+    let random = RandomState::new().hash_one(time);
+    xxh3_64(format!("{random:x}{time:?}{}{}", std::process::id(), dir.display()).as_bytes())
+}
