@@ -106,7 +106,7 @@ def test_every_acknowledged_entry_survives_kill_9_a_hundred_times(launch: Launch
     all_written = [Written() for _ in range(WRITERS)]
     slowest_s = 0.0
     kills = 0
-    for kills in rounds():
+    for kills in rounds():  # noqa: B007 - said at the end
         acknowledged = threading.Semaphore(0)
         writers = [Writer(server, written, rng.getrandbits(60), acknowledged) for written in all_written]
         for writer in writers:
