@@ -7,6 +7,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::evict::{DROP_ALL, DROP_INLINE, Step};
+use crate::policy::Candidates;
 use crate::store::Inner;
 use crate::{Result, StoreError};
 
@@ -56,9 +57,11 @@ impl Inner {
 
     fn free_some_of_disk(&self) -> bool {
         // Their files are free at once, and what is in the log only with its segment.
-        let external = self.sample().into_iter().filter(|slot| slot.is_external);
-        let victim = external.min_by(|a, b| a.standing.worth().total_cmp(&b.standing.worth()));
-        victim.is_some_and(|victim| self.evict(&victim).is_ok()) || self.drop_oldest()
+        let mut external = Candidates::default();
+        for slot in self.sample().into_iter().filter(|slot| slot.is_external) {
+            external.offer(slot.candidate(), slot.standing.worth());
+        }
+        self.least(&mut external).is_some_and(|victim| self.evict(&victim).is_ok()) || self.drop_oldest()
     }
 
     /// Gives up what the oldest segment itself holds, and if that cannot be done without it, the payload files it names as

@@ -1,7 +1,8 @@
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::Arc;
 
-use pilotlight_store::{Condition, Durability, Options, Store, StoreError};
+use pilotlight_store::{Condition, Durability, Options, PutRequest, Store, StoreError};
 
 use crate::media::{FULL, FileSystem, Fuse, Lasting, Simulated, Watched};
 use crate::setup::{get, noise, options, put, request};
@@ -57,6 +58,29 @@ fn a_disk_that_others_fill_keeps_large_entries_beside_small_ones() {
     }
     let used = media.files().disk_use();
     assert!(used > 6 << 20, "{used} bytes kept of a disk of 8 MiB: {:?}", store.usage(None));
+}
+
+#[test]
+fn a_pinned_entry_and_its_group_stay_on_a_disk_that_others_fill() {
+    let media = Simulated::holding(FileSystem::default());
+    media.alter(|files| files.capacity = Some(6 << 20));
+    let store = open(&media);
+    let group = NonZeroU32::new(7);
+    let kept: Vec<_> = (0..4u64).map(|member| (member, noise(member, 60_000))).collect();
+    for (member, payload) in &kept {
+        // Worth nothing: without the pin they are the first to leave.
+        let key = member.to_le_bytes();
+        let request = PutRequest { group, cost_ms: 1, ..request(&key, payload) };
+        store.put(&request, Condition::Always).unwrap();
+    }
+    assert!(store.pin(b"", &0u64.to_le_bytes()).unwrap());
+    for key in 100..500u64 {
+        put(&store, &key.to_le_bytes(), &noise(key, 60_000))
+            .unwrap_or_else(|error| panic!("put {key}: {error}"));
+    }
+    for (member, payload) in &kept {
+        assert_eq!(get(&store, &member.to_le_bytes()).as_ref(), Some(payload), "member {member}");
+    }
 }
 
 /// As a server does with small entries: the first that finds no room is refused, and soon there is some.
