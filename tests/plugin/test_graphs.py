@@ -125,13 +125,19 @@ def _hash_64(data: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big")
 
 
+def _put_as_stock(fleet: Fleet, key: bytes) -> bytes:
+    """Puts an entry again as stock torch would, with nothing said about it; gives what was pickled."""
+    (entry,) = fleet.client.candidates(key, _fingerprint())
+    fleet.client.delete(key)
+    value = {"data": base64.b64encode(entry.artifact).decode(), "time_taken_ms": 5}
+    assert fleet.client.put_raw(key, json.dumps(value).encode())
+    return entry.artifact
+
+
 def test_entries_of_stock_clients_are_found(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     for kind in ("fx-graph", "aot-autograd"):
         (key,) = keys(fleet, kind, monkeypatch)
-        (entry,) = fleet.client.candidates(key, _fingerprint())
-        fleet.client.delete(key)
-        value = {"data": base64.b64encode(entry.artifact).decode(), "time_taken_ms": 5}
-        assert fleet.client.put_raw(key, json.dumps(value).encode())
+        _put_as_stock(fleet, key)
     with fleet.machine() as warm:
         infer()
     assert (warm.total("hit"), warm.total("miss")) == (2, 0)
@@ -380,13 +386,10 @@ def test_what_a_stock_client_put_is_kept_locally_for_this_kind_of_host(
     from pilotlight.torch import marks
 
     (key,) = keys(fleet, "fx-graph", monkeypatch)
-    (entry,) = fleet.client.candidates(key, _fingerprint())
-    fleet.client.delete(key)
-    value = {"data": base64.b64encode(entry.artifact).decode(), "time_taken_ms": 5}
-    assert fleet.client.put_raw(key, json.dumps(value).encode())
+    content = _put_as_stock(fleet, key)
     with fleet.machine() as warm:
         infer()
-        assert marks.is_ours(entry.artifact)
+        assert marks.is_ours(content)
     assert warm.total("hit") == 2
 
 

@@ -102,6 +102,24 @@ pub struct Stored {
     pub stat: Stat,
 }
 
+impl Stored {
+    /// The put that makes it anew under its key.
+    pub(crate) fn again<'a>(&'a self, space: &'a [u8], key: &'a [u8]) -> PutRequest<'a> {
+        PutRequest {
+            space,
+            key,
+            head: &self.head,
+            payload: &self.payload,
+            digest: None,
+            logical_len: self.stat.logical_len,
+            cost_ms: self.stat.cost_ms,
+            created_ms: self.stat.created_ms,
+            expires_ms: self.stat.expires_ms,
+            group: self.stat.group,
+        }
+    }
+}
+
 /// What a read without waiting gave.
 #[derive(Debug)]
 pub enum TryGet {
@@ -244,18 +262,7 @@ impl Store {
             if !is_met {
                 return Ok(None);
             }
-            let request = PutRequest {
-                space,
-                key,
-                head: &stored.head,
-                payload: &stored.payload,
-                digest: None,
-                logical_len: stored.stat.logical_len,
-                cost_ms: stored.stat.cost_ms,
-                created_ms: stored.stat.created_ms,
-                expires_ms,
-                group: stored.stat.group,
-            };
+            let request = PutRequest { expires_ms, ..stored.again(space, key) };
             // Another write may have come between: then the loop looks at what it wrote.
             if let Some(version) = self.put(&request, Condition::Version(stored.stat.version))? {
                 return Ok(Some(version));

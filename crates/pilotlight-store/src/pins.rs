@@ -4,7 +4,7 @@
 //! written again, since equal ones are shared.
 
 use crate::index::Slot;
-use crate::ops::{Condition, PutRequest, TryGet};
+use crate::ops::{Condition, TryGet};
 use crate::read::{Noted, Wait};
 use crate::store::Inner;
 use crate::write::Pinning;
@@ -20,24 +20,12 @@ impl Inner {
             let TryGet::Ready(Some(stored)) = self.get(space, key, Wait::Allowed, Noted::No)? else {
                 return Ok(false);
             };
-            let stat = stored.stat;
-            if stat.is_pinned == (pinning == Pinning::Pin) {
+            if stored.stat.is_pinned == (pinning == Pinning::Pin) {
                 return Ok(true);
             }
-            let request = PutRequest {
-                space,
-                key,
-                head: &stored.head,
-                payload: &stored.payload,
-                digest: None,
-                logical_len: stat.logical_len,
-                cost_ms: stat.cost_ms,
-                created_ms: stat.created_ms,
-                expires_ms: stat.expires_ms,
-                group: stat.group,
-            };
+            let request = stored.again(space, key);
             // Another write may have come between: then the loop looks at what it wrote.
-            if self.put(&request, Condition::Version(stat.version), pinning)?.is_some() {
+            if self.put(&request, Condition::Version(stored.stat.version), pinning)?.is_some() {
                 return Ok(true);
             }
         }

@@ -35,9 +35,9 @@ def plainly_misfits(candidate: Any) -> bool:
 
 
 def _has_another_width(source: str) -> bool:
-    widths = _steps(source) - {1}
     if "at::vec" not in source or _TEMPLATE.search(source) or not _only_floats(source):
         return False
+    widths = _steps(source) - {1}
     return bool(widths) and _lanes() not in widths
 
 
