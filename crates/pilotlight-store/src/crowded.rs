@@ -11,12 +11,15 @@ use crate::policy::Candidates;
 use crate::store::Inner;
 use crate::{Result, StoreError};
 
-/// How often a refused write is tried again: what is freed may be taken by others, or lie where this write cannot use it.
-const RETRIES: usize = 8;
+/// How often a refused write is tried again: what is freed may be taken by others.
+const RETRIES: usize = 3;
 /// Freed beyond what is asked for, in bytes: blocks for the log, and for what the file system needs itself.
 const SPARE: u64 = 64 << 10;
 /// Entries or segments given up for one write.
 const STEPS_MAX: usize = 64;
+/// Draws that may all miss the entries whose payload is in a file. The more of those went, the rarer they are, and while the log
+/// has one segment nothing else can be given back.
+const DRAWS_MAX: usize = 64;
 
 impl Inner {
     /// Makes an attempt at writing something again if the disk was full: it may have room by now, or else entries leave.
@@ -57,11 +60,14 @@ impl Inner {
 
     fn free_some_of_disk(&self) -> bool {
         // Their files are free at once, and what is in the log only with its segment.
-        let mut external = Candidates::default();
-        for slot in self.sample().into_iter().filter(|slot| slot.is_external) {
-            external.offer(slot.candidate(), slot.standing.worth());
-        }
-        self.least(&mut external).is_some_and(|victim| self.evict(&victim).is_ok()) || self.drop_oldest()
+        let victim = (0..DRAWS_MAX).find_map(|_| {
+            let mut external = Candidates::default();
+            for slot in self.sample().into_iter().filter(|slot| slot.is_external) {
+                external.offer(slot.candidate(), slot.standing.worth());
+            }
+            self.least(&mut external)
+        });
+        victim.is_some_and(|victim| self.evict(&victim).is_ok()) || self.drop_oldest()
     }
 
     /// Gives up what the oldest segment itself holds, and if that cannot be done without it, the payload files it names as
