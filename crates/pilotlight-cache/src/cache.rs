@@ -6,8 +6,9 @@ use std::time::Instant;
 use futures_channel::oneshot;
 
 use crate::{
-    Backend, Blocking, Cursor, Entry, Error, ErrorKind, Found, Head, Inline, Key, Kind, Namespace, NoSamples,
-    Operation, Outcome, Page, Put, Result, Sample, SampleHooks, Serde, Stats, Usage, Verified, Version, When,
+    Backend, Blocking, Cursor, Entry, Error, ErrorKind, Found, Head, Inline, Key, Kind, Maintenance,
+    Namespace, NoSamples, Operation, Outcome, Page, Put, Result, Sample, SampleHooks, Serde, Stats, Usage,
+    Verified, Version, When,
 };
 
 /// What becomes of a backend's error, after it was counted and sampled.
@@ -65,6 +66,7 @@ pub struct Cache {
     hooks: Arc<dyn SampleHooks>,
     policy: FailurePolicy,
     blocking: Arc<dyn Blocking>,
+    maintenance: Option<Arc<dyn Maintenance>>,
 }
 
 /// Artifacts up to this length, in bytes, are unpacked on the calling thread.
@@ -95,6 +97,7 @@ impl Cache {
             hooks: Arc::new(NoSamples),
             policy: FailurePolicy::Raise,
             blocking: Arc::new(Inline),
+            maintenance: None,
         }
     }
 
@@ -116,6 +119,13 @@ impl Cache {
     #[must_use]
     pub fn with_blocking(mut self, blocking: Arc<dyn Blocking>) -> Self {
         self.blocking = blocking;
+        self
+    }
+
+    /// The same, with damaged entries set aside there, for a person to look at, instead of deleted.
+    #[must_use]
+    pub fn with_maintenance(mut self, maintenance: Option<Arc<dyn Maintenance>>) -> Self {
+        self.maintenance = maintenance;
         self
     }
 
@@ -191,11 +201,21 @@ impl Cache {
         }
     }
 
+    /// A backend that cannot do it leaves the entry to the put that follows the miss.
     async fn set_aside(&self, key: &Key, version: Version, error: Error) -> Error {
-        if matches!(error, Error::Corrupt { .. }) {
-            // A backend that cannot delete it leaves it to the put that follows the miss.
-            let _ = self.backend.delete(key, When::Version(version)).await;
+        if !matches!(error, Error::Corrupt { .. }) {
+            return error;
         }
+        let Some(maintenance) = self.maintenance.clone() else {
+            let _ = self.backend.delete(key, When::Version(version)).await;
+            return error;
+        };
+        let (key, reason) = (key.clone(), error.to_string());
+        let (sender, receiver) = oneshot::channel();
+        self.blocking.run(Box::new(move || {
+            let _ = sender.send(maintenance.set_aside(&key, version, &reason).map(drop));
+        }));
+        let _ = receiver.await;
         error
     }
 

@@ -115,6 +115,17 @@ impl Artifact {
         }
     }
 
+    /// Whether it is the same artifact, by digest.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (Form::Packed(one), Form::Packed(other)) => one.is_same(other),
+            (Form::Plain(one), Form::Plain(other)) => one == other,
+            (Form::Plain(_), Form::Packed(_)) | (Form::Packed(_), Form::Plain(_)) => {
+                matches!((self.verify(), other.verify()), (Ok(one), Ok(other)) if one == other)
+            }
+        }
+    }
+
     pub(crate) fn packed(&self) -> Option<&Packed> {
         match &self.0 {
             Form::Plain(_) => None,

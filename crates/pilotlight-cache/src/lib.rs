@@ -41,6 +41,7 @@ mod key;
 mod kind;
 mod layers;
 mod maintenance;
+pub mod portable;
 mod sample;
 mod serde;
 mod stats;
@@ -60,7 +61,9 @@ pub use crate::error::{Error, ErrorKind, Result};
 pub use crate::key::{KEY_LEN_MAX, Key, NAMESPACE_LEN_MAX, Namespace};
 pub use crate::kind::Kind;
 pub use crate::layers::hot::Hot;
-pub use crate::maintenance::{Maintenance, VerifyReport};
+pub use crate::maintenance::{
+    Collect, Collected, Conflict, Exported, Imported, Maintenance, Purged, SetAside, StoreAbout, VerifyReport,
+};
 pub use crate::sample::{NoSamples, Operation, Outcome, Sample, SampleHooks};
 pub use crate::serde::{JsonSerde, PassthroughSerde, Serde};
 pub use crate::stats::{Family, Snapshot, Stats};

@@ -10,10 +10,12 @@ mod pool;
 pub mod report;
 mod resp;
 mod run;
+mod selection;
 mod state;
 
 pub use crate::config::Config;
 pub use crate::pool::ThreadPool;
 pub use crate::run::{Listeners, run};
+pub use crate::selection::Selection;
 pub use crate::state::{Server, ServerStats};
 pub use pilotlight_cache::Cache;

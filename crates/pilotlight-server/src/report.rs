@@ -3,10 +3,16 @@
 //! Declared once, read and written by both sides, so that a command prints the same against a server and against a
 //! stopped directory.
 
+mod disk;
+
 use std::collections::BTreeMap;
 
 use pilotlight_cache::{Cache, Error, ErrorKind, Head, Key, Kind, Outcome, Snapshot, Usage, VerifyReport};
 use serde::{Deserialize, Serialize};
+
+pub use self::disk::{
+    CollectedReport, ImportedReport, PurgedReport, RefusedReport, SetAsideReport, StoreReport,
+};
 
 /// The state and the counters of a cache.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -111,14 +117,14 @@ pub struct EntriesReport {
     pub next_cursor: u64,
 }
 
-/// One line of a verification: progress while it runs, then the report or an error.
+/// One line of what takes its time: progress while it runs, then the report or an error.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum VerifyLine {
-    /// So far. `damaged` is left empty until the end.
-    Progress(CheckedReport),
+pub enum JobLine<T> {
+    /// So far. Of a verification, `damaged` is left empty until the end.
+    Progress(T),
     /// In the end.
-    Report(CheckedReport),
+    Report(T),
     /// The run failed.
     Error(Problem),
 }

@@ -6,7 +6,7 @@
 //! reader is at it. It is renamed while it is empty: whoever counts the directory's bytes meanwhile sees none twice. A
 //! file is a whole record with its payload inline: the log could be rebuilt from them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,48 +17,49 @@ use parking_lot::Mutex;
 use crate::directory::Access;
 use crate::format::Ref;
 use crate::media::{Media, MediaFile, files};
+use crate::quarantine::Quarantine;
 use crate::space::{Space, file_bytes};
 use crate::{Result, StoreError};
 
 /// The directory of payload files, in the store's. One for all: ext4 and XFS find a name among ten millions in a moment,
 /// and directories by prefix would cost a small store more than its entries.
-const DIR: &str = "blobs";
+pub(crate) const DIR: &str = "blobs";
 /// The directory of empty files waiting for a payload.
-const RECYCLE_DIR: &str = "recycle";
-/// The directory of payloads that failed their check.
-const QUARANTINE_DIR: &str = "quarantine";
+pub(crate) const RECYCLE_DIR: &str = "recycle";
 /// Released files kept for reuse: a few writers' worth.
 const POOL_MAX: usize = 16;
 /// What a file is cut to while it waits. Not to nothing: ext4 takes a file that was emptied and filled again for one being
 /// replaced, and starts writing it out when it is closed.
-const POOLED_LEN: u64 = 1;
-/// Quarantined files kept for a person to look at; later ones are removed.
-const QUARANTINE_MAX: u64 = 16;
+pub(crate) const POOLED_LEN: u64 = 1;
 
 /// All payload files of one store.
 #[derive(Debug)]
 pub(crate) struct Blobs {
-    dir: PathBuf,
-    media: Arc<dyn Media>,
-    space: Arc<Space>,
-    state: Mutex<State>,
+    pub(crate) dir: PathBuf,
+    pub(crate) media: Arc<dyn Media>,
+    pub(crate) space: Arc<Space>,
+    pub(crate) state: Mutex<State>,
     next_generation: AtomicU64,
-    quarantined: AtomicU64,
+    quarantine: Arc<Quarantine>,
     /// Files written since the last sync. By name: a second of puts may write more files than a process may hold open.
     unsynced: Mutex<Vec<Ref>>,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    blobs: HashMap<u128, Blob>,
+pub(crate) struct State {
+    pub(crate) blobs: HashMap<u128, Blob>,
     /// Released blobs that a reader was still at, by name.
-    leaving: HashMap<(u128, u64), Blob>,
-    pool: Vec<Pooled>,
+    pub(crate) leaving: HashMap<(u128, u64), Blob>,
+    pub(crate) pool: Vec<Pooled>,
+    /// Generations of files that are being written.
+    pub(crate) writing: HashSet<u64>,
+    /// Files that could not be removed, with the bytes they are still counted with.
+    pub(crate) stuck: HashMap<PathBuf, u64>,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Blob {
-    generation: u64,
+pub(crate) struct Blob {
+    pub(crate) generation: u64,
     payload_offset: u32,
     len: u64,
     /// Entries that hold it.
@@ -71,8 +72,8 @@ struct Blob {
 
 /// An empty file waiting for a payload.
 #[derive(Debug)]
-struct Pooled {
-    path: PathBuf,
+pub(crate) struct Pooled {
+    pub(crate) path: PathBuf,
     file: Arc<dyn MediaFile>,
 }
 
@@ -90,23 +91,27 @@ impl Drop for Pin<'_> {
 }
 
 impl Blobs {
-    pub(crate) fn new(dir: PathBuf, media: Arc<dyn Media>, space: Arc<Space>) -> Self {
+    pub(crate) fn new(
+        dir: PathBuf,
+        media: Arc<dyn Media>,
+        space: Arc<Space>,
+        quarantine: Arc<Quarantine>,
+    ) -> Self {
         Self {
             dir,
             media,
             space,
             state: Mutex::default(),
             next_generation: AtomicU64::new(1),
-            quarantined: AtomicU64::new(0),
+            quarantine,
             unsynced: Mutex::default(),
         }
     }
 
     /// Makes the directories.
     pub(crate) fn make_dirs(&self) -> io::Result<()> {
-        [DIR, RECYCLE_DIR, QUARANTINE_DIR]
-            .iter()
-            .try_for_each(|name| self.media.create_dir(&self.dir.join(name)))
+        [DIR, RECYCLE_DIR].iter().try_for_each(|name| self.media.create_dir(&self.dir.join(name)))?;
+        self.quarantine.make_dir()
     }
 
     /// At recovery: counts one more entry that holds the file.
@@ -146,11 +151,7 @@ impl Blobs {
         for (name, _) in files(&*self.media, &recycle)? {
             remove(recycle.join(name))?;
         }
-        for (name, len) in files(&*self.media, &self.dir.join(QUARANTINE_DIR))? {
-            let number = name.split('.').next().and_then(|number| number.parse().ok()).unwrap_or(0);
-            self.quarantined.fetch_max(number, Relaxed);
-            self.space.blobs.fetch_add(file_bytes(len), Relaxed);
-        }
+        self.quarantine.recover()?;
         let dir = self.dir.join(DIR);
         for (name, len) in files(&*self.media, &dir)? {
             let Some((reference, held_len)) = self.held(&name) else {
@@ -173,9 +174,7 @@ impl Blobs {
 
     /// At recovery: the blob in the file of this name, which is there then, and how long the file must be.
     fn held(&self, name: &str) -> Option<(Ref, u64)> {
-        let (digest, generation) = name.split_once('.')?;
-        let digest = u128::from_str_radix(digest, 16).ok()?;
-        let generation = u64::from_str_radix(generation, 16).ok()?;
+        let (digest, generation) = crate::orphans::parse(name)?;
         let mut state = self.state.lock();
         let blob = state.blobs.get_mut(&digest).filter(|blob| blob.generation == generation)?;
         blob.is_there = true;
@@ -197,6 +196,7 @@ impl Blobs {
         let generation = self.next_generation.fetch_add(1, Relaxed);
         let reference = Ref { digest, generation, payload_offset: prefix.len() as u32 };
         let path = self.path(&reference);
+        let _writing = self.note_writing(generation);
         self.space.blobs.fetch_add(file_bytes(len), Relaxed);
         let file = self.begin(&path).map_err(|error| {
             self.space.blobs.fetch_sub(file_bytes(len), Relaxed);
@@ -213,32 +213,18 @@ impl Blobs {
     }
 
     fn publish(&self, reference: Ref, len: u64) -> Ref {
+        let Ref { generation, payload_offset, .. } = reference;
+        let ours = Blob { generation, payload_offset, len, refs: 1, pins: 0, is_there: true };
         let mut state = self.state.lock();
         if let Some(blob) = state.blobs.get_mut(&reference.digest) {
             blob.refs += 1;
             let theirs =
                 Ref { generation: blob.generation, payload_offset: blob.payload_offset, ..reference };
             drop(state);
-            let ours = Blob {
-                generation: reference.generation,
-                payload_offset: 0,
-                len,
-                refs: 0,
-                pins: 0,
-                is_there: true,
-            };
             self.discard(reference.digest, ours);
             return theirs;
         }
-        let blob = Blob {
-            generation: reference.generation,
-            payload_offset: reference.payload_offset,
-            len,
-            refs: 1,
-            pins: 0,
-            is_there: true,
-        };
-        state.blobs.insert(reference.digest, blob);
+        state.blobs.insert(reference.digest, ours);
         reference
     }
 
@@ -266,8 +252,9 @@ impl Blobs {
     fn remove(&self, path: &Path, len: u64) {
         match self.media.remove(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                // Still counted, so the bound holds; the next open sweeps it.
+                // Still counted, so the bound holds; the next open sweeps it, or a collection before.
                 tracing::warn!(%error, "cannot remove a payload file");
+                self.state.lock().stuck.insert(path.to_owned(), len);
             }
             _ => {
                 self.space.blobs.fetch_sub(file_bytes(len), Relaxed);
@@ -356,19 +343,20 @@ impl Blobs {
         self.media.open(&self.path(&pin.reference), false)
     }
 
-    /// Moves a file that failed its check out of the way, and lets go of all who held it: their gets are misses now.
-    pub(crate) fn quarantine(&self, reference: &Ref) {
+    /// Moves a file that failed its check out of the way, and lets go of all who held it: their gets are misses now. Gives the
+    /// number that it has in quarantine, if it is kept there.
+    pub(crate) fn quarantine(&self, reference: &Ref) -> Option<u64> {
         let mut state = self.state.lock();
         let is_current =
             state.blobs.get(&reference.digest).is_some_and(|blob| blob.generation == reference.generation);
-        let Some(blob) = is_current.then(|| state.blobs.remove(&reference.digest)).flatten() else { return };
+        let blob = is_current.then(|| state.blobs.remove(&reference.digest)).flatten()?;
         drop(state);
-        let number = self.quarantined.fetch_add(1, Relaxed) + 1;
         let path = self.path(reference);
-        let to = self.dir.join(QUARANTINE_DIR).join(format!("{number}.{:032x}", reference.digest));
-        if number > QUARANTINE_MAX || self.media.rename(&path, &to).is_err() {
+        let number = self.quarantine.take_in(&path, reference.digest, blob.len);
+        if number.is_none() {
             self.remove(&path, blob.len);
         }
+        number
     }
 
     /// Makes every file written so far survive a power cut.

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use crate::evict::{DROP_ALL, DROP_INLINE, Step};
 use crate::policy::Candidates;
 use crate::store::Inner;
-use crate::{Result, StoreError};
+use crate::{Options, Result, StoreError};
 
 /// How often a refused write is tried again: what is freed may be taken by others.
 const RETRIES: usize = 3;
@@ -48,6 +48,10 @@ impl Inner {
 
     /// Frees about so many bytes of a full disk; says whether it freed any.
     fn free_disk(&self, bytes: u64) -> bool {
+        // Whoever only looks into a store or mends it is told that the disk is full.
+        if self.space.bound() >= Options::UNBOUNDED {
+            return false;
+        }
         let _room = self.room.lock();
         let before = self.space.used();
         for _ in 0..STEPS_MAX {

@@ -24,6 +24,8 @@ use crate::{Result, StoreError};
 
 /// Below the worth of any entry.
 const KEEP_ALL: f32 = -1.0;
+/// The same; and a segment that cannot be read stays, which else would be given up, lest the log could never be cleaned again.
+pub(crate) const KEEP_OR_FAIL: f32 = -2.0;
 /// Above it.
 pub(crate) const DROP_INLINE: f32 = f32::MAX;
 /// Entries whose payload is in a file go, too.
@@ -230,6 +232,9 @@ impl Inner {
         let mut dropped = Vec::new();
         let mut moved_bytes = 0;
         if let Err(error) = oldest.file.read_at(&mut bytes, 0) {
+            if cut == KEEP_OR_FAIL {
+                return Err(StoreError::io("read the log", 0)(error));
+            }
             // Else the log could never be cleaned again.
             tracing::warn!(%error, segment = oldest.id, "cannot read a segment: what it held is lost");
             dropped = self.index.hashes_in(oldest.id);
@@ -281,7 +286,7 @@ impl Inner {
         let is_alive = |slot: &Slot| slot.place == from && slot.seq == seq;
         let slot = self.index.shard(append.hash).get(append.hash).copied();
         let Some(slot) = slot.filter(is_alive) else { return Ok(Fate::Dead) };
-        if cut != KEEP_ALL && !slot.is_pinned && (!slot.is_external || cut == DROP_ALL) {
+        if cut > KEEP_ALL && !slot.is_pinned && (!slot.is_external || cut == DROP_ALL) {
             match slot.group() {
                 None if slot.standing.worth() <= cut => return Ok(Fate::Unworthy),
                 // One that holds a pinned entry is worth infinitely much, and stays.

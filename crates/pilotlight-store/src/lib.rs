@@ -24,10 +24,12 @@
 //!
 //! Where to look next: `write.rs`, `pending.rs` and `read.rs` for the life of a put and a get, `recovery.rs` for what survives a crash.
 
+mod aside;
 mod background;
 mod batch;
 mod blobs;
 mod clock;
+mod collect;
 mod commit;
 mod crowded;
 mod directory;
@@ -37,12 +39,16 @@ mod format;
 mod groups;
 mod index;
 mod log;
+mod looking;
 pub mod media;
+mod notes;
 mod ops;
 mod options;
+mod orphans;
 mod pending;
 mod pins;
 pub mod policy;
+mod quarantine;
 mod quota;
 mod read;
 mod records;
@@ -51,8 +57,11 @@ mod space;
 mod store;
 mod write;
 
+pub use crate::aside::{Purged, SetAside};
 pub use crate::clock::{Clock, ManualClock, SystemClock};
+pub use crate::collect::{Collect, Collected};
 pub use crate::error::{OpenError, Result, StoreError};
+pub use crate::looking::LookingOnly;
 pub use crate::ops::{Condition, INLINE_MAX, PutRequest, ScanPage, Stat, StoreUsage, Stored, TryGet};
 pub use crate::options::{Durability, Options};
 pub use crate::store::Store;

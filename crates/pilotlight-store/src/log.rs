@@ -301,6 +301,11 @@ impl Log {
         Ok(segment)
     }
 
+    /// Ends the active segment, so that it can be cleaned.
+    pub(crate) fn rotate(&self) {
+        self.seal(&mut self.active.lock());
+    }
+
     fn create_segment(&self, active: &mut Active) -> Result<Arc<Segment>> {
         let id = active.next_id;
         // A name that a failed attempt left behind is passed over, never reused.

@@ -81,7 +81,11 @@ impl Media for Disk {
         let mut names = Vec::new();
         for entry in fs::read_dir(dir)? {
             let entry = entry?;
-            let metadata = entry.metadata()?;
+            let metadata = match entry.metadata() {
+                // Removed since, by another thread of ours.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                metadata => metadata?,
+            };
             let len = metadata.is_file().then_some(metadata.len());
             names.push((entry.file_name().to_string_lossy().into_owned(), len));
         }

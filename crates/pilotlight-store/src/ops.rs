@@ -340,6 +340,13 @@ impl Store {
         synced.map(|_| ()).map_err(StoreError::io("sync", 0))
     }
 
+    /// A number of this store and no other, from its first open on. It tells nothing of what seeds its checks.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        let digest = blake3::derive_key("pilotlight-store id", &self.inner.seed.to_le_bytes());
+        digest.first_chunk().map_or(0, |id| u64::from_le_bytes(*id))
+    }
+
     /// The names of the spaces that hold, or held, entries.
     #[must_use]
     pub fn spaces(&self) -> Vec<Vec<u8>> {

@@ -37,6 +37,10 @@ pub struct Options {
 }
 
 impl Options {
+    /// A bound for whoever opens a store to look into it or to mend it, and does not know which one it is served under. New
+    /// segments are then as long as those that are there, since each is cleaned in one go, under the bound.
+    pub const UNBOUNDED: u64 = 1 << 60;
+
     /// A store in `dir`, bounded by `max_bytes`, with everything else as usual.
     pub fn new(dir: impl Into<PathBuf>, max_bytes: u64) -> Self {
         Self {

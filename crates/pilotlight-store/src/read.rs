@@ -67,7 +67,7 @@ impl Inner {
                 Read::Damaged(_) if !self.is_current(&slot) => continue,
                 Read::Damaged(what) => what,
             };
-            self.set_aside(&slot)?;
+            self.set_aside(&slot, Some((space, key)), &what)?;
             return Err(StoreError::Corrupt { what });
         }
     }
@@ -147,7 +147,7 @@ impl Inner {
     }
 
     /// Bytes of a segment, waited for; none where it ends before.
-    fn read_log(&self, segment: &Segment, offset: u64, len: usize) -> Result<Vec<u8>> {
+    pub(crate) fn read_log(&self, segment: &Segment, offset: u64, len: usize) -> Result<Vec<u8>> {
         match self.log.read(segment, offset, len, || read_at(&*segment.file, offset, len, Wait::Allowed)) {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(Vec::new()),
             bytes => bytes.map(Option::unwrap_or_default).map_err(StoreError::io("read the log", 0)),
@@ -191,7 +191,8 @@ impl Inner {
                 Some(key) => page.keys.push((key, stat(&slot))),
                 // Nobody moved or replaced it, so its record is damaged. No key leads to it: who else should find it?
                 None if self.is_current(&slot) => {
-                    if let Err(error) = self.set_aside(&slot) {
+                    let why = "its record is damaged, and its key with it";
+                    if let Err(error) = self.set_aside(&slot, None, why) {
                         tracing::warn!(%error, "cannot set a damaged entry aside");
                     }
                 }

@@ -15,8 +15,9 @@ use crate::format::{Ref, Row};
 use crate::groups::Groups;
 use crate::index::{Index, Place, Slot};
 use crate::log::{self, Log};
-use crate::media::Lock;
+use crate::media::{Lock, files};
 use crate::policy::{Candidates, Policy, Standing};
+use crate::quarantine::Quarantine;
 use crate::quota::Quota;
 use crate::recovery::{self, Recovered};
 use crate::space::Space;
@@ -46,6 +47,7 @@ pub(crate) struct Inner {
     pub(crate) groups: Groups,
     pub(crate) log: Log,
     pub(crate) blobs: Blobs,
+    pub(crate) quarantine: Arc<Quarantine>,
     pub(crate) index: Index,
     pub(crate) committer: Committer,
     pub(crate) counters: Counters,
@@ -116,7 +118,7 @@ impl Store {
     /// # Errors
     /// [`OpenError`], each with a hint; nothing in the directory is changed then.
     pub fn open(options: Options) -> Result<Self, OpenError> {
-        let segment_bytes = segment_bytes(options.max_bytes);
+        let segment_bytes = segment_bytes(&options);
         let bound_min = Space::bound_min(segment_bytes);
         if options.max_bytes < bound_min {
             return Err(OpenError::BoundTooSmall { bound_bytes: options.max_bytes, min_bytes: bound_min });
@@ -179,7 +181,9 @@ impl Inner {
             spaces.clone(),
         );
         log.recover(segments, tail);
-        let blobs = Blobs::new(options.dir.clone(), options.media.clone(), space.clone());
+        let (dir, media) = (options.dir.clone(), options.media.clone());
+        let quarantine = Arc::new(Quarantine::new(&dir, media.clone(), space.clone(), seed));
+        let blobs = Blobs::new(dir, media, space.clone(), quarantine.clone());
         let inner = Self {
             seed,
             space,
@@ -189,6 +193,7 @@ impl Inner {
             groups: Groups::default(),
             log,
             blobs,
+            quarantine,
             index: Index::new(),
             committer: Committer::default(),
             counters: Counters::default(),
@@ -352,6 +357,7 @@ impl Inner {
             return Err(error);
         }
         replaced.iter().for_each(|file| self.blobs.release(file));
+        self.quarantine.sync();
         Ok(seq)
     }
 
@@ -369,6 +375,14 @@ impl Inner {
 
 /// A hundred and twenty-eighth of the bound, so that cleaning is fine-grained, within reason: a megabyte holds the largest
 /// record many times, and 128 MiB is read and rewritten in a moment.
-fn segment_bytes(max_bytes: u64) -> u64 {
-    (max_bytes / 128).clamp(1 << 20, 128 << 20)
+fn segment_bytes(options: &Options) -> u64 {
+    let (least, most) = (1 << 20, 128 << 20);
+    if options.max_bytes < Options::UNBOUNDED {
+        return (options.max_bytes / 128).clamp(least, most);
+    }
+    // 8 MiB can be cleaned under any bound from 128 MiB on.
+    let log_dir = options.dir.join(log::DIR);
+    let longest =
+        files(&*options.media, &log_dir).ok().and_then(|files| files.map(|(_, len)| len).max()).unwrap_or(0);
+    if longest < least { 8 << 20 } else { longest.clamp(least, most) }
 }

@@ -254,33 +254,6 @@ impl Inner {
         }
     }
 
-    /// Sets a damaged entry aside: its next get is a miss.
-    pub(crate) fn set_aside(&self, slot: &Slot) -> Result<()> {
-        if self.check_writable().is_err() {
-            // It stays where it is, and nobody is led to it.
-            let mut shard = self.index.shard(slot.hash);
-            if shard.get(slot.hash).is_some_and(|current| current.seq == slot.seq) {
-                shard.remove(slot.hash);
-                self.count(Some(slot), None);
-                self.counters.quarantined.fetch_add(1, Relaxed);
-            }
-            return Ok(());
-        }
-        let reference = if slot.is_external {
-            self.log.segment(slot.place.segment).and_then(|segment| self.reference(&segment, slot))
-        } else {
-            None
-        };
-        if let Some(reference) = reference {
-            self.blobs.quarantine(&reference);
-        }
-        if self.remove(slot.hash, |current| current.seq == slot.seq)? {
-            self.counters.quarantined.fetch_add(1, Relaxed);
-            tracing::warn!(key_hash = format!("{:032x}", slot.hash), "a damaged entry was set aside");
-        }
-        Ok(())
-    }
-
     pub(crate) fn clear(&self, space: &[u8]) -> Result<u64> {
         self.check_writable()?;
         let Some(number) = self.space_number(space) else { return Ok(0) };
@@ -345,7 +318,7 @@ impl Drop for Held<'_> {
     }
 }
 
-fn header(request: &PutRequest<'_>, seed: u64) -> Header {
+pub(crate) fn header(request: &PutRequest<'_>, seed: u64) -> Header {
     Header {
         record_type: RecordType::Put,
         is_external: request.payload.len() > INLINE_MAX,

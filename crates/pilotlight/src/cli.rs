@@ -61,6 +61,28 @@ pub(crate) enum Command {
     Unpin(Pin),
     /// Read and check every entry, setting aside what is damaged
     Verify(Verify),
+    /// Write entries into one portable file, as a backup or for another store
+    ///
+    /// The file is `FILE.partial` until it is complete. An export that was interrupted goes on with `--resume`. Entries keep
+    /// their expiry, their pins and when they were made. docs/reference/export.md describes the file.
+    Export(Export),
+    /// Take in the entries of a file that `export` wrote
+    ///
+    /// The file is read and checked first, so that a damaged one changes nothing; from stdin it is checked on the way. Entries
+    /// that are there already are passed over: an import that was interrupted goes on when it is run again. A directory is made
+    /// if it is not there.
+    Import(Import),
+    /// Remove what nobody needs and give the space back
+    ///
+    /// Expired entries, payload files that no entry holds, dead bytes of the log. No entry that is alive leaves. A running
+    /// server does much of it by itself, as it needs the space.
+    Gc(Gc),
+    /// List or remove what was set aside because it was damaged
+    Quarantine {
+        /// What to do
+        #[command(subcommand)]
+        action: Quarantine,
+    },
     /// Show the reference of the settings, or an example file
     Config(Config),
     /// Print a completion script for a shell
@@ -222,6 +244,81 @@ pub(crate) struct Pin {
 
 #[derive(Debug, Args)]
 pub(crate) struct Verify {
+    #[command(flatten)]
+    pub(crate) target: Target,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Export {
+    /// File to write; `-` is stdout
+    pub(crate) file: PathBuf,
+    /// Only entries of this namespace; can be given several times [default: all of them]
+    #[arg(long = "namespace", value_name = "NAME")]
+    pub(crate) namespaces: Vec<String>,
+    /// Only entries of this kind; can be given several times
+    #[arg(long = "kind", value_name = "KIND", value_parser = Kind::ALL.map(Kind::name))]
+    pub(crate) kinds: Vec<String>,
+    /// Only entries whose key matches: `*`, `?`, `[a-z]`
+    #[arg(long, value_name = "PATTERN")]
+    pub(crate) pattern: Option<String>,
+    /// Only entries made within this time: `12h`, `7d`
+    #[arg(long, value_name = "DURATION", value_parser = crate::settings::duration)]
+    pub(crate) since: Option<std::time::Duration>,
+    /// Go on with an export of the same name that was interrupted; it keeps its selection
+    #[arg(long, conflicts_with_all = ["namespaces", "kinds", "pattern", "since"])]
+    pub(crate) resume: bool,
+    /// Replace a file of this name, and drop what an interrupted export left
+    #[arg(long)]
+    pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) target: Target,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Import {
+    /// File to read; `-` is stdin
+    pub(crate) file: PathBuf,
+    /// Replace entries that hold another artifact, newer ones too
+    #[arg(long)]
+    pub(crate) replace: bool,
+    /// Only read and check the file
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) target: Target,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Gc {
+    /// Only say what would be removed
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) target: Target,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Quarantine {
+    /// List what was set aside, when and why, oldest first
+    Ls(QuarantineLs),
+    /// Remove what was set aside, for good
+    Purge(QuarantinePurge),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct QuarantineLs {
+    #[command(flatten)]
+    pub(crate) target: Target,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct QuarantinePurge {
+    /// Only what was set aside longer ago: `90s`, `12h`, `7d`
+    #[arg(long, value_name = "DURATION", value_parser = crate::settings::duration)]
+    pub(crate) older_than: Option<std::time::Duration>,
+    /// All of it
+    #[arg(long, required_unless_present = "older_than", conflicts_with = "older_than")]
+    pub(crate) all: bool,
     #[command(flatten)]
     pub(crate) target: Target,
 }

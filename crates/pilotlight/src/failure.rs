@@ -49,6 +49,13 @@ impl Failure {
         self
     }
 
+    /// The same with a hint, if it has none of its own.
+    #[must_use]
+    pub(crate) fn with_hint_unless_any(mut self, hint: impl Into<String>) -> Self {
+        self.hint = self.hint.or_else(|| Some(hint.into()));
+        self
+    }
+
     /// The same with another exit code than 2.
     #[must_use]
     pub(crate) fn with_code(mut self, code: u8) -> Self {

@@ -7,6 +7,7 @@ mod environment;
 mod failure;
 mod open;
 mod output;
+mod progress;
 mod serve;
 mod settings;
 

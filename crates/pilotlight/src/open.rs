@@ -19,6 +19,17 @@ pub(crate) struct Store {
     pub(crate) memory_bytes: u64,
     pub(crate) durability: Durability,
     pub(crate) blocking: Arc<dyn Blocking>,
+    pub(crate) purpose: Purpose,
+}
+
+/// What a store is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    Use,
+    /// To fill it with much at a time: it is made if it is not there, and synced in the end.
+    Fill,
+    /// To look into it: nothing changes.
+    Look,
 }
 
 /// An open store with its tiers.
@@ -30,7 +41,7 @@ pub(crate) struct Opened {
 
 /// Opens `store`. The order of the layers is decided here: memory in front of the disk, as what is hot is asked first.
 pub(crate) fn open(store: Store) -> Result<Opened, Failure> {
-    let Store { dir, bytes_max, quotas, memory_bytes, durability, blocking } = store;
+    let Store { dir, bytes_max, quotas, memory_bytes, durability, blocking, purpose } = store;
     let options = DiskOptions {
         dir: dir.clone(),
         max_bytes: bytes_max,
@@ -38,7 +49,11 @@ pub(crate) fn open(store: Store) -> Result<Opened, Failure> {
         clock: Arc::new(SystemClock),
         blocking,
     };
-    let disk = DiskBackend::open(options).map_err(|error| {
+    let opened = match purpose {
+        Purpose::Use | Purpose::Fill => DiskBackend::open(options),
+        Purpose::Look => DiskBackend::look(options),
+    };
+    let disk = opened.map_err(|error| {
         Failure::new(format!("could not open the store in `{}`", dir.display()))
             .because(&error)
             .with_hint(error.hint())

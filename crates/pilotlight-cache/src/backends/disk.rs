@@ -2,21 +2,21 @@
 
 use std::fmt::{self, Debug};
 use std::num::NonZeroU32;
-use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_channel::oneshot;
+use pilotlight_store::media::{Disk, Media};
 use pilotlight_store::{
-    Clock, Condition, Durability, OpenError, Options, PutRequest, Stat, Store, StoreError, Stored, TryGet,
+    Clock, Condition, Durability, LookingOnly, OpenError, Options, PutRequest, Stat, Store, StoreError,
+    Stored, TryGet,
 };
 
 use crate::envelope::{self, Sealed};
 use crate::{
-    Backend, Cursor, Entry, Error, Found, Head, Key, Kind, Maintenance, Namespace, Page, Put, Result, Usage,
-    VerifyReport, Version, When,
+    Backend, Cursor, Entry, Error, Found, Head, Key, Kind, Namespace, Page, Put, Result, Usage, Version, When,
 };
 
 /// Runs a job that may block, somewhere it may: the server gives its thread pool, a client without a runtime runs it on
@@ -41,7 +41,7 @@ impl Blocking for Inline {
 pub struct DiskOptions {
     /// The directory; made if it is not there.
     pub dir: PathBuf,
-    /// The bound on everything in it, in bytes, as `du` counts.
+    /// The bound on everything in it, in bytes, as `du` counts; [`DiskOptions::UNBOUNDED`] where it is not known.
     pub max_bytes: u64,
     /// When a put counts as done.
     pub durability: Durability,
@@ -51,12 +51,17 @@ pub struct DiskOptions {
     pub blocking: Arc<dyn Blocking>,
 }
 
+impl DiskOptions {
+    /// For whoever looks into a store that is served under some other bound, which is not known here.
+    pub const UNBOUNDED: u64 = Options::UNBOUNDED;
+}
+
 /// Entries in the embedded store. Small ones are read and put on the calling thread, which costs less than handing them
 /// over; anything that would wait for the disk, or take long to compress, goes to [`DiskOptions::blocking`].
 #[derive(Debug)]
 pub struct DiskBackend {
-    store: Arc<Store>,
-    clock: Arc<dyn Clock>,
+    pub(super) store: Arc<Store>,
+    pub(super) clock: Arc<dyn Clock>,
     blocking: Arc<dyn Blocking>,
     is_relaxed: bool,
     max_bytes: u64,
@@ -73,9 +78,21 @@ impl DiskBackend {
     /// # Errors
     /// [`OpenError`], each with a hint.
     pub fn open(options: DiskOptions) -> Result<Arc<Self>, OpenError> {
+        Self::open_on(Arc::new(Disk), options)
+    }
+
+    /// Opens the store to look into it: nothing in the directory changes, and every put is refused.
+    ///
+    /// # Errors
+    /// As [`DiskBackend::open`].
+    pub fn look(options: DiskOptions) -> Result<Arc<Self>, OpenError> {
+        Self::open_on(LookingOnly::at(Arc::new(Disk)), options)
+    }
+
+    fn open_on(media: Arc<dyn Media>, options: DiskOptions) -> Result<Arc<Self>, OpenError> {
         let DiskOptions { dir, max_bytes, durability, clock, blocking } = options;
-        let store =
-            Store::open(Options { durability, clock: clock.clone(), ..Options::new(dir, max_bytes) })?;
+        let options = Options { durability, clock: clock.clone(), media, ..Options::new(dir, max_bytes) };
+        let store = Store::open(options)?;
         let is_relaxed = durability == Durability::Relaxed;
         Ok(Arc::new(Self { store: Arc::new(store), clock, blocking, is_relaxed, max_bytes }))
     }
@@ -131,7 +148,7 @@ impl DiskBackend {
 
 /// The entry out of its envelope. Where the store's own check passed and the head's did not, it is set aside here, as with any
 /// damage: the next get is a miss. The artifact is checked by whoever wants its bytes.
-fn open_stored(store: &Store, key: &Key, stored: Stored) -> Result<Found> {
+pub(super) fn open_stored(store: &Store, key: &Key, stored: Stored) -> Result<Found> {
     let Stored { head, payload, stat } = stored;
     let entry = envelope::read(&Sealed { head, payload, payload_digest: None }, envelope::ARTIFACT_LEN_MAX)
         .inspect_err(|error| set_aside(store, key, error, stat.version))?
@@ -139,21 +156,27 @@ fn open_stored(store: &Store, key: &Key, stored: Stored) -> Result<Found> {
     Ok(Found { entry, version: Version(stat.version), tier: 0 })
 }
 
-fn set_aside(store: &Store, key: &Key, error: &Error, version: u64) {
+pub(super) fn set_aside(store: &Store, key: &Key, error: &Error, version: u64) {
     if matches!(error, Error::Corrupt { .. }) {
         let space = key.namespace().as_str().as_bytes();
-        let _ = store.delete(space, key.bytes(), Condition::Version(version));
+        let _ = store.set_aside(space, key.bytes(), version, &error.to_string());
     }
 }
 
 /// How a put is acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Acknowledged {
+pub(super) enum Acknowledged {
     Now,
     WhenSettled,
 }
 
-fn put_stored(store: &Store, key: &Key, entry: &Entry, when: When, ack: Acknowledged) -> Result<Put> {
+pub(super) fn put_stored(
+    store: &Store,
+    key: &Key,
+    entry: &Entry,
+    when: When,
+    ack: Acknowledged,
+) -> Result<Put> {
     let Sealed { head, payload, payload_digest } = envelope::seal(entry)?;
     let request = PutRequest {
         space: key.namespace().as_str().as_bytes(),
@@ -264,46 +287,6 @@ impl Backend for DiskBackend {
     }
 }
 
-impl Maintenance for DiskBackend {
-    fn verify(&self, progress: &mut dyn FnMut(&VerifyReport) -> ControlFlow<()>) -> Result<VerifyReport> {
-        let mut report =
-            VerifyReport { entries_total: self.store.usage(None).entries, ..VerifyReport::default() };
-        for space in self.store.spaces() {
-            let namespace = Namespace::new(&String::from_utf8_lossy(&space))?;
-            let mut cursor = 0;
-            loop {
-                let page = self.store.scan(&space, cursor, 256).map_err(from_store)?;
-                for (key, stat) in page.keys {
-                    let key = Key::in_namespace(namespace.clone(), key);
-                    if let Err(error) = self.verify_entry(&space, &key, &stat, &mut report) {
-                        report.damaged.push((key, error.to_string()));
-                    }
-                    if progress(&report).is_break() {
-                        return Ok(report);
-                    }
-                }
-                cursor = page.next;
-                if cursor == 0 {
-                    break;
-                }
-            }
-        }
-        Ok(report)
-    }
-
-    fn pin(&self, key: &Key) -> Result<bool> {
-        self.store.pin(key.namespace().as_str().as_bytes(), key.bytes()).map_err(from_store)
-    }
-
-    fn unpin(&self, key: &Key) -> Result<bool> {
-        self.store.unpin(key.namespace().as_str().as_bytes(), key.bytes()).map_err(from_store)
-    }
-
-    fn set_quota(&self, namespace: &Namespace, bytes_max: u64) -> Result<()> {
-        self.store.set_quota(namespace.as_str().as_bytes(), Some(bytes_max)).map_err(from_store)
-    }
-}
-
 /// The group of the entry under `key`: Triton's files of one kernel, whose keys differ in their last part only.
 fn group(key: &Key) -> Option<NonZeroU32> {
     if key.kind() != Kind::Triton {
@@ -313,17 +296,6 @@ fn group(key: &Key) -> Option<NonZeroU32> {
     let kernel = key.bytes().get(..kernel_len)?;
     // Of 64 bits that are zero at the end, once in four billion, the kernel's files are each on their own.
     NonZeroU32::new(xxhash_rust::xxh3::xxh3_64(kernel) as u32)
-}
-
-impl DiskBackend {
-    fn verify_entry(&self, space: &[u8], key: &Key, stat: &Stat, report: &mut VerifyReport) -> Result<()> {
-        report.entries_checked += 1;
-        report.bytes_checked += stat.stored_bytes;
-        let Some(stored) = self.store.peek(space, key.bytes()).map_err(from_store)? else { return Ok(()) };
-        let found = open_stored(&self.store, key, stored)?;
-        let verified = found.entry.artifact.verify();
-        verified.map(|_| ()).inspect_err(|error| set_aside(&self.store, key, error, found.version.0))
-    }
 }
 
 impl fmt::Display for DiskBackend {
@@ -345,7 +317,7 @@ fn put(version: Option<u64>) -> Put {
     version.map_or(Put::Unmet, |version| Put::Stored(Version(version)))
 }
 
-fn head(stat: &Stat) -> Head {
+pub(super) fn head(stat: &Stat) -> Head {
     Head {
         version: Version(stat.version),
         artifact_len: u64::from(stat.logical_len),
@@ -359,7 +331,7 @@ fn head(stat: &Stat) -> Head {
     }
 }
 
-fn from_store(error: StoreError) -> Error {
+pub(super) fn from_store(error: StoreError) -> Error {
     match error {
         StoreError::Full { needed_bytes, bound_bytes } => Error::Full { needed_bytes, bound_bytes },
         StoreError::PinnedFull { pinned_bytes, max_bytes } => {

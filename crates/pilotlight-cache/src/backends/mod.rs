@@ -1,4 +1,6 @@
 //! What keeps entries.
 
+mod carry;
 pub(crate) mod disk;
+mod maintained;
 pub(crate) mod memory;

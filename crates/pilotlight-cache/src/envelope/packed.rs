@@ -82,6 +82,11 @@ impl Packed {
         Ok(self.unpacked.get_or_init(|| unpacked).clone())
     }
 
+    /// Whether both heads speak of the same artifact in the same shape.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        (self.digest, self.artifact_len, &self.frame) == (other.digest, other.artifact_len, &other.frame)
+    }
+
     pub(crate) fn is_unpacked(&self) -> bool {
         self.unpacked.get().is_some()
     }

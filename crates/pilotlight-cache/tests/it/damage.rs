@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use pilotlight_cache::{
     Backend, BackendExt, Cache, DiskBackend, DiskOptions, Durability, Entry, Error, Hot, Inline, Key,
-    ManualClock, Namespace, When, envelope,
+    Maintenance, ManualClock, Namespace, When, envelope,
 };
 use pilotlight_store::{Condition, Options, PutRequest, Store};
 
@@ -67,6 +67,28 @@ async fn a_damaged_artifact_is_passed_on_packed_and_to_others_is_one_error_and_t
             assert!(cache.get(&key).await.unwrap().is_none());
         }
     }
+}
+
+#[tokio::test]
+async fn what_fails_its_own_digest_is_kept_for_a_person_to_look_at() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, key) = damaged(dir.path());
+    assert!(disk.get(&key).await.is_err());
+    let cache = Cache::new(disk.clone()).with_maintenance(Some(disk.clone()));
+    for len in [100, 500_000] {
+        let mut sealed = envelope::seal(&Entry::new(vec![7; len])).unwrap();
+        let mut payload = sealed.payload.to_vec();
+        *payload.last_mut().unwrap() ^= 1;
+        sealed.payload = payload.into();
+        cache.put(&key, envelope::read(&sealed, u64::MAX).unwrap(), When::Always).await.unwrap();
+        assert!(cache.get(&key).await.is_err());
+        assert!(cache.get(&key).await.unwrap().is_none());
+    }
+    let aside = disk.quarantine().unwrap();
+    assert_eq!(aside.len(), 3);
+    assert!(aside.iter().all(|one| one.key.as_ref() == Some(&key) && one.is_kept), "{aside:?}");
+    assert!(aside[0].reason.contains("envelope"), "{aside:?}");
+    assert!(aside[1..].iter().all(|one| one.reason.contains("damaged entry")), "{aside:?}");
 }
 
 /// A payload that claims another's digest must not come to stand in its place, since equal payloads are stored once.

@@ -60,6 +60,15 @@ pub(super) fn number(uri: &Uri, name: &str, default: u64) -> Result<u64, Refusal
     }
 }
 
+/// The same, a yes or no; no where it is absent.
+pub(super) fn flag(uri: &Uri, name: &str) -> Result<bool, Refusal> {
+    match parameter(uri, name)?.as_deref() {
+        None | Some("false") => Ok(false),
+        Some("true") => Ok(true),
+        Some(text) => Err(Refusal::bad_request(format!("`{name}` is `{text}`, expected `true` or `false`"))),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

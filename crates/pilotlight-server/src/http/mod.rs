@@ -17,13 +17,17 @@
 mod api;
 mod auth;
 mod body;
+mod carry;
 mod conditions;
 mod entries;
+mod jobs;
 mod key;
 mod listen;
+mod maintain;
 mod metrics;
 mod pins;
 mod problem;
+mod quarantine;
 mod range;
 mod router;
 mod stall;

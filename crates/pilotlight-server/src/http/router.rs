@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use super::body::Uploads;
 use super::problem::Refusal;
-use super::{api, auth, entries, metrics, pins, verify};
+use super::{api, auth, carry, entries, metrics, pins, quarantine, verify};
 use crate::Server;
 
 /// What every request shares.
@@ -23,8 +23,8 @@ pub(super) struct Front {
     pub(super) server: Arc<Server>,
     /// True once the server is to end.
     shutdown: watch::Receiver<bool>,
-    /// Held by the one verification that may run.
-    pub(super) is_verifying: Arc<AtomicBool>,
+    /// Whether the one verification or collection that may run does.
+    pub(super) is_busy: Arc<AtomicBool>,
     /// What uploads hold in memory.
     pub(super) uploads: Uploads,
 }
@@ -35,7 +35,7 @@ const UPLOADS_BYTES: u64 = 1 << 30;
 impl Front {
     pub(super) fn new(server: Arc<Server>, shutdown: watch::Receiver<bool>) -> Self {
         let uploads = Uploads::new(UPLOADS_BYTES.max(server.config.entry_bytes_max.saturating_mul(2)));
-        Self { server, shutdown, is_verifying: Arc::default(), uploads }
+        Self { server, shutdown, is_busy: Arc::default(), uploads }
     }
 }
 
@@ -49,6 +49,11 @@ pub(super) fn router(front: Arc<Front>) -> Router {
         .route("/api/entries", get(api::entries).delete(api::clear))
         .route("/api/pins/{*key}", put(pins::pin).delete(pins::unpin))
         .route("/api/verify", post(verify::run))
+        .route("/api/store", get(carry::about))
+        .route("/api/export", get(carry::export))
+        .route("/api/import", post(carry::import))
+        .route("/api/gc", post(verify::collect))
+        .route("/api/quarantine", get(quarantine::list).delete(quarantine::purge))
         .fallback(unknown_path)
         .method_not_allowed_fallback(unknown_method)
         .route_layer(from_fn_with_state(Arc::clone(&front), guard));
@@ -99,6 +104,11 @@ async fn index() -> Response {
         "DELETE               /api/entries   delete every entry of a namespace (?namespace=)\n",
         "PUT DELETE           /api/pins/KEY keep an entry from eviction, or no longer\n",
         "POST                 /api/verify    check every entry; one JSON object a line\n",
+        "GET                  /api/store     which store this is, and its namespaces\n",
+        "GET                  /api/export    a page of whole entries, for a portable file\n",
+        "POST                 /api/import    takes such entries in\n",
+        "POST                 /api/gc        remove what nobody needs; one JSON object a line (?dry_run=true)\n",
+        "GET DELETE           /api/quarantine  what was set aside as JSON, or its removal (?before_ms=)\n",
         "GET                  /metrics       counters for Prometheus\n",
         "GET                  /healthz       is it alive\n",
         "GET                  /readyz        does it take requests\n",

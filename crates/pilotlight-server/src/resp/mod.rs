@@ -10,7 +10,7 @@ mod connection;
 mod decode;
 mod error;
 mod gate;
-mod glob;
+pub(crate) mod glob;
 mod inline;
 mod number;
 mod output;

@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
+use pilotlight_cache::portable::Portable;
 use pilotlight_cache::{
-    Backend, Cursor, Entry, Found, Head, Key, Maintenance, MemoryBackend, Namespace, Page, Put, Result,
-    Usage, VerifyReport, Version, When,
+    Backend, Collect, Collected, Conflict, Cursor, Entry, Exported, Found, Head, Imported, Key, Maintenance,
+    MemoryBackend, Namespace, Page, Purged, Put, Result, SetAside, StoreAbout, Usage, VerifyReport, Version,
+    When,
 };
 use pilotlight_server::Config;
 
@@ -221,6 +223,53 @@ impl Maintenance for Disk {
     fn set_quota(&self, _namespace: &Namespace, _bytes_max: u64) -> Result<()> {
         Ok(())
     }
+
+    fn collect(
+        &self,
+        what: Collect,
+        progress: &mut dyn FnMut(&Collected) -> ControlFlow<()>,
+    ) -> Result<Collected> {
+        let found = Collected { orphans: if what == Collect::Run { 2 } else { 1 }, ..Collected::default() };
+        let _ = progress(&Collected::default());
+        Ok(found)
+    }
+
+    fn about(&self) -> Result<StoreAbout> {
+        Ok(StoreAbout { id: 7, namespaces: vec![Namespace::default()] })
+    }
+
+    fn export_page(
+        &self,
+        _namespace: &Namespace,
+        _cursor: Cursor,
+        _limit: usize,
+        _is_wanted: &dyn Fn(&Key, &Head) -> bool,
+        _each: &mut dyn FnMut(&Portable) -> ControlFlow<()>,
+    ) -> Result<Exported> {
+        Ok(Exported { next: Cursor::START, damaged: 2 })
+    }
+
+    fn import(&self, _portable: &Portable, _conflict: Conflict) -> Result<Imported> {
+        Ok(Imported::New)
+    }
+
+    fn sync(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn set_aside(&self, _key: &Key, _version: Version, _reason: &str) -> Result<bool> {
+        Ok(true)
+    }
+
+    fn quarantine(&self) -> Result<Vec<SetAside>> {
+        let key = Some(Key::new("pt2:fx-graph-v1::f:c1"));
+        let reason = "digest".to_owned();
+        Ok(vec![SetAside { number: 1, key, set_aside_ms: Some(5), bytes: 6, is_kept: true, reason }])
+    }
+
+    fn purge_quarantine(&self, before_ms: Option<u64>) -> Result<Purged> {
+        Ok(Purged { count: before_ms.map_or(1, |before_ms| u64::from(before_ms > 5)), freed_bytes: 7 })
+    }
 }
 
 fn with_disk() -> (Running, mpsc::Sender<()>, mpsc::Receiver<u64>) {
@@ -246,6 +295,39 @@ fn pins_are_set_and_lifted_where_there_is_an_entry_and_a_disk() {
     let server =
         start_with(Config::default(), |clock| Arc::new(MemoryBackend::with_clock(1 << 20, clock)), |_| {});
     assert_eq!(server.ask("PUT", "/api/pins/there", &[], b"").status, 501);
+}
+
+#[test]
+fn the_quarantine_is_listed_and_purged_by_age() {
+    let (server, ..) = with_disk();
+    let listed = server.get("/api/quarantine", &[]).json();
+    let expected = serde_json::json!([{
+        "number": 1, "key": "pt2:fx-graph-v1::f:c1", "namespace": "", "kind": "fx-graph", "set_aside_ms": 5,
+        "bytes": 6, "is_kept": true, "reason": "digest",
+    }]);
+    assert_eq!(listed, expected);
+    for (target, count) in [("", 1), ("?before_ms=5", 0), ("?before_ms=6", 1)] {
+        let purged = server.ask("DELETE", &format!("/api/quarantine{target}"), &[], b"").json();
+        assert_eq!(purged, serde_json::json!({"count": count, "freed_bytes": 7}));
+    }
+    assert_eq!(server.ask("DELETE", "/api/quarantine?before_ms=x", &[], b"").status, 400);
+    assert_eq!(start().get("/api/quarantine", &[]).status, 501);
+}
+
+#[test]
+fn a_collection_runs_or_is_only_planned_and_tells_progress() {
+    let (server, ..) = with_disk();
+    for (target, orphans) in [("/api/gc", 2), ("/api/gc?dry_run=false", 2), ("/api/gc?dry_run=true", 1)] {
+        let text = server.ask("POST", target, &[], b"").text();
+        let lines: Vec<serde_json::Value> =
+            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(lines.len(), 2, "{text}");
+        assert_eq!(
+            (&lines[0]["progress"]["orphans"], &lines[1]["report"]["orphans"]),
+            (&0.into(), &orphans.into())
+        );
+    }
+    assert_eq!(server.ask("POST", "/api/gc?dry_run=perhaps", &[], b"").status, 400);
 }
 
 #[test]

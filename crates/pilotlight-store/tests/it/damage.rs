@@ -47,7 +47,9 @@ fn a_truncated_file_is_a_miss() {
     assert!(!look(&store, b"large", &noise(2, 100_000)));
     assert!(look(&store, b"small", &noise(1, 500)));
     assert_eq!(store.usage(None).quarantined, 1);
-    assert_eq!(files(&dir.path().join("quarantine")).len(), 1, "kept for a person to look at");
+    let kept = files(&dir.path().join("quarantine")).into_iter();
+    let kept = kept.filter(|path| !path.to_string_lossy().contains("notes."));
+    assert_eq!(kept.count(), 1, "kept for a person to look at");
     drop(store);
     let store = open(dir.path());
     assert_eq!(get(&store, b"large"), None);

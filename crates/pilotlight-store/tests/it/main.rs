@@ -11,6 +11,8 @@
 mod bound;
 /// Crashes and failures at every call of the medium.
 mod campaign;
+/// Collecting what nobody needs.
+mod collect;
 /// What the store says it holds is what it holds.
 mod counts;
 /// Disks that others fill.
@@ -33,6 +35,8 @@ mod model;
 mod open;
 /// What a power cut takes, and what it must not.
 mod power_cut;
+/// What was set aside: noted, kept, listed, purged.
+mod quarantine;
 /// Disks that nobody may write to.
 mod read_only;
 /// What goes wrong while the store repairs, cleans and removes, and what must not follow from it.

@@ -9,17 +9,20 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 use std::time::Duration;
 
+use pilotlight_cache::portable::{Frame, Mark, Portable};
 use pilotlight_cache::{
-    Cache, Clock, Cursor, Durability, Entry, Inline, Key, Maintenance, Namespace, Put, SystemClock, When,
+    Cache, Clock, Collect, Conflict, Cursor, DiskOptions, Durability, Entry, Inline, Key, Maintenance,
+    Namespace, Put, SystemClock, When,
 };
-use pilotlight_server::report::{CheckedReport, EntriesReport, EntryReport, StatsReport};
+use pilotlight_server::Selection;
+use pilotlight_server::report::{
+    CheckedReport, CollectedReport, EntriesReport, EntryReport, ImportedReport, PurgedReport, SetAsideReport,
+    StatsReport, StoreReport,
+};
 
-use super::Access;
+use super::{Access, EXPORT_PAGE};
 use crate::failure::Failure;
-use crate::open::{Opened, Store, open};
-
-/// More than any disk: looking at a directory must not evict from it because some other bound was said here.
-const NO_BOUND_BYTES: u64 = 1 << 60;
+use crate::open::{Opened, Purpose, Store, open};
 
 pub(super) struct Directory {
     cache: Cache,
@@ -27,20 +30,23 @@ pub(super) struct Directory {
 }
 
 impl Directory {
-    pub(super) fn open(dir: &Path) -> Result<Self, Failure> {
-        if !dir.is_dir() {
+    pub(super) fn open(dir: &Path, purpose: Purpose) -> Result<Self, Failure> {
+        if !dir.is_dir() && purpose != Purpose::Fill {
             return Err(Failure::new(format!("there is no directory `{}`", dir.display()))
                 .with_hint("`--data-dir` takes the directory that `serve` was given or named at its start"));
         }
         let opened = open(Store {
             dir: dir.to_owned(),
-            bytes_max: NO_BOUND_BYTES,
+            // Looking at a directory must not evict from it because some other bound was said here.
+            bytes_max: DiskOptions::UNBOUNDED,
             quotas: Vec::new(),
             memory_bytes: 0,
-            durability: Durability::Batch,
+            durability: if purpose == Purpose::Fill { Durability::Relaxed } else { Durability::Batch },
             blocking: Arc::new(Inline),
+            purpose,
         })?;
-        Ok(Self { cache: Cache::new(Arc::clone(&opened.backend)), opened })
+        let cache = Cache::new(Arc::clone(&opened.backend)).with_maintenance(opened.maintenance.clone());
+        Ok(Self { cache, opened })
     }
 
     fn maintenance(&self) -> Result<&dyn Maintenance, Failure> {
@@ -53,7 +59,7 @@ impl Access for Directory {
         let mut report = wait(StatsReport::of(&self.cache))?;
         // The bound is the server's to say, and there is none running.
         report.usage.bound_bytes =
-            report.usage.bound_bytes.filter(|bound_bytes| *bound_bytes < NO_BOUND_BYTES);
+            report.usage.bound_bytes.filter(|bound_bytes| *bound_bytes < DiskOptions::UNBOUNDED);
         Ok(report)
     }
 
@@ -106,6 +112,85 @@ impl Access for Directory {
         })?;
         Ok(CheckedReport::of(&report))
     }
+
+    fn about(&self) -> Result<StoreReport, Failure> {
+        Ok(StoreReport::of(&self.maintenance()?.about()?))
+    }
+
+    fn export_page(
+        &self,
+        namespace: &Namespace,
+        cursor: Cursor,
+        selection: &Selection,
+        each: &mut dyn FnMut(&Frame) -> Result<(), Failure>,
+    ) -> Result<Mark, Failure> {
+        let mut failure = None;
+        let exported = self.maintenance()?.export_page(
+            namespace,
+            cursor,
+            EXPORT_PAGE,
+            &|key, head| selection.holds(key, head),
+            &mut |portable| match each(&portable.to_frame()) {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(error) => {
+                    failure = Some(error);
+                    ControlFlow::Break(())
+                }
+            },
+        )?;
+        match failure {
+            Some(failure) => Err(failure),
+            None => Ok(Mark { namespace: namespace.clone(), next: exported.next, damaged: exported.damaged }),
+        }
+    }
+
+    fn import(&self, batch: &[Frame], conflict: Conflict, is_last: bool) -> Result<ImportedReport, Failure> {
+        let disk = self.maintenance()?;
+        let mut report = ImportedReport::default();
+        for frame in batch {
+            report.take_in(disk, &Portable::of_frame(frame)?, conflict, u64::MAX)?;
+        }
+        if is_last {
+            disk.sync()?;
+        }
+        Ok(report)
+    }
+
+    fn quarantine(&self) -> Result<Vec<SetAsideReport>, Failure> {
+        Ok(self.maintenance()?.quarantine()?.iter().map(SetAsideReport::of).collect())
+    }
+
+    fn purge_quarantine(&self, before_ms: Option<u64>) -> Result<PurgedReport, Failure> {
+        Ok(self.maintenance()?.purge_quarantine(before_ms)?.into())
+    }
+}
+
+/// Collects what nobody needs in `dir`. What an open clears away counts among it, so that is looked at first.
+pub(super) fn collect(
+    dir: &Path,
+    what: Collect,
+    progress: &mut dyn FnMut(&CollectedReport),
+) -> Result<CollectedReport, Failure> {
+    let run = |purpose: Purpose, what: Collect, progress: &mut dyn FnMut(&CollectedReport)| {
+        let directory = Directory::open(dir, purpose)?;
+        let found = directory.maintenance()?.collect(what, &mut |found| {
+            progress(&CollectedReport::from(*found));
+            ControlFlow::Continue(())
+        })?;
+        Ok::<_, Failure>(CollectedReport::from(found))
+    };
+    let planned = run(Purpose::Look, Collect::Plan, &mut |_| {})?;
+    if what == Collect::Plan {
+        return Ok(planned);
+    }
+    let found = run(Purpose::Use, Collect::Run, progress)?;
+    Ok(CollectedReport {
+        before_bytes: planned.before_bytes,
+        expired: found.expired.max(planned.expired),
+        orphans: found.orphans + planned.orphans,
+        orphan_bytes: found.orphan_bytes + planned.orphan_bytes,
+        ..found
+    })
 }
 
 /// Drives `future` on this thread. The store needs no runtime: only a wake-up.

@@ -5,15 +5,24 @@ mod server;
 
 use std::time::Duration;
 
-use pilotlight_cache::{Key, Namespace};
-use pilotlight_server::report::{CheckedReport, EntriesReport, StatsReport};
+use pilotlight_cache::portable::{Frame, Mark};
+use pilotlight_cache::{Collect, Conflict, Cursor, Key, Namespace};
+use pilotlight_server::Selection;
+use pilotlight_server::report::{
+    CheckedReport, CollectedReport, EntriesReport, ImportedReport, PurgedReport, SetAsideReport, StatsReport,
+    StoreReport,
+};
 
 use crate::cli::Target;
 use crate::environment;
 use crate::failure::Failure;
+use crate::open::Purpose;
 use crate::settings;
 
 const SERVER_DEFAULT: &str = "http://127.0.0.1:6380";
+
+/// Entries exported at a time: as many are exported twice, at most, by one that is interrupted and goes on.
+const EXPORT_PAGE: usize = 256;
 
 /// What the client commands need. Blocking: a command does one thing at a time.
 pub(crate) trait Access {
@@ -30,17 +39,52 @@ pub(crate) trait Access {
     /// How many there were.
     fn clear(&self, namespace: &Namespace) -> Result<u64, Failure>;
     fn verify(&self, progress: &mut dyn FnMut(&CheckedReport)) -> Result<CheckedReport, Failure>;
+    fn about(&self) -> Result<StoreReport, Failure>;
+    /// Gives the frames of up to about [`EXPORT_PAGE`] entries, and says where the next ones begin.
+    fn export_page(
+        &self,
+        namespace: &Namespace,
+        cursor: Cursor,
+        selection: &Selection,
+        each: &mut dyn FnMut(&Frame) -> Result<(), Failure>,
+    ) -> Result<Mark, Failure>;
+    /// Takes in the entries of these frames; the last batch of an import is synced.
+    fn import(&self, batch: &[Frame], conflict: Conflict, is_last: bool) -> Result<ImportedReport, Failure>;
+    fn quarantine(&self) -> Result<Vec<SetAsideReport>, Failure>;
+    /// What was set aside before then, or all of it.
+    fn purge_quarantine(&self, before_ms: Option<u64>) -> Result<PurgedReport, Failure>;
 }
 
 /// What `target` names.
 pub(crate) fn open(target: &Target) -> Result<Box<dyn Access>, Failure> {
-    if let Some(directory) = &target.data_dir {
-        return Ok(Box::new(directory::Directory::open(directory)?));
+    open_for(target, Purpose::Use)
+}
+
+/// What `target` names, for some other purpose than to use it.
+pub(crate) fn open_for(target: &Target, purpose: Purpose) -> Result<Box<dyn Access>, Failure> {
+    Ok(match &target.data_dir {
+        Some(directory) => Box::new(directory::Directory::open(directory, purpose)?),
+        None => Box::new(server(target)?),
+    })
+}
+
+/// Collects what nobody needs where `target` says.
+pub(crate) fn collect(
+    target: &Target,
+    what: Collect,
+    progress: &mut dyn FnMut(&CollectedReport),
+) -> Result<CollectedReport, Failure> {
+    match &target.data_dir {
+        Some(directory) => directory::collect(directory, what, progress),
+        None => server(target)?.collect(what, progress),
     }
+}
+
+fn server(target: &Target) -> Result<server::Server, Failure> {
     let password = match &target.password_file {
         Some(path) => Some(settings::password_in(path)?),
         None => environment::variable("PILOTLIGHT_PASSWORD"),
     };
     let url = target.server.clone().or_else(|| environment::variable("PILOTLIGHT_HTTP_URL"));
-    Ok(Box::new(server::Server::new(url.as_deref().unwrap_or(SERVER_DEFAULT), password)?))
+    server::Server::new(url.as_deref().unwrap_or(SERVER_DEFAULT), password)
 }

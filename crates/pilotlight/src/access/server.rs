@@ -4,14 +4,19 @@ use std::io::{BufRead, BufReader};
 use std::time::Duration;
 
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
-use pilotlight_cache::{Key, Namespace};
-use pilotlight_server::report::{CheckedReport, EntriesReport, Problem, StatsReport, VerifyLine};
+use pilotlight_cache::portable::{Frame, FrameType, Mark, Portable, Reader};
+use pilotlight_cache::{Collect, Conflict, Cursor, Key, Namespace};
+use pilotlight_server::Selection;
+use pilotlight_server::report::{
+    CheckedReport, CollectedReport, EntriesReport, ImportedReport, JobLine, Problem, PurgedReport,
+    SetAsideReport, StatsReport, StoreReport,
+};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use ureq::http::{Request, Response, StatusCode, Uri, request};
 use ureq::{Agent, Body};
 
-use super::Access;
+use super::{Access, EXPORT_PAGE};
 use crate::failure::Failure;
 
 /// Connecting takes no longer on any network where a compile cache makes sense.
@@ -106,6 +111,35 @@ impl Server {
     }
 }
 
+impl Server {
+    pub(super) fn collect(
+        &self,
+        what: Collect,
+        progress: &mut dyn FnMut(&CollectedReport),
+    ) -> Result<CollectedReport, Failure> {
+        self.job(&format!("/api/gc?dry_run={}", what == Collect::Plan), "collection", progress)
+    }
+
+    /// Has the server do something that takes its time, and passes on how far it is.
+    fn job<T: DeserializeOwned>(
+        &self,
+        target: &str,
+        name: &str,
+        progress: &mut dyn FnMut(&T),
+    ) -> Result<T, Failure> {
+        let body = self.ask("POST", target)?.into_body();
+        for line in BufReader::new(body.into_reader()).lines() {
+            let line = line.map_err(|error| Failure::new(format!("the {name} broke off")).because(&error))?;
+            match serde_json::from_str(&line).map_err(|error| not_ours().because(&error))? {
+                JobLine::Progress(report) => progress(&report),
+                JobLine::Report(report) => return Ok(report),
+                JobLine::Error(problem) => return Err(told(problem)),
+            }
+        }
+        Err(Failure::new(format!("the {name} broke off: the server closed the connection")))
+    }
+}
+
 impl Access for Server {
     fn stats(&self) -> Result<StatsReport, Failure> {
         self.json("GET", "/api/stats")
@@ -154,17 +188,75 @@ impl Access for Server {
     }
 
     fn verify(&self, progress: &mut dyn FnMut(&CheckedReport)) -> Result<CheckedReport, Failure> {
-        let body = self.ask("POST", "/api/verify")?.into_body();
-        for line in BufReader::new(body.into_reader()).lines() {
-            let line = line.map_err(|error| Failure::new("the verification broke off").because(&error))?;
-            match serde_json::from_str(&line).map_err(|error| not_ours().because(&error))? {
-                VerifyLine::Progress(report) => progress(&report),
-                VerifyLine::Report(report) => return Ok(report),
-                VerifyLine::Error(problem) => return Err(told(problem)),
-            }
-        }
-        Err(Failure::new("the verification broke off: the server closed the connection"))
+        self.job("/api/verify", "verification", progress)
     }
+
+    fn about(&self) -> Result<StoreReport, Failure> {
+        self.json("GET", "/api/store")
+    }
+
+    fn export_page(
+        &self,
+        namespace: &Namespace,
+        cursor: Cursor,
+        selection: &Selection,
+        each: &mut dyn FnMut(&Frame) -> Result<(), Failure>,
+    ) -> Result<Mark, Failure> {
+        let escaped = |text: &str| percent_encode(text.as_bytes(), NON_ALPHANUMERIC).to_string();
+        let mut target = format!(
+            "/api/export?namespace={}&cursor={}&limit={EXPORT_PAGE}&kind={}",
+            self.escaped(namespace),
+            cursor.0,
+            escaped(&selection.kinds.join(",")),
+        );
+        if let Some(pattern) = &selection.pattern {
+            target += &format!("&pattern={}", escaped(pattern));
+        }
+        if let Some(since_ms) = selection.since_ms {
+            target += &format!("&since_ms={since_ms}");
+        }
+        let body = self.ask("GET", &target)?.into_body();
+        let mut frames = Reader::of_frames(body.into_reader());
+        loop {
+            let frame = frames.next_frame();
+            let frame = frame.map_err(|trouble| broke_off().because(&trouble))?.ok_or_else(broke_off)?;
+            if frame.frame_type() == FrameType::Mark {
+                return Ok(Mark::of_frame(&frame)?);
+            }
+            each(&frame)?;
+        }
+    }
+
+    fn import(&self, batch: &[Frame], conflict: Conflict, is_last: bool) -> Result<ImportedReport, Failure> {
+        let mut body = Vec::new();
+        for frame in batch {
+            frame
+                .write(&mut body)
+                .map_err(|error| Failure::new("could not gather a batch").because(&error))?;
+        }
+        let target = format!("/api/import?replace={}&sync={is_last}", conflict == Conflict::Replace);
+        let response = self.send(self.request("POST", &target), &body)?;
+        if let (StatusCode::PAYLOAD_TOO_LARGE, [frame]) = (response.status(), batch) {
+            let mut report = ImportedReport::default();
+            report.refuse(&Portable::of_frame(frame)?, "larger than the server takes".to_owned());
+            return Ok(report);
+        }
+        let body = whole(success(response)?)?;
+        serde_json::from_slice(&body).map_err(|error| not_ours().because(&error))
+    }
+
+    fn quarantine(&self) -> Result<Vec<SetAsideReport>, Failure> {
+        self.json("GET", "/api/quarantine")
+    }
+
+    fn purge_quarantine(&self, before_ms: Option<u64>) -> Result<PurgedReport, Failure> {
+        let before = before_ms.map_or_else(String::new, |before_ms| format!("?before_ms={before_ms}"));
+        self.json("DELETE", &format!("/api/quarantine{before}"))
+    }
+}
+
+fn broke_off() -> Failure {
+    Failure::new("the server broke the export off").with_hint("its log says why; go on with `--resume`")
 }
 
 fn whole(response: Response<Body>) -> Result<Vec<u8>, Failure> {

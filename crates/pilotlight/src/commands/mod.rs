@@ -1,10 +1,14 @@
 //! One file a command.
 
+mod export;
+mod gc;
 mod get;
+mod import;
 mod ls;
 mod pages;
 mod pin;
 mod put;
+mod quarantine;
 mod rm;
 mod run;
 mod stats;
@@ -32,6 +36,10 @@ pub(crate) fn run(command: Command) -> Result<Answer, Failure> {
         Command::Pin(arguments) => pin::run(&arguments, pin::Change::Pin),
         Command::Unpin(arguments) => pin::run(&arguments, pin::Change::Unpin),
         Command::Verify(arguments) => verify::run(&arguments),
+        Command::Export(arguments) => export::run(&arguments),
+        Command::Import(arguments) => import::run(&arguments),
+        Command::Gc(arguments) => gc::run(&arguments),
+        Command::Quarantine { action } => quarantine::run(&action),
         Command::Config(arguments) => pages::config(&arguments),
         Command::Completions { shell } => pages::completions(shell),
         Command::Man { out } => pages::man(out.as_deref()),

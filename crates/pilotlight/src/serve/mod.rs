@@ -14,7 +14,7 @@ use pilotlight_server::{Server, ThreadPool};
 use crate::cli::Serve;
 use crate::environment;
 use crate::failure::Failure;
-use crate::open::{Opened, Store, open};
+use crate::open::{Opened, Purpose, Store, open};
 use crate::output::{self, Answer};
 use crate::settings::{self, Settings};
 
@@ -44,6 +44,7 @@ pub(crate) fn run(arguments: &Serve) -> Result<Answer, Failure> {
         memory_bytes: settings.memory_bytes,
         durability: settings.durability,
         blocking: Arc::clone(&blocking),
+        purpose: Purpose::Use,
     })?;
     let server = Arc::new(server(opened, blocking, &settings));
     let shutdown = signals::listen()?;
@@ -70,7 +71,10 @@ fn configuration_file(arguments: &Serve) -> Option<PathBuf> {
 
 fn server(opened: Opened, blocking: Arc<dyn Blocking>, settings: &Settings) -> Server {
     let policy = if settings.server.is_strict { FailurePolicy::Raise } else { FailurePolicy::Absorb };
-    let cache = Cache::new(opened.backend).with_policy(policy).with_blocking(blocking);
+    let cache = Cache::new(opened.backend)
+        .with_policy(policy)
+        .with_blocking(blocking)
+        .with_maintenance(opened.maintenance.clone());
     let mut server = Server::new(Arc::new(cache), settings.server.clone(), Arc::new(SystemClock));
     server.maintenance = opened.maintenance;
     server

@@ -274,10 +274,22 @@ fn damage_on_the_disk_is_found_and_is_exit_code_1() {
     assert!(text.starts_with("exit 1\nout: checked 1 entry, "), "{text}");
     assert!(text.contains("1 damaged\nout:   victim: "), "{text}");
     assert!(home.run(&["get", "victim", "--data-dir", data]).starts_with("exit 1\nerr: miss"));
+    let listed = home.run(&["quarantine", "ls", "--data-dir", data]);
+    assert!(listed.contains("yes  victim: its payload fails the check"), "{listed}");
+    let kept = home.run(&["quarantine", "purge", "--older-than", "1d", "--data-dir", data]);
+    expect(&kept, "exit 0\nerr: purged 0 entries, 0 B freed");
+    let server = home.serve(&[]);
+    let url = server.url();
+    let json = home.output(&["quarantine", "ls", "--json", "--server", &url], b"").stdout;
+    let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
+    assert_eq!((&json[0]["key"], &json[0]["is_kept"]), (&"victim".into(), &true.into()));
+    let purged = home.run(&["quarantine", "purge", "--all", "--server", &url]);
+    assert!(purged.starts_with("exit 0\nerr: purged 1 entry, 2"), "{purged}");
+    expect(&home.run(&["quarantine", "ls", "--server", &url]), "exit 0\nerr: nothing was set aside");
 }
 
 /// Flips one bit of the file below `directory` that holds `needle`.
-fn flip(directory: &std::path::Path, needle: &[u8]) {
+pub(crate) fn flip(directory: &std::path::Path, needle: &[u8]) {
     for entry in std::fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
@@ -290,4 +302,49 @@ fn flip(directory: &std::path::Path, needle: &[u8]) {
             std::fs::write(&path, bytes).unwrap();
         }
     }
+}
+
+#[test]
+fn gc_gives_back_what_was_deleted_at_a_server_and_in_a_stopped_directory() {
+    let home = Home::new();
+    let server = home.serve(&[]);
+    let url = server.url();
+    for key in 0..200u32 {
+        let artifact: Vec<u8> =
+            (0..20_000u32).flat_map(|at| at.wrapping_mul(key + 7).to_le_bytes()).collect();
+        home.run_with(&["put", &format!("k{key}"), "--server", &url], &artifact[..20_000]);
+    }
+    let keys: Vec<String> = (1..200u32).map(|key| format!("k{key}")).collect();
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    home.run(&[&["rm", "--server", &url], &keys[..]].concat());
+    let report = |arguments: &[&str]| -> serde_json::Value {
+        let output = home.output(&[&["gc", "--json"], arguments].concat(), b"");
+        assert!(output.status.success(), "{output:?}");
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let planned = report(&["--dry-run", "--server", &url]);
+    assert!(planned["dead_bytes"].as_u64() > Some(100_000), "{planned}");
+    let text = home.run(&["gc", "--dry-run", "--server", &url]);
+    assert!(text.contains("out: Nothing was changed"), "{text}");
+    let found = report(&["--server", &url]);
+    assert!(
+        found["after_bytes"].as_u64().unwrap() + 100_000 < found["before_bytes"].as_u64().unwrap(),
+        "{found}"
+    );
+    let data = home.path(".local/share/pilotlight");
+    let stray = data.join("blobs/00112233445566778899aabbccddeeff.ffff");
+    let data = data.to_str().unwrap();
+    assert!(home.run(&["gc", "--data-dir", data]).contains("is in use by another process"));
+    server.signal("TERM");
+    assert_eq!(server.end().0, 0);
+    std::fs::write(&stray, [7; 50_000]).unwrap();
+    let planned = report(&["--dry-run", "--data-dir", data]);
+    assert!(planned["orphans"] == 1 && stray.exists(), "{planned}");
+    let found = report(&["--data-dir", data]);
+    assert!(found["orphans"] == 1 && !stray.exists(), "{found}");
+    assert!(
+        found["after_bytes"].as_u64().unwrap() + 50_000 <= found["before_bytes"].as_u64().unwrap(),
+        "{found}"
+    );
+    assert!(home.run(&["get", "k0", "--output", "/dev/null", "--data-dir", data]).starts_with("exit 0"));
 }

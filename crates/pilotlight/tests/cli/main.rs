@@ -7,6 +7,7 @@
 )]
 
 mod bad_input;
+mod carry;
 mod client;
 mod configuration;
 mod harness;

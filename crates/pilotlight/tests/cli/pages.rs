@@ -4,8 +4,22 @@ use std::path::Path;
 
 use crate::harness::Home;
 
-const COMMANDS: [&str; 10] =
-    ["serve", "stats", "ls", "get", "put", "rm", "verify", "config", "completions", "man"];
+const COMMANDS: [&str; 14] = [
+    "serve",
+    "stats",
+    "ls",
+    "get",
+    "put",
+    "rm",
+    "verify",
+    "export",
+    "import",
+    "gc",
+    "quarantine",
+    "config",
+    "completions",
+    "man",
+];
 
 fn stdout(arguments: &[&str]) -> String {
     let output = Home::new().output(arguments, b"");

@@ -1,0 +1,110 @@
+//! Entries out of the embedded store and into it, as they stand in a portable file.
+
+use std::ops::ControlFlow;
+
+use pilotlight_store::Stored;
+
+use super::disk::{Acknowledged, DiskBackend, from_store, head, open_stored, put_stored, set_aside};
+use crate::portable::Portable;
+use crate::{
+    Conflict, Cursor, Entry, Error, Exported, Found, Head, Imported, Key, Namespace, Put, Result, When,
+    envelope,
+};
+
+/// Tries to import an entry that others put meanwhile.
+const TRIES: usize = 8;
+
+impl DiskBackend {
+    pub(super) fn export_page(
+        &self,
+        namespace: &Namespace,
+        cursor: Cursor,
+        limit: usize,
+        is_wanted: &dyn Fn(&Key, &Head) -> bool,
+        each: &mut dyn FnMut(&Portable) -> ControlFlow<()>,
+    ) -> Result<Exported> {
+        let page = self.store.scan(namespace.as_str().as_bytes(), cursor.0, limit).map_err(from_store)?;
+        let mut exported = Exported { next: Cursor(page.next), damaged: 0 };
+        for (bytes, stat) in page.keys {
+            let key = Key::in_namespace(namespace.clone(), bytes);
+            if !is_wanted(&key, &head(&stat)) {
+                continue;
+            }
+            match self.whole(&key) {
+                Ok(Some((stored_pinned, found))) => {
+                    let expires_ms = found.entry.metadata.expires_ms;
+                    let sealed = envelope::seal(&found.entry)?;
+                    if each(&Portable { key, expires_ms, is_pinned: stored_pinned, sealed }).is_break() {
+                        return Ok(exported);
+                    }
+                }
+                // Gone meanwhile.
+                Ok(None) => {}
+                Err(Error::Corrupt { .. }) => exported.damaged += 1,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(exported)
+    }
+
+    /// The entry under `key`, every check of it passed, and whether it is pinned. One that is damaged is set aside.
+    fn whole(&self, key: &Key) -> Result<Option<(bool, Found)>> {
+        let stored = self.store.peek(key.namespace().as_str().as_bytes(), key.bytes()).map_err(from_store)?;
+        let Some(stored): Option<Stored> = stored else { return Ok(None) };
+        let is_pinned = stored.stat.is_pinned;
+        let found = open_stored(&self.store, key, stored)?;
+        let verified = found.entry.artifact.verify();
+        verified.inspect_err(|error| set_aside(&self.store, key, error, found.version.0))?;
+        Ok(Some((is_pinned, found)))
+    }
+
+    pub(super) fn import(&self, portable: &Portable, conflict: Conflict) -> Result<Imported> {
+        let Portable { key, expires_ms, is_pinned, sealed } = portable;
+        if expires_ms.is_some_and(|expires_ms| expires_ms <= self.clock.now_ms()) {
+            return Ok(Imported::Expired);
+        }
+        let entry = envelope::read(sealed, envelope::ARTIFACT_LEN_MAX)?.expiring_at(*expires_ms);
+        entry.artifact.verify()?;
+        for _ in 0..TRIES {
+            let there = match self.whole(key) {
+                // It was set aside; the import mends it.
+                Err(Error::Corrupt { .. }) => None,
+                there => there?,
+            };
+            let (when, imported) = match &there {
+                None => (When::Absent, Imported::New),
+                Some((_, found)) if found.entry.artifact.is_same(&entry.artifact) => {
+                    self.pin_if(*is_pinned, key)?;
+                    return Ok(Imported::Unchanged);
+                }
+                Some((_, found)) if conflict == Conflict::NewerStays && is_newer(&found.entry, &entry) => {
+                    return Ok(Imported::NewerStayed);
+                }
+                Some((_, found)) => (When::Version(found.version), Imported::Replaced),
+            };
+            match put_stored(&self.store, key, &entry, when, Acknowledged::Now)? {
+                Put::Unmet => {}
+                Put::Stored(_) => {
+                    self.pin_if(*is_pinned, key)?;
+                    return Ok(imported);
+                }
+            }
+        }
+        Ok(Imported::NewerStayed)
+    }
+
+    /// What does not fit under the half that may be pinned stays unpinned: it is there all the same.
+    fn pin_if(&self, is_pinned: bool, key: &Key) -> Result<()> {
+        if !is_pinned {
+            return Ok(());
+        }
+        match self.store.pin(key.namespace().as_str().as_bytes(), key.bytes()) {
+            Ok(_) | Err(pilotlight_store::StoreError::PinnedFull { .. }) => Ok(()),
+            Err(error) => Err(from_store(error)),
+        }
+    }
+}
+
+fn is_newer(there: &Entry, other: &Entry) -> bool {
+    there.metadata.created_ms >= other.metadata.created_ms
+}
