@@ -48,6 +48,7 @@ mod stats;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
+pub use pilotlight_store::media::room as disk_room;
 pub use pilotlight_store::{Clock, Durability, ManualClock, OpenError, SystemClock};
 
 pub use crate::backend::{Backend, BackendExt, Cursor, Page, Usage};
@@ -62,7 +63,8 @@ pub use crate::key::{KEY_LEN_MAX, Key, NAMESPACE_LEN_MAX, Namespace};
 pub use crate::kind::Kind;
 pub use crate::layers::hot::Hot;
 pub use crate::maintenance::{
-    Collect, Collected, Conflict, Exported, Imported, Maintenance, Purged, SetAside, StoreAbout, VerifyReport,
+    Checkup, Collect, Collected, Conflict, Examination, Exported, Imported, Maintenance, Purged, Repaired,
+    SetAside, StoreAbout, VerifyReport,
 };
 pub use crate::sample::{NoSamples, Operation, Outcome, Sample, SampleHooks};
 pub use crate::serde::{JsonSerde, PassthroughSerde, Serde};

@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::ops::ControlFlow;
 
-pub use pilotlight_store::{Collect, Collected, Purged};
+pub use pilotlight_store::{Checkup, Collect, Collected, Examination, Purged, Repaired};
 
 use crate::portable::Portable;
 use crate::{Cursor, Head, Key, Namespace, Result, Version};
@@ -65,6 +65,12 @@ pub trait Maintenance: Send + Sync + Debug {
         what: Collect,
         progress: &mut dyn FnMut(&Collected) -> ControlFlow<()>,
     ) -> Result<Collected>;
+
+    /// Looks whether all is there that should be, and nothing else; not at what is in the entries.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn checkup(&self) -> Result<Checkup>;
 
     /// Which store this is, and what namespaces there are.
     ///

@@ -4,6 +4,7 @@
 //! stopped directory.
 
 mod disk;
+mod doctor;
 
 use std::collections::BTreeMap;
 
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 pub use self::disk::{
     CollectedReport, ImportedReport, PurgedReport, RefusedReport, SetAsideReport, StoreReport,
 };
+pub use self::doctor::{FindingReport, MendedReport};
 
 /// The state and the counters of a cache.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

@@ -67,6 +67,16 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Rewrites the log up to the segment `id`; gives how many segments that were.
+    ///
+    /// # Errors
+    /// As [`Store::collect`].
+    pub fn rewrite_through(&self, id: u32) -> Result<u64> {
+        self.inner.rewrite_through(id)
+    }
+}
+
 impl Inner {
     fn plan_collection(&self) -> Result<Collected> {
         let mut found = self.begin_collection()?;
@@ -145,6 +155,28 @@ impl Inner {
             }
         }
         Ok(ControlFlow::Continue(()))
+    }
+
+    /// Writes everything alive in the segments up to `id` again and removes them: what is damaged in there goes with them. Entries
+    /// whose record is damaged should be set aside before.
+    fn rewrite_through(&self, id: u32) -> Result<u64> {
+        self.check_writable()?;
+        self.flush().map_err(StoreError::io("append to the log", 0))?;
+        let all = self.log.all();
+        if all.last().is_some_and(|last| last.id <= id) {
+            self.log.rotate();
+        }
+        let mut rewritten = 0;
+        // One whose cleaning did not go through is tried once more.
+        for _ in 0..2 * all.len() {
+            let _room = self.room.lock();
+            let oldest = self.log.sealed().into_iter().next();
+            let Some(oldest) = oldest.filter(|segment| segment.id <= id) else { break };
+            self.clean(&oldest, KEEP_OR_FAIL)?;
+            rewritten += 1;
+        }
+        self.sync_all().map_err(StoreError::io("sync", 0))?;
+        Ok(rewritten)
     }
 
     /// Goes once around the log, while there is enough dead in what it has still to go around.

@@ -76,6 +76,25 @@ pub(crate) fn open_format(media: &dyn Media, dir: &Path) -> Result<u64, OpenErro
     }
 }
 
+/// The seed from FORMAT, which must be there.
+pub(crate) fn look_at_format(media: &dyn Media, dir: &Path) -> Result<u64, OpenError> {
+    let path = dir.join(FORMAT);
+    match read(media, &path) {
+        Ok(text) => parse(&text, dir),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(OpenError::NotAStore { dir: dir.to_owned(), found: "it has no FORMAT".to_owned() })
+        }
+        Err(source) => Err(OpenError::Io { action: "read", path, source }),
+    }
+}
+
+/// Names in the store's directory that no store puts there.
+pub(crate) fn foreign_names(media: &dyn Media, dir: &Path) -> io::Result<Vec<String>> {
+    let ours = [FORMAT, "log", "blobs", "recycle", "quarantine"];
+    let names = media.list(dir)?.into_iter().map(|(name, _)| name);
+    Ok(names.filter(|name| !KNOWN.contains(&&**name) && !ours.contains(&&**name)).collect())
+}
+
 fn read(media: &dyn Media, path: &Path) -> io::Result<String> {
     let file = media.open(path, false)?;
     let mut bytes = vec![0; file.length()?.min(FORMAT_LEN_MAX) as usize];

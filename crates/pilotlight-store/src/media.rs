@@ -56,6 +56,12 @@ pub(crate) fn files(media: &dyn Media, dir: &Path) -> io::Result<impl Iterator<I
     Ok(media.list(dir)?.into_iter().filter_map(|(name, len)| Some((name, len?))))
 }
 
+/// Bytes free for us and in all on the file system of `dir`, as far as the system tells.
+pub fn room(dir: &Path) -> Option<(u64, u64)> {
+    let found = rustix::fs::statvfs(dir).ok()?;
+    Some((found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize))
+}
+
 /// The real file system.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Disk;

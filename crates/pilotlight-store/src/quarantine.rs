@@ -18,6 +18,8 @@ use crate::space::{Space, file_bytes};
 
 /// Its directory, in the store's.
 const DIR: &str = "quarantine";
+/// What the names of payload files begin with that wait for their entries to be rebuilt; the name they had follows.
+const REBUILD: &str = "rebuild.";
 /// What the names of files with notes begin with; their number follows.
 const NOTES: &str = "notes.";
 /// Files kept for a person to look at; later ones are removed.
@@ -117,6 +119,13 @@ impl Quarantine {
         }
         state.kept.insert(number, (name, len));
         Some(number)
+    }
+
+    /// Frees a file whose entry was rebuilt, or is not worth it.
+    pub(crate) fn drop_waiting(&self, path: &Path, len: u64) -> io::Result<()> {
+        self.media.remove(path)?;
+        self.space.blobs.fetch_sub(file_bytes(len), Relaxed);
+        Ok(())
     }
 
     fn next_file(&self, state: &mut State, digest: u128) -> Option<(u64, String)> {
@@ -266,5 +275,22 @@ impl Quarantine {
             state.written.remove(&number);
         }
         self.media.sync_dir(&self.dir)
+    }
+
+    /// Payload files that wait for their entries to be rebuilt, by the names they had, with their lengths.
+    pub(crate) fn waiting(dir: &Path, media: &dyn Media) -> io::Result<Vec<(String, PathBuf, u64)>> {
+        let dir = dir.join(DIR);
+        let waiting =
+            |(name, len): (String, u64)| Some((name.strip_prefix(REBUILD)?.to_owned(), dir.join(&name), len));
+        match files(media, &dir) {
+            Ok(files) => Ok(files.filter_map(waiting).collect()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Where a payload file of this name waits.
+    pub(crate) fn waiting_path(dir: &Path, name: &str) -> PathBuf {
+        dir.join(DIR).join(format!("{REBUILD}{name}"))
     }
 }

@@ -39,14 +39,7 @@ pub(crate) struct Recovered {
 pub(crate) fn recover(dir: &Path, media: &dyn Media, seed: u64, access: Access) -> io::Result<Recovered> {
     let is_writable = access == Access::Full;
     let mut recovered = Recovered { spaces: vec![Vec::new()], ..Recovered::default() };
-    let mut ids: Vec<u32> = files(media, dir)?
-        .filter_map(|(name, _)| {
-            let id = name.strip_suffix(".seg")?.parse().ok()?;
-            // Not what merely looks like a segment's name.
-            (segment_path(dir, id).file_name()? == &*name).then_some(id)
-        })
-        .collect();
-    ids.sort_unstable();
+    let ids = segment_ids(dir, media)?;
     let mut rows = Vec::new();
     let mut next_seq = 1;
     let (mut known, mut unknown) = (0, 0);
@@ -88,6 +81,18 @@ pub(crate) fn recover(dir: &Path, media: &dyn Media, seed: u64, access: Access) 
     recovered.is_foreign = known == 0 && unknown > 0;
     recovered.live = newest(rows, &recovered.segments, seed);
     Ok(recovered)
+}
+
+/// The numbers of the segments in `dir`, in order.
+pub(crate) fn segment_ids(dir: &Path, media: &dyn Media) -> io::Result<Vec<u32>> {
+    let id_of = |name: String| {
+        let id = name.strip_suffix(".seg")?.parse().ok()?;
+        // Not what merely looks like a segment's name.
+        (segment_path(dir, id).file_name()? == &*name).then_some(id)
+    };
+    let mut ids: Vec<u32> = files(media, dir)?.filter_map(|(name, _)| id_of(name)).collect();
+    ids.sort_unstable();
+    Ok(ids)
 }
 
 /// The rows that speak for their keys.
@@ -146,19 +151,19 @@ fn is_whole(segment: &Segment, row: &Row, seed: u64) -> bool {
         })
 }
 
-struct ReadSegment {
-    created_seq: u64,
-    rows: Vec<Row>,
-    end: u64,
+pub(crate) struct ReadSegment {
+    pub(crate) created_seq: u64,
+    pub(crate) rows: Vec<Row>,
+    pub(crate) end: u64,
     len: u64,
-    is_sealed: bool,
+    pub(crate) is_sealed: bool,
     /// Its header passes its check.
-    is_headed: bool,
+    pub(crate) is_headed: bool,
     /// It begins as a segment of any store does: not as a power cut leaves one that was begun just before.
     is_marked: bool,
 }
 
-fn read_segment(
+pub(crate) fn read_segment(
     file: &Arc<dyn MediaFile>,
     seed: u64,
     spaces: &mut Vec<Vec<u8>>,

@@ -77,6 +77,13 @@ pub(crate) enum Command {
     /// Expired entries, payload files that no entry holds, dead bytes of the log. No entry that is alive leaves. A running
     /// server does much of it by itself, as it needs the space.
     Gc(Gc),
+    /// Say what is wrong with a server or a stopped directory, and mend it
+    ///
+    /// One line a finding, with a hint. The exit code is 1 when something is wrong. Without `--repair` nothing is changed. A
+    /// repair of a directory rebuilds entries whose part of the log is lost from their payload files, sets aside what is damaged
+    /// and writes damaged parts of the log anew; no entry that is whole is lost, also when it is interrupted. A running server
+    /// checks every entry and removes what nobody needs.
+    Doctor(Doctor),
     /// List or remove what was set aside because it was damaged
     Quarantine {
         /// What to do
@@ -284,6 +291,15 @@ pub(crate) struct Import {
     /// Only read and check the file
     #[arg(long)]
     pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) target: Target,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    /// Mend what can be mended
+    #[arg(long)]
+    pub(crate) repair: bool,
     #[command(flatten)]
     pub(crate) target: Target,
 }

@@ -1,10 +1,12 @@
 //! Opens the store. The only module that names its type.
 
-use std::path::PathBuf;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pilotlight_cache::{
-    Backend, Blocking, DiskBackend, DiskOptions, Durability, Hot, Maintenance, Namespace, SystemClock,
+    Backend, Blocking, Collect, Collected, DiskBackend, DiskOptions, Durability, Examination, Hot, Inline,
+    Maintenance, Namespace, OpenError, Repaired, SystemClock, VerifyReport,
 };
 
 use crate::failure::Failure;
@@ -39,6 +41,46 @@ pub(crate) struct Opened {
     pub(crate) maintenance: Option<Arc<dyn Maintenance>>,
 }
 
+/// What a repair of a directory did.
+#[derive(Debug)]
+pub(crate) struct Mended {
+    pub(crate) repaired: Repaired,
+    pub(crate) verified: VerifyReport,
+    pub(crate) rewritten: u64,
+    pub(crate) collected: Collected,
+}
+
+/// Mends the store in `dir`: rebuilds entries, checks all of them, and rewrites what is damaged of the log. In that order: what
+/// is damaged is set aside before its place in the log goes.
+pub(crate) fn repair(dir: &Path, progress: &mut dyn FnMut(&VerifyReport)) -> Result<Mended, Failure> {
+    let options = DiskOptions {
+        dir: dir.to_owned(),
+        max_bytes: DiskOptions::UNBOUNDED,
+        durability: Durability::Relaxed,
+        clock: Arc::new(SystemClock),
+        blocking: Arc::new(Inline),
+    };
+    let (disk, repaired) = DiskBackend::open_repaired(options).map_err(|error| not_opened(dir, &error))?;
+    let verified = disk.verify(&mut |report| {
+        progress(report);
+        ControlFlow::Continue(())
+    })?;
+    let rewritten = disk.rewrite_damaged(&repaired)?;
+    let collected = disk.collect(Collect::Run, &mut |_| ControlFlow::Continue(()))?;
+    Ok(Mended { repaired, verified, rewritten, collected })
+}
+
+/// Looks at the structure of a stopped directory.
+pub(crate) fn examine(dir: &Path) -> Result<Examination, OpenError> {
+    DiskBackend::examine(dir)
+}
+
+fn not_opened(dir: &Path, error: &OpenError) -> Failure {
+    Failure::new(format!("could not open the store in `{}`", dir.display()))
+        .because(error)
+        .with_hint(error.hint())
+}
+
 /// Opens `store`. The order of the layers is decided here: memory in front of the disk, as what is hot is asked first.
 pub(crate) fn open(store: Store) -> Result<Opened, Failure> {
     let Store { dir, bytes_max, quotas, memory_bytes, durability, blocking, purpose } = store;
@@ -53,11 +95,7 @@ pub(crate) fn open(store: Store) -> Result<Opened, Failure> {
         Purpose::Use | Purpose::Fill => DiskBackend::open(options),
         Purpose::Look => DiskBackend::look(options),
     };
-    let disk = opened.map_err(|error| {
-        Failure::new(format!("could not open the store in `{}`", dir.display()))
-            .because(&error)
-            .with_hint(error.hint())
-    })?;
+    let disk = opened.map_err(|error| not_opened(&dir, &error))?;
     let maintenance: Arc<dyn Maintenance> = disk.clone();
     for (namespace, quota_bytes) in quotas {
         maintenance.set_quota(&namespace, quota_bytes)?;

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Debug};
 use std::num::NonZeroU32;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -10,8 +10,8 @@ use bytes::Bytes;
 use futures_channel::oneshot;
 use pilotlight_store::media::{Disk, Media};
 use pilotlight_store::{
-    Clock, Condition, Durability, LookingOnly, OpenError, Options, PutRequest, Stat, Store, StoreError,
-    Stored, TryGet,
+    Clock, Condition, Durability, Examination, LookingOnly, OpenError, Options, PutRequest, Repaired, Stat,
+    Store, StoreError, Stored, TryGet,
 };
 
 use crate::envelope::{self, Sealed};
@@ -52,7 +52,7 @@ pub struct DiskOptions {
 }
 
 impl DiskOptions {
-    /// For whoever looks into a store that is served under some other bound, which is not known here.
+    /// For whoever looks into a store, and does not know under which bound it is served.
     pub const UNBOUNDED: u64 = Options::UNBOUNDED;
 }
 
@@ -89,10 +89,45 @@ impl DiskBackend {
         Self::open_on(LookingOnly::at(Arc::new(Disk)), options)
     }
 
+    /// Opens the store and rebuilds what can be rebuilt of it. What is left is to verify it, and to rewrite what is damaged.
+    ///
+    /// # Errors
+    /// As [`DiskBackend::open`].
+    pub fn open_repaired(options: DiskOptions) -> Result<(Arc<Self>, Repaired), OpenError> {
+        let mut repaired = Repaired::default();
+        let open = |options| Store::open_repaired(options).map(|(store, did)| (store, repaired = did).0);
+        let backend = Self::open_with(Arc::new(Disk), options, open)?;
+        Ok((backend, repaired))
+    }
+
+    /// Looks at the structure of a directory that nobody has open as a store.
+    ///
+    /// # Errors
+    /// For one that is no store, or cannot be read.
+    pub fn examine(dir: &Path) -> Result<Examination, OpenError> {
+        pilotlight_store::examine(&Disk, dir)
+    }
+
+    /// Rewrites the log up to what a repair found damaged; gives how many segments that were.
+    ///
+    /// # Errors
+    /// When the disk fails; all that is whole is there then.
+    pub fn rewrite_damaged(&self, repaired: &Repaired) -> Result<u64> {
+        repaired.damaged_through.map_or(Ok(0), |id| self.store.rewrite_through(id).map_err(from_store))
+    }
+
     fn open_on(media: Arc<dyn Media>, options: DiskOptions) -> Result<Arc<Self>, OpenError> {
+        Self::open_with(media, options, Store::open)
+    }
+
+    fn open_with(
+        media: Arc<dyn Media>,
+        options: DiskOptions,
+        open: impl FnOnce(Options) -> Result<Store, OpenError>,
+    ) -> Result<Arc<Self>, OpenError> {
         let DiskOptions { dir, max_bytes, durability, clock, blocking } = options;
         let options = Options { durability, clock: clock.clone(), media, ..Options::new(dir, max_bytes) };
-        let store = Store::open(options)?;
+        let store = open(options)?;
         let is_relaxed = durability == Durability::Relaxed;
         Ok(Arc::new(Self { store: Arc::new(store), clock, blocking, is_relaxed, max_bytes }))
     }

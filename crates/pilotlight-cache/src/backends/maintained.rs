@@ -5,8 +5,8 @@ use std::ops::ControlFlow;
 use super::disk::{DiskBackend, from_store, open_stored, set_aside};
 use crate::portable::Portable;
 use crate::{
-    Collect, Collected, Conflict, Cursor, Exported, Head, Imported, Key, Maintenance, Namespace, Purged,
-    Result, SetAside, StoreAbout, VerifyReport, Version,
+    Checkup, Collect, Collected, Conflict, Cursor, Exported, Head, Imported, Key, Maintenance, Namespace,
+    Purged, Result, SetAside, StoreAbout, VerifyReport, Version,
 };
 use pilotlight_store::Stat;
 
@@ -68,6 +68,10 @@ impl Maintenance for DiskBackend {
         progress: &mut dyn FnMut(&Collected) -> ControlFlow<()>,
     ) -> Result<Collected> {
         self.store.collect(what, progress).map_err(from_store)
+    }
+
+    fn checkup(&self) -> Result<Checkup> {
+        self.store.checkup().map_err(from_store)
     }
 
     fn about(&self) -> Result<StoreAbout> {

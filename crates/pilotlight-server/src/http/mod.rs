@@ -19,6 +19,7 @@ mod auth;
 mod body;
 mod carry;
 mod conditions;
+mod doctor;
 mod entries;
 mod jobs;
 mod key;

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use super::body::Uploads;
 use super::problem::Refusal;
-use super::{api, auth, carry, entries, metrics, pins, quarantine, verify};
+use super::{api, auth, carry, doctor, entries, metrics, pins, quarantine, verify};
 use crate::Server;
 
 /// What every request shares.
@@ -49,6 +49,7 @@ pub(super) fn router(front: Arc<Front>) -> Router {
         .route("/api/entries", get(api::entries).delete(api::clear))
         .route("/api/pins/{*key}", put(pins::pin).delete(pins::unpin))
         .route("/api/verify", post(verify::run))
+        .route("/api/doctor", get(doctor::examine))
         .route("/api/store", get(carry::about))
         .route("/api/export", get(carry::export))
         .route("/api/import", post(carry::import))
@@ -104,6 +105,7 @@ async fn index() -> Response {
         "DELETE               /api/entries   delete every entry of a namespace (?namespace=)\n",
         "PUT DELETE           /api/pins/KEY keep an entry from eviction, or no longer\n",
         "POST                 /api/verify    check every entry; one JSON object a line\n",
+        "GET                  /api/doctor    what is wrong, as JSON\n",
         "GET                  /api/store     which store this is, and its namespaces\n",
         "GET                  /api/export    a page of whole entries, for a portable file\n",
         "POST                 /api/import    takes such entries in\n",

@@ -9,9 +9,9 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use pilotlight_cache::portable::Portable;
 use pilotlight_cache::{
-    Backend, Collect, Collected, Conflict, Cursor, Entry, Exported, Found, Head, Imported, Key, Maintenance,
-    MemoryBackend, Namespace, Page, Purged, Put, Result, SetAside, StoreAbout, Usage, VerifyReport, Version,
-    When,
+    Backend, Checkup, Collect, Collected, Conflict, Cursor, Entry, Exported, Found, Head, Imported, Key,
+    Maintenance, MemoryBackend, Namespace, Page, Purged, Put, Result, SetAside, StoreAbout, Usage,
+    VerifyReport, Version, When,
 };
 use pilotlight_server::Config;
 
@@ -234,6 +234,10 @@ impl Maintenance for Disk {
         Ok(found)
     }
 
+    fn checkup(&self) -> Result<Checkup> {
+        Ok(Checkup { orphans: 3, lost_files: 1, set_aside: 2, is_read_only: true, ..Checkup::default() })
+    }
+
     fn about(&self) -> Result<StoreAbout> {
         Ok(StoreAbout { id: 7, namespaces: vec![Namespace::default()] })
     }
@@ -312,6 +316,19 @@ fn the_quarantine_is_listed_and_purged_by_age() {
     }
     assert_eq!(server.ask("DELETE", "/api/quarantine?before_ms=x", &[], b"").status, 400);
     assert_eq!(start().get("/api/quarantine", &[]).status, 501);
+}
+
+#[test]
+fn the_doctor_says_what_is_wrong_and_what_to_do() {
+    let (server, ..) = with_disk();
+    let found = server.get("/api/doctor", &[]).json();
+    let found = found.as_array().unwrap();
+    let problems: Vec<_> = found.iter().filter(|one| one["is_problem"] == true).collect();
+    let subjects: Vec<_> = problems.iter().map(|one| one["subject"].as_str().unwrap()).collect();
+    assert_eq!(subjects, ["disk", "payload files", "payload files"]);
+    assert!(found.iter().all(|one| one["hint"].is_string()), "{found:?}");
+    assert_eq!(found.last().unwrap()["subject"], "quarantine");
+    assert_eq!(start().get("/api/doctor", &[]).status, 501);
 }
 
 #[test]

@@ -19,6 +19,8 @@ mod counts;
 mod crowded;
 /// Damage on the disk: found, set aside, never served.
 mod damage;
+/// What is wrong with a store, and how it is mended.
+mod doctor;
 /// Format 1, as the first release wrote it, opened for ever.
 mod fixture;
 /// A flipped bit in each structure of the format.

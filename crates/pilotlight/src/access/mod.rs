@@ -1,5 +1,6 @@
 //! Where the client commands find entries: at a server, or in the directory of a stopped one.
 
+mod checkup;
 mod directory;
 mod server;
 
@@ -9,14 +10,14 @@ use pilotlight_cache::portable::{Frame, Mark};
 use pilotlight_cache::{Collect, Conflict, Cursor, Key, Namespace};
 use pilotlight_server::Selection;
 use pilotlight_server::report::{
-    CheckedReport, CollectedReport, EntriesReport, ImportedReport, PurgedReport, SetAsideReport, StatsReport,
-    StoreReport,
+    CheckedReport, CollectedReport, EntriesReport, FindingReport, ImportedReport, MendedReport, PurgedReport,
+    SetAsideReport, StatsReport, StoreReport,
 };
 
 use crate::cli::Target;
 use crate::environment;
 use crate::failure::Failure;
-use crate::open::Purpose;
+use crate::open::{self, Purpose};
 use crate::settings;
 
 const SERVER_DEFAULT: &str = "http://127.0.0.1:6380";
@@ -78,6 +79,46 @@ pub(crate) fn collect(
         Some(directory) => directory::collect(directory, what, progress),
         None => server(target)?.collect(what, progress),
     }
+}
+
+/// Says what is wrong where `target` says.
+pub(crate) fn examine(target: &Target) -> Result<Vec<FindingReport>, Failure> {
+    match &target.data_dir {
+        Some(directory) => checkup::examine(directory),
+        None => server(target)?.examine(),
+    }
+}
+
+/// Mends what can be mended where `target` says: a running server checks every entry and collects what nobody needs, a stopped
+/// directory is mended whole.
+pub(crate) fn mend(
+    target: &Target,
+    progress: &mut dyn FnMut(&CheckedReport),
+) -> Result<MendedReport, Failure> {
+    let Some(directory) = &target.data_dir else {
+        let server = server(target)?;
+        let verified = server.verify(progress)?;
+        let collected = server.collect(Collect::Run, &mut |_| {})?;
+        return Ok(MendedReport {
+            set_aside: verified.damaged_count,
+            orphans: collected.orphans,
+            ..MendedReport::default()
+        });
+    };
+    if let Some(holder) = checkup::holder(directory) {
+        return Err(Failure::new(format!("`{}` is in use by {holder}", directory.display()))
+            .with_hint("stop the server there first, or have it mend what it can with `--server URL`"));
+    }
+    let are_permissions_mended = checkup::mend_permissions(directory)?;
+    let mended = open::repair(directory, &mut |report| progress(&CheckedReport::progress(report)))?;
+    let found = &mended.repaired.found;
+    Ok(MendedReport {
+        rebuilt: mended.repaired.rebuilt,
+        set_aside: mended.verified.damaged.len() as u64,
+        orphans: found.orphans - found.rebuildable + mended.repaired.dropped + mended.collected.orphans,
+        segments: mended.rewritten,
+        are_permissions_mended,
+    })
 }
 
 fn server(target: &Target) -> Result<server::Server, Failure> {

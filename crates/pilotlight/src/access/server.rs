@@ -8,8 +8,8 @@ use pilotlight_cache::portable::{Frame, FrameType, Mark, Portable, Reader};
 use pilotlight_cache::{Collect, Conflict, Cursor, Key, Namespace};
 use pilotlight_server::Selection;
 use pilotlight_server::report::{
-    CheckedReport, CollectedReport, EntriesReport, ImportedReport, JobLine, Problem, PurgedReport,
-    SetAsideReport, StatsReport, StoreReport,
+    CheckedReport, CollectedReport, EntriesReport, FindingReport, ImportedReport, JobLine, Problem,
+    PurgedReport, SetAsideReport, StatsReport, StoreReport,
 };
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -118,6 +118,18 @@ impl Server {
         progress: &mut dyn FnMut(&CollectedReport),
     ) -> Result<CollectedReport, Failure> {
         self.job(&format!("/api/gc?dry_run={}", what == Collect::Plan), "collection", progress)
+    }
+
+    pub(super) fn examine(&self) -> Result<Vec<FindingReport>, Failure> {
+        let mut found = Vec::new();
+        let stats = self.stats()?;
+        let ours = env!("CARGO_PKG_VERSION");
+        if stats.version != ours {
+            let finding = format!("it is version {}, and this command {ours}", stats.version);
+            found.push(FindingReport::note("server", finding, "use one version of both where you can"));
+        }
+        found.extend(self.json::<Vec<FindingReport>>("GET", "/api/doctor")?);
+        Ok(found)
     }
 
     /// Has the server do something that takes its time, and passes on how far it is.

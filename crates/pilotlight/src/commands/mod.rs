@@ -1,5 +1,6 @@
 //! One file a command.
 
+mod doctor;
 mod export;
 mod gc;
 mod get;
@@ -36,6 +37,7 @@ pub(crate) fn run(command: Command) -> Result<Answer, Failure> {
         Command::Pin(arguments) => pin::run(&arguments, pin::Change::Pin),
         Command::Unpin(arguments) => pin::run(&arguments, pin::Change::Unpin),
         Command::Verify(arguments) => verify::run(&arguments),
+        Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Export(arguments) => export::run(&arguments),
         Command::Import(arguments) => import::run(&arguments),
         Command::Gc(arguments) => gc::run(&arguments),

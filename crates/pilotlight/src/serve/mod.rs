@@ -16,7 +16,7 @@ use crate::environment;
 use crate::failure::Failure;
 use crate::open::{Opened, Purpose, Store, open};
 use crate::output::{self, Answer};
-use crate::settings::{self, Settings};
+use crate::settings::{self, Flags, Settings};
 
 pub(crate) fn run(arguments: &Serve) -> Result<Answer, Failure> {
     let file = configuration_file(arguments);
@@ -59,6 +59,17 @@ pub(crate) fn run(arguments: &Serve) -> Result<Answer, Failure> {
     served.map_err(|error| Failure::new("the server stopped").because(&error))?;
     announce::ended(&server);
     Ok(Answer::Yes)
+}
+
+/// Whether `serve` could go by the configuration that it finds without being told more.
+pub(crate) fn check_configuration() -> Result<(), Failure> {
+    let file = environment::variable("PILOTLIGHT_CONFIG")
+        .map(PathBuf::from)
+        .or_else(|| environment::configuration_file().filter(|path| path.exists()));
+    let mut resolved = settings::resolve(&Flags::default(), environment::variable, file.as_deref())?;
+    let data_dir = environment::data_directory().map(|path| path.display().to_string());
+    resolved.or_default(settings::table::DATA_DIR, data_dir);
+    Settings::parse(&resolved).map(|_| ())
 }
 
 /// The file that was named, or the usual one where it exists.

@@ -10,6 +10,7 @@ mod bad_input;
 mod carry;
 mod client;
 mod configuration;
+mod doctor;
 mod harness;
 mod pages;
 mod run;

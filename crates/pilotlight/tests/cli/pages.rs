@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::harness::Home;
 
-const COMMANDS: [&str; 14] = [
+const COMMANDS: [&str; 15] = [
     "serve",
     "stats",
     "ls",
@@ -15,11 +15,15 @@ const COMMANDS: [&str; 14] = [
     "export",
     "import",
     "gc",
+    "doctor",
     "quarantine",
     "config",
     "completions",
     "man",
 ];
+
+/// Commands of commands, which have a help of their own.
+const NESTED: [&str; 2] = ["quarantine ls", "quarantine purge"];
 
 fn stdout(arguments: &[&str]) -> String {
     let output = Home::new().output(arguments, b"");
@@ -47,9 +51,9 @@ fn the_command_reference_is_current() {
     let mut text = String::from(
         "# Commands\n\n<!-- Generated from `--help` by crates/pilotlight/tests/cli/pages.rs, which also compares. -->\n",
     );
-    for command in [""].iter().chain(&COMMANDS) {
+    for command in [""].iter().chain(&COMMANDS).chain(&NESTED) {
         let name = format!("pilotlight {command}");
-        let arguments: Vec<&str> = [command, "--help"].into_iter().filter(|word| !word.is_empty()).collect();
+        let arguments: Vec<&str> = command.split_whitespace().chain(["--help"]).collect();
         let help: Vec<String> = stdout(&arguments).lines().map(|line| line.trim_end().to_owned()).collect();
         text += &format!("\n## {}\n\n```text\n{}\n```\n", name.trim_end(), help.join("\n"));
     }
