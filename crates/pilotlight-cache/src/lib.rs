@@ -41,6 +41,7 @@ mod key;
 mod kind;
 mod layers;
 mod maintenance;
+mod reused;
 mod sample;
 mod serde;
 mod stats;

@@ -62,6 +62,10 @@ pub(crate) struct Inner {
     is_earlier_synced: Mutex<bool>,
     /// Payload files of entries that were replaced by ones that are not synced yet; none in a `relaxed` store.
     pub(crate) replaced: Mutex<Vec<Ref>>,
+    /// Payload files that nobody needs any longer, and that are not freed yet: see [`Inner::tidy`].
+    pub(crate) untidied: Mutex<Vec<Ref>>,
+    /// One at a time frees them.
+    pub(crate) tidying: Mutex<()>,
     pub(crate) is_closing: AtomicBool,
     /// Held for the life of the store: dropping it unlocks the directory. None on a read-only medium.
     lock: Option<Box<dyn Lock>>,
@@ -199,6 +203,8 @@ impl Inner {
             syncing: Mutex::default(),
             is_earlier_synced: Mutex::default(),
             replaced: Mutex::default(),
+            untidied: Mutex::default(),
+            tidying: Mutex::default(),
             is_closing: AtomicBool::new(false),
             lock,
             options,
