@@ -102,11 +102,17 @@ impl Blobs {
         }
     }
 
-    /// Makes the directories.
-    pub(crate) fn make_dirs(&self) -> io::Result<()> {
-        [DIR, RECYCLE_DIR, QUARANTINE_DIR]
-            .iter()
-            .try_for_each(|name| self.media.create_dir(&self.dir.join(name)))
+    /// Makes the directories that are not there, and says whether any was not.
+    pub(crate) fn make_dirs(&self) -> io::Result<bool> {
+        let there = self.media.list(&self.dir)?;
+        let mut is_any_new = false;
+        for dir in [DIR, RECYCLE_DIR, QUARANTINE_DIR] {
+            if there.iter().all(|(name, _)| name != dir) {
+                self.media.create_dir(&self.dir.join(dir))?;
+                is_any_new = true;
+            }
+        }
+        Ok(is_any_new)
     }
 
     /// At recovery: counts one more entry that holds the file.
