@@ -1,7 +1,7 @@
 //! A day of a busy cache at its bound: puts, gets, deploys that change every key, entries that expire.
 //!
 //! Time is simulated: the store's clock runs so many times faster than the machine's, and as many operations come in an hour of
-//! it as would come in an hour.
+//! it as would come in an hour. It begins with a full store: one that is empty is all in the processor's caches.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,6 +17,7 @@ use crate::load::{Load, key, mean_footprint};
 use crate::report::{Promise, Report};
 use crate::{Common, Failure};
 
+const START_MS: u64 = 1_700_000_000_000;
 const HOUR_MS: u64 = 3_600_000;
 /// Everything gets a new key that often.
 const DEPLOY_EVERY_MS: u64 = 4 * HOUR_MS;
@@ -27,12 +28,15 @@ const FRAGMENTED_MAX: f64 = 15.0;
 /// How much slower the last hour may be than the first.
 const SLOWER_MAX: f64 = 1.5;
 
+/// Sizes are those of real entries divided by this, unless told.
+const SHRINK: usize = 16;
+
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     #[command(flatten)]
     pub(crate) common: Common,
     /// The bound, in MiB
-    #[arg(long, value_name = "MIB", default_value_t = 1024)]
+    #[arg(long, value_name = "MIB", default_value_t = 512)]
     bound: u64,
     /// Hours of simulated time
     #[arg(long, default_value_t = 24)]
@@ -49,7 +53,7 @@ pub(crate) struct Options {
 struct Hour {
     puts: Latencies,
     gets: Latencies,
-    hits: u64,
+    asked: u64,
     fragmented: f64,
 }
 
@@ -58,7 +62,7 @@ pub(crate) fn run(options: &Options) -> Result<Report, Failure> {
     let place = Place::new(common)?;
     let dir = place.dir();
     let max_bytes = options.bound << 20;
-    let clock = Arc::new(ManualClock::at(1_700_000_000_000));
+    let clock = Arc::new(ManualClock::at(START_MS));
     let store_options = StoreOptions { clock: clock.clone(), ..StoreOptions::new(&dir, max_bytes) };
     let store = Store::open(store_options)?;
     let (is_over, most) = (AtomicBool::new(false), AtomicU64::new(0));
@@ -88,13 +92,20 @@ fn churn(
     hours: &mut Vec<Hour>,
 ) -> Result<(), Failure> {
     let Options { common, bound, speed, rate, .. } = options;
-    let mut load = Load::new(store, common.seed, common.shrink);
+    let mut load = Load::new(store, common.seed, common.shrink_or(SHRINK));
     // Three times what fits.
-    let working_set = (bound << 20) * 3 / mean_footprint(common.shrink);
+    let working_set = (bound << 20) * 3 / mean_footprint(common.shrink_or(SHRINK));
+    let mut filled = 0;
+    while store.usage(None).evicted == 0 {
+        let (key, payload) = (key(1 << 50 | filled), load.payload());
+        load.put(&key, &payload, START_MS, None)?;
+        store.tidy();
+        filled += 1;
+    }
     let begin = Instant::now();
     let mut simulated_ms = 0;
     for hour in 0..options.hours {
-        let (mut puts, mut gets, mut hits) = (Latencies::new(), Latencies::new(), 0);
+        let (mut puts, mut gets, mut asked) = (Latencies::new(), Latencies::new(), 0);
         for number in 0..rate * 3600 {
             let now_ms = hour * HOUR_MS + number * 1000 / rate;
             clock.advance_ms(now_ms - simulated_ms);
@@ -109,17 +120,21 @@ fn churn(
             };
             for _ in 0..GETS {
                 let key = key(draw(&mut load));
-                hits += u64::from(gets.time(|| load.get(&key))?);
+                asked += 1;
+                // A miss is over in no time.
+                if load.has(&key) {
+                    gets.time(|| load.get(&key))?;
+                }
             }
             let (key, payload) = (key(draw(&mut load)), load.payload());
             // Three in ten expire within half a day.
             let lives_ms = HOUR_MS + (load.random().fraction() * 11.0 * HOUR_MS as f64) as u64;
-            let created_ms = 1_700_000_000_000 + now_ms;
+            let created_ms = START_MS + now_ms;
             let expires_ms = (load.random().below(10) < 3).then_some(created_ms + lives_ms);
             puts.time(|| load.put(&key, &payload, created_ms, expires_ms))?;
             store.tidy();
         }
-        hours.push(Hour { puts, gets, hits, fragmented: fragmented(store, dir) });
+        hours.push(Hour { puts, gets, asked, fragmented: fragmented(store, dir) });
     }
     Ok(())
 }
@@ -133,7 +148,7 @@ fn pace(begin: Instant, due: Duration) {
 
 /// How much of what is on disk is no live entry's, in per cent.
 fn fragmented(store: &Store, dir: &Path) -> f64 {
-    100.0 - store.usage(None).stored_bytes as f64 * 100.0 / disk_use(dir).max(1) as f64
+    100.0 - store.usage(Some(b"")).stored_bytes as f64 * 100.0 / disk_use(dir).max(1) as f64
 }
 
 fn report(options: &Options, store: &Store, hours: &[Hour], most: u64) -> Report {
@@ -144,7 +159,7 @@ fn report(options: &Options, store: &Store, hours: &[Hour], most: u64) -> Report
             hour.puts.p99(),
             hour.gets.median(),
             hour.gets.p99(),
-            hour.hits as f64 * 100.0 / hour.gets.total().max(1) as f64,
+            hour.gets.total() as f64 * 100.0 / hour.asked.max(1) as f64,
             hour.fragmented,
         ]
     };
@@ -153,9 +168,7 @@ fn report(options: &Options, store: &Store, hours: &[Hour], most: u64) -> Report
     let slower = |of: fn(&Hour) -> f64| {
         hours.last().map_or(0.0, of) / hours.first().map_or(1.0, of).max(f64::MIN_POSITIVE)
     };
-    // Until it is full once, what is free is no fragment.
-    let full = hours.iter().skip(hours.len() / 4);
-    let fragmented = full.map(|hour| hour.fragmented).fold(0.0, f64::max);
+    let fragmented = hours.iter().map(|hour| hour.fragmented).fold(0.0, f64::max);
     let bound = options.bound << 20;
     Report {
         title: format!(

@@ -17,6 +17,9 @@ const GETS: u64 = 10_000;
 const PUT_SLOWER_MAX: f64 = 3.0;
 const GET_SLOWER_MAX: f64 = 1.5;
 
+/// Sizes are those of real entries divided by this, unless told.
+const SHRINK: usize = 64;
+
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     #[command(flatten)]
@@ -32,7 +35,7 @@ pub(crate) fn run(options: &Options) -> Result<Report, Failure> {
     let dir = place.dir();
     let max_bytes = bound << 20;
     let store = Store::open(StoreOptions::new(&dir, max_bytes))?;
-    let mut load = Load::new(&store, common.seed, common.shrink);
+    let mut load = Load::new(&store, common.seed, common.shrink_or(SHRINK));
     let (mut rows, mut number, mut put_bytes, mut most) = (Vec::new(), 0u64, 0u64, 0);
     for step in 1..=2 * STEPS {
         let (mut puts, mut gets) = (Latencies::new(), Latencies::new());
@@ -49,7 +52,9 @@ pub(crate) fn run(options: &Options) -> Result<Report, Failure> {
         let mut found = 0;
         for _ in 0..GETS {
             let key = key(load.random().below(number));
-            found += u64::from(gets.time(|| load.get(&key))?);
+            if load.has(&key) {
+                found += u64::from(gets.time(|| load.get(&key))?);
+            }
         }
         let evicted = store.usage(None).evicted - evicted_before;
         rows.push(vec![

@@ -27,6 +27,9 @@ const SLOWER_MAX: f64 = 2.0;
 /// One entry in so many expires one day.
 const EXPIRING: u64 = 10;
 
+/// Sizes are those of real entries divided by this, unless told.
+const SHRINK: usize = 64;
+
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     #[command(flatten)]
@@ -46,10 +49,10 @@ pub(crate) fn run(options: &Options) -> Result<Report, Failure> {
     let Options { common, entries } = options;
     let place = Place::new(common)?;
     let dir = place.dir();
-    let max_bytes = (entries * mean_footprint(common.shrink)).max(1 << 30) * 5 / 4;
+    let max_bytes = (entries * mean_footprint(common.shrink_or(SHRINK))).max(1 << 30) * 5 / 4;
     let base = resident();
     let store = Store::open(StoreOptions::new(&dir, max_bytes))?;
-    let mut load = Load::new(&store, common.seed, common.shrink);
+    let mut load = Load::new(&store, common.seed, common.shrink_or(SHRINK));
     let mut rows = Vec::new();
     for step in 1..=STEPS {
         rows.push(measure_step(&mut load, entries * (step - 1) / STEPS, entries * step / STEPS, base)?);
@@ -58,7 +61,7 @@ pub(crate) fn run(options: &Options) -> Result<Report, Failure> {
     let mut notes = vec![format!(
         "{} entries of {} bytes on average, {} of them evicted; {:.2} GiB on disk in {} files and directories",
         entries,
-        mean_len(common.shrink),
+        mean_len(common.shrink_or(SHRINK)),
         usage.evicted,
         disk_use(&dir) as f64 / f64::from(1 << 30),
         inodes(&dir),

@@ -50,7 +50,7 @@ pub(crate) struct Load<'a> {
 
 /// Average length of a payload, in bytes.
 pub(crate) fn mean_len(shrink: usize) -> u64 {
-    (REAL_LENS.iter().sum::<usize>() / REAL_LENS.len() / shrink.max(1)) as u64
+    (REAL_LENS.iter().sum::<usize>() / REAL_LENS.len() / shrink) as u64
 }
 
 /// What an average entry takes on disk, in bytes, generously: with its key and head, its row, and blocks that are not full.
@@ -68,7 +68,7 @@ impl<'a> Load<'a> {
     pub(crate) fn new(store: &'a Store, seed: u64, shrink: usize) -> Self {
         let mut random = Random::new(seed);
         let pool = (0..POOL_LEN / 8).flat_map(|_| random.next().to_le_bytes()).collect();
-        Self { store, random, pool, shrink: shrink.max(1), puts: 0 }
+        Self { store, random, pool, shrink, puts: 0 }
     }
 
     /// A length between those of two real entries, shrunk.
@@ -113,7 +113,12 @@ impl<'a> Load<'a> {
         self.store.put(&request, Condition::Always).map(drop)
     }
 
-    /// Whether there is an entry under the key.
+    /// Whether there is an entry under the key, by the index alone.
+    pub(crate) fn has(&self, key: &[u8]) -> bool {
+        self.store.stat(b"", key).is_some()
+    }
+
+    /// Reads the entry under the key, and says whether there was one.
     pub(crate) fn get(&self, key: &[u8]) -> Result<bool> {
         self.store.get(b"", key).map(|found| found.is_some())
     }

@@ -56,9 +56,9 @@ pub(crate) struct Common {
     /// Of the random numbers
     #[arg(long, default_value_t = 7)]
     seed: u64,
-    /// Divide the sizes of real entries by this
-    #[arg(long, value_name = "N", default_value_t = 64)]
-    shrink: usize,
+    /// Divide the sizes of real entries by this [default: 64, and 16 for churn]
+    #[arg(long, value_name = "N")]
+    shrink: Option<usize>,
     /// Keep the store, and say where it is
     #[arg(long)]
     keep: bool,
@@ -68,6 +68,12 @@ pub(crate) struct Common {
     /// Fail if a promise does not hold
     #[arg(long)]
     check: bool,
+}
+
+impl Common {
+    fn shrink_or(&self, default: usize) -> usize {
+        self.shrink.unwrap_or(default).max(1)
+    }
 }
 
 fn main() -> ExitCode {

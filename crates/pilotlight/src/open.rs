@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use pilotlight_cache::{
-    Backend, Blocking, DiskBackend, DiskOptions, Durability, Hot, Maintenance, Namespace, SystemClock,
+    Backend, Blocking, DiskBackend, DiskOptions, Durability, Hot, Maintenance, Namespace, Recorder,
+    SystemClock, TraceSink,
 };
 
 use crate::failure::Failure;
@@ -19,6 +20,8 @@ pub(crate) struct Store {
     pub(crate) memory_bytes: u64,
     pub(crate) durability: Durability,
     pub(crate) blocking: Arc<dyn Blocking>,
+    /// Where uses are noted, if anywhere.
+    pub(crate) trace: Option<Arc<dyn TraceSink>>,
 }
 
 /// An open store with its tiers.
@@ -30,7 +33,7 @@ pub(crate) struct Opened {
 
 /// Opens `store`. The order of the layers is decided here: memory in front of the disk, as what is hot is asked first.
 pub(crate) fn open(store: Store) -> Result<Opened, Failure> {
-    let Store { dir, bytes_max, quotas, memory_bytes, durability, blocking } = store;
+    let Store { dir, bytes_max, quotas, memory_bytes, durability, blocking, trace } = store;
     let options = DiskOptions {
         dir: dir.clone(),
         max_bytes: bytes_max,
@@ -47,7 +50,13 @@ pub(crate) fn open(store: Store) -> Result<Opened, Failure> {
     for (namespace, quota_bytes) in quotas {
         maintenance.set_quota(&namespace, quota_bytes)?;
     }
-    let backend: Arc<dyn Backend> =
-        if memory_bytes == 0 { disk } else { Arc::new(Hot::new(disk, memory_bytes)) };
+    let mut backend: Arc<dyn Backend> = disk;
+    // Whoever evicts is told of every use, the memory tier's too: there the trace is whole.
+    if let Some(trace) = trace {
+        backend = Arc::new(Recorder::new(backend, trace));
+    }
+    if memory_bytes != 0 {
+        backend = Arc::new(Hot::new(backend, memory_bytes));
+    }
     Ok(Opened { backend, maintenance: Some(maintenance) })
 }

@@ -313,7 +313,7 @@ impl Maintenance for DiskBackend {
 }
 
 /// The group of the entry under `key`: Triton's files of one kernel, whose keys differ in their last part only.
-fn group(key: &Key) -> Option<NonZeroU32> {
+pub(crate) fn group(key: &Key) -> Option<NonZeroU32> {
     if key.kind() != Kind::Triton {
         return None;
     }

@@ -2,3 +2,5 @@
 
 pub(crate) mod disk;
 pub(crate) mod memory;
+
+pub(crate) use disk::group;

@@ -37,6 +37,7 @@ impl Directory {
             bytes_max: NO_BOUND_BYTES,
             quotas: Vec::new(),
             memory_bytes: 0,
+            trace: None,
             durability: Durability::Batch,
             blocking: Arc::new(Inline),
         })?;
