@@ -110,6 +110,10 @@ bench-client: server tools venv-test native ## Measure put and get of 1 MiB besi
 bench-eviction: ## Simulate who leaves a full cache, beside LRU, SIEVE, S3-FIFO and GDSF; ARGS=--json or '--replay FILE'
 	@cargo run --release --locked --quiet -p simulator -- $(ARGS)
 
+.PHONY: bench-scale
+bench-scale: ## Measure the store with a million entries, or ARGS='grow --entries 10000000', 'fill', 'churn'; needs disk space
+	@cargo run --release --locked --quiet -p scale -- $(or $(ARGS),grow)
+
 .PHONY: lint
 lint: venv-lint cargo-deny doc ## Check formatting, lints, dependencies and types
 	cargo fmt --all --check

@@ -42,6 +42,7 @@ mod kind;
 mod layers;
 mod maintenance;
 pub mod portable;
+mod reused;
 mod sample;
 mod serde;
 mod stats;
@@ -62,6 +63,7 @@ pub use crate::error::{Error, ErrorKind, Result};
 pub use crate::key::{KEY_LEN_MAX, Key, NAMESPACE_LEN_MAX, Namespace};
 pub use crate::kind::Kind;
 pub use crate::layers::hot::Hot;
+pub use crate::layers::recorder::{Recorder, TraceSink, Use, Used};
 pub use crate::maintenance::{
     Checkup, Collect, Collected, Conflict, Examination, Exported, Imported, Maintenance, Purged, Repaired,
     SetAside, StoreAbout, VerifyReport,

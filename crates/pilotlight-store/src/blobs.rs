@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use crate::directory::Access;
 use crate::format::Ref;
 use crate::media::{Media, MediaFile, files};
-use crate::quarantine::Quarantine;
+use crate::quarantine::{self, Quarantine};
 use crate::space::{Space, file_bytes};
 use crate::{Result, StoreError};
 
@@ -108,10 +108,17 @@ impl Blobs {
         }
     }
 
-    /// Makes the directories.
-    pub(crate) fn make_dirs(&self) -> io::Result<()> {
-        [DIR, RECYCLE_DIR].iter().try_for_each(|name| self.media.create_dir(&self.dir.join(name)))?;
-        self.quarantine.make_dir()
+    /// Makes the directories that are not there, and says whether any was not.
+    pub(crate) fn make_dirs(&self) -> io::Result<bool> {
+        let there = self.media.list(&self.dir)?;
+        let mut is_any_new = false;
+        for dir in [DIR, RECYCLE_DIR, quarantine::DIR] {
+            if there.iter().all(|(name, _)| name != dir) {
+                self.media.create_dir(&self.dir.join(dir))?;
+                is_any_new = true;
+            }
+        }
+        Ok(is_any_new)
     }
 
     /// At recovery: counts one more entry that holds the file.

@@ -109,6 +109,7 @@ impl Inner {
 
     fn collect(&self, progress: &mut dyn FnMut(&Collected) -> ControlFlow<()>) -> Result<Collected> {
         self.check_writable()?;
+        self.tidy();
         let mut found = self.begin_collection()?;
         let mut flow = self.collect_expired(&mut found, progress);
         if flow.is_continue() {

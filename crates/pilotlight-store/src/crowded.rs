@@ -27,7 +27,7 @@ impl Inner {
         let mut outcome = attempt();
         for retry in 0..RETRIES {
             let Err(StoreError::DiskFull { needed_bytes }) = outcome else { break };
-            if retry > 0 && !self.free_disk(needed_bytes) {
+            if !self.tidy() && retry > 0 && !self.free_disk(needed_bytes) {
                 break;
             }
             outcome = attempt();

@@ -77,7 +77,7 @@ impl Inner {
             if let Some(reservation) = self.space.try_reserve(bytes) {
                 return Ok(reservation);
             }
-            if !self.make_room(bytes) {
+            if !self.tidy() && !self.make_room(bytes) {
                 break;
             }
         }

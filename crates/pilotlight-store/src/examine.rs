@@ -10,8 +10,10 @@ use crate::format::{
     HEAD_LEN_MAX, HEADER_LEN, Header, KEY_LEN_MAX, RecordType, Row, SEGMENT_HEADER_LEN, decode_record,
     key_hash, payload_check,
 };
+use crate::index::Index;
 use crate::log::{self, segment_path};
 use crate::media::{Media, files};
+use crate::newest::Held;
 use crate::orphans::parse;
 use crate::quarantine::Quarantine;
 use crate::records::{Records, split_key};
@@ -108,18 +110,18 @@ impl Plan {
         }
         let mut held = HashSet::new();
         if self.found.unreadable_segments.is_empty() && media.list(&log_dir).is_ok() {
-            let recovered = recovery::recover(&log_dir, media, self.seed, Access::ReadOnly)?;
-            self.found.entries = recovered.live.len() as u64;
-            for (_, row) in &recovered.live {
-                let Some(reference) = &row.reference else { continue };
+            let index = Index::new();
+            let recovered = recovery::recover(&log_dir, media, self.seed, Access::ReadOnly, &index)?;
+            for Held { reference, payload_len, .. } in &recovered.held {
                 let name = format!("{:032x}.{:x}", reference.digest, reference.generation);
-                let least = u64::from(reference.payload_offset) + u64::from(row.payload_len);
+                let least = u64::from(reference.payload_offset) + u64::from(*payload_len);
                 self.found.lost_files += u64::from(payloads.get(&name).is_none_or(|len| *len < least));
                 held.insert(name);
             }
-            let live: HashMap<u128, u64> =
-                recovered.live.iter().map(|(_, row)| (row.hash, row.seq)).collect();
-            damaged.retain(|row: &Row| live.get(&row.hash) == Some(&row.seq));
+            self.found.entries = index.shards_from(0).map(|shard| shard.len() as u64).sum();
+            damaged.retain(|row: &Row| {
+                index.shard(row.hash).get(row.hash).is_some_and(|slot| slot.seq == row.seq)
+            });
         } else {
             damaged.clear();
         }

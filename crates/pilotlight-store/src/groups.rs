@@ -91,17 +91,18 @@ impl Inner {
         let (seq, _) = self.log.append(&self.removal(RecordType::Leave, &key, hash, group.space), None)?;
         self.settle(seq)?;
         self.groups.left.lock().push((group, seq, u64::MAX));
+        let mut released = Vec::new();
         for hash in self.groups.members(group) {
             let mut shard = self.index.shard(hash);
             let is_gone = |slot: &&Slot| slot.group() == Some(group) && slot.seq < seq;
             if let Some(slot) = shard.get(hash).filter(is_gone).copied() {
                 shard.remove(hash);
-                let released = self.forget(&slot);
-                drop(shard);
-                self.release(released);
+                released.push(self.forget(&slot));
                 self.note_evicted(&slot);
             }
         }
+        // After all of them: a reader may see a group in part while it leaves, and not for as long as files take.
+        released.into_iter().for_each(|file| self.release(file));
         // Whoever replaced a member meanwhile gives it back if its write fails; later ones found none to replace.
         let (until, written) = (self.log.last_seq(), self.log.written_seq.load(Acquire));
         let mut left = self.groups.left.lock();

@@ -3,22 +3,26 @@
 //! What is absent here: keys. A slot knows its key's seeded 128-bit hash; the record on disk holds the key itself, and a
 //! read compares it.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 use std::num::NonZeroU32;
 
-use hashbrown::HashTable;
-use hashbrown::hash_table::Entry;
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::evict::Candidate;
+use crate::expiries::{Expiries, Expiry};
 use crate::format::ROW_LEN;
 use crate::groups::Group;
 use crate::policy::{Asset, Standing};
+use crate::shard::Shard;
 use crate::space::file_bytes;
 
 /// Enough that two cores seldom meet in one, few enough that a store of ten entries is not all shards.
-const SHARDS: usize = 1024;
+const SHARDS: usize = 1 << SHARD_BITS;
+pub(crate) const SHARD_BITS: u32 = 10;
+
+/// Which shard a hash belongs to: what it starts with.
+pub(crate) fn shard_of(hash: u128) -> usize {
+    (hash >> (u128::BITS - SHARD_BITS)) as usize
+}
 
 /// Where a record lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,22 +98,25 @@ impl Slot {
 #[derive(Debug)]
 pub(crate) struct Index {
     shards: Vec<Mutex<Shard>>,
-    expiries: Mutex<BinaryHeap<Reverse<(u64, u128)>>>,
+    expiries: Mutex<Expiries>,
 }
-
-/// The slots whose hashes start alike.
-#[derive(Debug, Default)]
-pub(crate) struct Shard(HashTable<Slot>);
 
 impl Index {
     pub(crate) fn new() -> Self {
         Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect(), expiries: Mutex::default() }
     }
 
+    /// Makes room for so many slots in all.
+    pub(crate) fn reserve(&self, slots: usize) {
+        // Hashes fall into shards like dice.
+        let mean = slots / SHARDS;
+        self.shards.iter().for_each(|shard| shard.lock().reserve(mean + 4 * mean.isqrt()));
+    }
+
     /// The shard that `hash` belongs to, locked. Order: a shard before the log, and never two shards.
     #[expect(clippy::indexing_slicing, reason = "ten bits index 1024 shards")]
     pub(crate) fn shard(&self, hash: u128) -> MutexGuard<'_, Shard> {
-        self.shards[(hash >> 118) as usize].lock()
+        self.shards[shard_of(hash)].lock()
     }
 
     /// Every shard in turn, from the one numbered `from` around, locked one at a time.
@@ -138,18 +145,18 @@ impl Index {
     /// Notes that the entry under `hash` expires then. A stale note does no harm.
     pub(crate) fn note_expiry(&self, expires_ms: u64, hash: u128) {
         if expires_ms != 0 {
-            self.expiries.lock().push(Reverse((expires_ms, hash)));
+            self.expiries.lock().push(Expiry::of(expires_ms, hash));
         }
     }
 
     /// Some hash whose entry may have expired by now.
     pub(crate) fn pop_expired(&self, now_ms: u64) -> Option<u128> {
-        let mut expiries = self.expiries.lock();
-        match expiries.peek() {
-            Some(Reverse((expires_ms, _))) if *expires_ms <= now_ms => {
-                expiries.pop().map(|Reverse((_, hash))| hash)
+        loop {
+            let expiry = self.expiries.lock().pop_due(now_ms)?;
+            // Stale notes are many where keys are written over and over.
+            if let Some(hash) = self.shards.get(expiry.shard())?.lock().find_half(expiry.half()) {
+                return Some(hash);
             }
-            _ => None,
         }
     }
 
@@ -158,51 +165,14 @@ impl Index {
         if (self.expiries.lock().len() as u64) < 2 * entries + 4096 {
             return;
         }
-        let mut kept = BinaryHeap::new();
         // Taken away first: what is noted meanwhile is kept, what is lost is found again in the slots.
         self.expiries.lock().clear();
+        let mut kept = Expiries::default();
         for shard in &self.shards {
             let shard = shard.lock();
-            kept.extend(
-                shard
-                    .iter()
-                    .filter(|slot| slot.expires_ms != 0)
-                    .map(|slot| Reverse((slot.expires_ms, slot.hash))),
-            );
+            let expiring = shard.iter().filter(|slot| slot.expires_ms != 0);
+            expiring.for_each(|slot| kept.push(Expiry::of(slot.expires_ms, slot.hash)));
         }
-        self.expiries.lock().append(&mut kept);
-    }
-}
-
-impl Shard {
-    pub(crate) fn get(&self, hash: u128) -> Option<&Slot> {
-        self.0.find(hash as u64, |slot| slot.hash == hash)
-    }
-
-    pub(crate) fn get_mut(&mut self, hash: u128) -> Option<&mut Slot> {
-        self.0.find_mut(hash as u64, |slot| slot.hash == hash)
-    }
-
-    /// Puts `slot` in place of the one of the same hash, which is returned.
-    pub(crate) fn insert(&mut self, slot: Slot) -> Option<Slot> {
-        match self.0.entry(slot.hash as u64, |other| other.hash == slot.hash, |slot| slot.hash as u64) {
-            Entry::Occupied(mut entry) => Some(std::mem::replace(entry.get_mut(), slot)),
-            Entry::Vacant(entry) => {
-                entry.insert(slot);
-                None
-            }
-        }
-    }
-
-    pub(crate) fn remove(&mut self, hash: u128) -> Option<Slot> {
-        self.0.find_entry(hash as u64, |slot| slot.hash == hash).ok().map(|entry| entry.remove().0)
-    }
-
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Slot> {
-        self.0.iter()
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.0.len()
+        self.expiries.lock().append(kept);
     }
 }

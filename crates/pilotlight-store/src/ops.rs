@@ -235,10 +235,22 @@ impl Store {
     /// # Errors
     /// As [`Store::put`].
     pub fn settle(&self, version: u64) -> Result<()> {
-        let settled = self.inner.settle(version);
+        let settled = self.inner.settle_untidied(version);
         self.inner.note_settled(&settled);
         settled?;
         self.inner.wait_for(version)
+    }
+
+    /// Frees the files of what was replaced by then, and says whether there were any. To be called when nobody waits any
+    /// longer: a put leaves this to whoever comes first of its caller, a put that needs the room, and the next sync.
+    pub fn tidy(&self) -> bool {
+        self.inner.tidy()
+    }
+
+    /// Whether [`Store::tidy`] would find anything.
+    #[must_use]
+    pub fn is_tidy(&self) -> bool {
+        self.inner.untidied.lock().is_empty()
     }
 
     /// Changes when an entry expires if `condition` holds; gives its new version, or `None`.

@@ -248,6 +248,16 @@ impl Inner {
     /// # Errors
     /// When it could not be written. It is taken back then.
     pub(crate) fn settle(&self, seq: u64) -> Result<()> {
+        let settled = self.settle_untidied(seq);
+        self.tidy();
+        settled
+    }
+
+    /// The same, for whoever waits for nothing else: the payload files that are free now are left to [`Inner::tidy`].
+    ///
+    /// # Errors
+    /// As [`Inner::settle`].
+    pub(crate) fn settle_untidied(&self, seq: u64) -> Result<()> {
         if self.log.written_seq.load(Acquire) < seq {
             let turn = lock_soon(&self.log.turn);
             // Whoever had the turn may have written it.
@@ -270,7 +280,19 @@ impl Inner {
     /// # Errors
     /// When some of it could not be written.
     pub(crate) fn flush(&self) -> io::Result<()> {
-        self.write_pending(lock_soon(&self.log.turn))
+        let written = self.write_pending(lock_soon(&self.log.turn));
+        self.tidy();
+        written
+    }
+
+    /// Frees the payload files that nobody needs any longer, and says whether there were any. To cut a file off costs as much
+    /// as the rest of a put: who waits for the answer to one need not wait for that.
+    pub(crate) fn tidy(&self) -> bool {
+        // What another has taken in hand is not free before that one is through.
+        let _tidying = self.tidying.lock();
+        let files = mem::take(&mut *self.untidied.lock());
+        files.iter().for_each(|file| self.blobs.release(file));
+        !files.is_empty()
     }
 
     /// Settles what is staged if it is much.
@@ -299,7 +321,7 @@ impl Inner {
         for file in files {
             match file {
                 Freed::WhenSynced(file) if !self.is_relaxed() => self.replaced.lock().push(file),
-                Freed::WhenSynced(file) | Freed::AtOnce(file) => self.blobs.release(&file),
+                Freed::WhenSynced(file) | Freed::AtOnce(file) => self.untidied.lock().push(file),
             }
         }
         result

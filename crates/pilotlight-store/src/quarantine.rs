@@ -17,7 +17,7 @@ use crate::notes::{self, Note};
 use crate::space::{Space, file_bytes};
 
 /// Its directory, in the store's.
-const DIR: &str = "quarantine";
+pub(crate) const DIR: &str = "quarantine";
 /// What the names of payload files begin with that wait for their entries to be rebuilt; the name they had follows.
 const REBUILD: &str = "rebuild.";
 /// What the names of files with notes begin with; their number follows.
@@ -62,10 +62,6 @@ pub(crate) struct Held {
 impl Quarantine {
     pub(crate) fn new(dir: &Path, media: Arc<dyn Media>, space: Arc<Space>, seed: u64) -> Self {
         Self { dir: dir.join(DIR), media, space, seed, state: Mutex::default() }
-    }
-
-    pub(crate) fn make_dir(&self) -> io::Result<()> {
-        self.media.create_dir(&self.dir)
     }
 
     /// At recovery: finds out what is there. Notes that cannot be read are as good as none.

@@ -7,7 +7,7 @@
 //! 3. A group that left does for every put of the group with a lower number.
 //! 4. A record or payload that fails its check was never there.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -15,11 +15,13 @@ use std::sync::atomic::AtomicU64;
 
 use crate::directory::Access;
 use crate::format::{
-    RecordType, Row, SEGMENT_HEADER_LEN, SegmentHeader, TRAILER_LEN, decode_footer, footer_len, key_hash,
-    payload_check,
+    ROW_LEN, RecordType, Row, SEGMENT_HEADER_LEN, SegmentHeader, TRAILER_LEN, decode_footer, footer_len,
+    key_hash, payload_check,
 };
+use crate::index::Index;
 use crate::log::{Segment, Tail, segment_path};
 use crate::media::{Media, MediaFile, files};
+use crate::newest::{Held, Newest};
 use crate::records::{Records, split_key};
 
 /// Everything the log says.
@@ -29,18 +31,27 @@ pub(crate) struct Recovered {
     pub(crate) tail: Tail,
     /// Names of spaces by number; number 0 is the empty one.
     pub(crate) spaces: Vec<Vec<u8>>,
-    /// The live puts, with the segment each lies in.
-    pub(crate) live: Vec<(u32, Row)>,
+    /// The payload files that live puts hold.
+    pub(crate) held: Vec<Held>,
     /// There are segments, and none of them fits the seed.
     pub(crate) is_foreign: bool,
 }
 
-/// Reads the log in `dir`, and clears away what a crash left of it, where the medium lets it.
-pub(crate) fn recover(dir: &Path, media: &dyn Media, seed: u64, access: Access) -> io::Result<Recovered> {
+/// Reads the log in `dir` into `index`, and clears away what a crash left of it, where the medium lets it.
+///
+/// Segment by segment: of a million entries nothing but their slots is ever in memory.
+pub(crate) fn recover(
+    dir: &Path,
+    media: &dyn Media,
+    seed: u64,
+    access: Access,
+    index: &Index,
+) -> io::Result<Recovered> {
     let is_writable = access == Access::Full;
     let mut recovered = Recovered { spaces: vec![Vec::new()], ..Recovered::default() };
     let ids = segment_ids(dir, media)?;
-    let mut rows = Vec::new();
+    index.reserve(rows_at_most(dir, media, seed, &ids)?);
+    let mut newest = Newest::new(index, seed);
     let mut next_seq = 1;
     let (mut known, mut unknown) = (0, 0);
     for &id in &ids {
@@ -70,16 +81,16 @@ pub(crate) fn recover(dir: &Path, media: &dyn Media, seed: u64, access: Access) 
             len: AtomicU64::new(if is_active { read.end } else { read.len }),
             live: AtomicU64::new(0),
         };
+        newest.add(&segment, &read.rows);
         recovered.segments.insert(id, Arc::new(segment));
         if is_active {
-            recovered.tail.active = Some((id, read.rows.clone()));
+            recovered.tail.active = Some((id, read.rows));
         }
-        rows.extend(read.rows.into_iter().map(|row| (id, row)));
     }
     recovered.tail.next_id = ids.last().map_or(0, |id| id.saturating_add(1));
     recovered.tail.next_seq = next_seq;
     recovered.is_foreign = known == 0 && unknown > 0;
-    recovered.live = newest(rows, &recovered.segments, seed);
+    recovered.held = newest.finish(&recovered.segments);
     Ok(recovered)
 }
 
@@ -95,60 +106,14 @@ pub(crate) fn segment_ids(dir: &Path, media: &dyn Media) -> io::Result<Vec<u32>>
     Ok(ids)
 }
 
-/// The rows that speak for their keys.
-fn newest(rows: Vec<(u32, Row)>, segments: &BTreeMap<u32, Arc<Segment>>, seed: u64) -> Vec<(u32, Row)> {
-    use std::sync::atomic::Ordering::Relaxed;
-    let mut cleared: HashMap<u16, u64> = HashMap::new();
-    let mut left: HashMap<(u16, u32), u64> = HashMap::new();
-    // The highest number, and which of the live rows has it.
-    let mut newest: HashMap<u128, (u64, Option<u32>)> = HashMap::with_capacity(rows.len());
-    for (_, row) in &rows {
-        let seq = match row.record_type {
-            RecordType::Clear => cleared.entry(row.space).or_default(),
-            RecordType::Leave => left.entry((row.space, row.hash as u32)).or_default(),
-            RecordType::Put | RecordType::Tombstone => &mut newest.entry(row.hash).or_default().0,
-        };
-        *seq = row.seq.max(*seq);
+/// How many rows the footers hold; more than there are entries by what is dead.
+fn rows_at_most(dir: &Path, media: &dyn Media, seed: u64, ids: &[u32]) -> io::Result<usize> {
+    let mut bytes = 0;
+    for &id in ids {
+        let file = media.open(&segment_path(dir, id), false)?;
+        bytes += read_trailer(&*file, file.length()?, seed)?.map_or(0, |(_, footer_len)| footer_len);
     }
-    let mut live: Vec<(u32, Row)> = Vec::with_capacity(newest.len());
-    for (id, row) in rows {
-        let group = row.group.and_then(|group| left.get(&(row.space, group.get())));
-        let is_cleared = cleared.get(&row.space).into_iter().chain(group).any(|seq| *seq > row.seq);
-        let Some((seq, taken)) = newest.get_mut(&row.hash) else { continue };
-        if row.record_type != RecordType::Put || is_cleared || *seq != row.seq {
-            continue;
-        }
-        match taken.and_then(|at| live.get_mut(at as usize)) {
-            None => {
-                *taken = Some(live.len() as u32);
-                live.push((id, row));
-            }
-            // A record that was being moved when the process died is there twice. The copy is taken, if it is whole: the
-            // cleaner drops originals without a tombstone, and an untaken copy would come back at a later open.
-            Some(original) => {
-                if segments.get(&id).is_some_and(|segment| is_whole(segment, &row, seed)) {
-                    *original = (id, row);
-                }
-            }
-        }
-    }
-    for (id, row) in &live {
-        if let Some(segment) = segments.get(id) {
-            segment.live.fetch_add(u64::from(row.record_len), Relaxed);
-        }
-    }
-    live
-}
-
-/// Whether the row's record passes its checks.
-fn is_whole(segment: &Segment, row: &Row, seed: u64) -> bool {
-    let mut bytes = vec![0; row.record_len as usize];
-    segment.file.read_at(&mut bytes, row.offset).is_ok()
-        && Records::from(&bytes, 0, seed).next().is_some_and(|(at, record, payload)| {
-            at == 0
-                && record.header.seq == row.seq
-                && (record.header.is_external || payload_check(payload, seed) == record.header.payload_check)
-        })
+    Ok(usize::try_from(bytes).map_err(io::Error::other)? / ROW_LEN)
 }
 
 pub(crate) struct ReadSegment {
@@ -197,13 +162,7 @@ fn read_footer(
     seed: u64,
     spaces: &mut Vec<Vec<u8>>,
 ) -> io::Result<Option<(Vec<Row>, u64)>> {
-    let Some(trailer_at) = len.checked_sub(TRAILER_LEN as u64) else { return Ok(None) };
-    let mut trailer = [0; TRAILER_LEN];
-    file.read_at(&mut trailer, trailer_at)?;
-    let Some(footer_at) = footer_len(&trailer, seed).and_then(|footer_len| len.checked_sub(footer_len))
-    else {
-        return Ok(None);
-    };
+    let Some((footer_at, _)) = read_trailer(&**file, len, seed)? else { return Ok(None) };
     let mut footer = vec![0; usize::try_from(len - footer_at).map_err(io::Error::other)?];
     file.read_at(&mut footer, footer_at)?;
     let Some((mut rows, names)) = decode_footer(&footer, seed) else { return Ok(None) };
@@ -212,6 +171,15 @@ fn read_footer(
         row.space = numbers.get(usize::from(row.space)).copied().unwrap_or(0);
     }
     Ok(Some((rows, footer_at)))
+}
+
+/// Where the footer begins and how long it is, if the file ends in one.
+fn read_trailer(file: &dyn MediaFile, len: u64, seed: u64) -> io::Result<Option<(u64, u64)>> {
+    let Some(trailer_at) = len.checked_sub(TRAILER_LEN as u64) else { return Ok(None) };
+    let mut trailer = [0; TRAILER_LEN];
+    file.read_at(&mut trailer, trailer_at)?;
+    Ok(footer_len(&trailer, seed)
+        .and_then(|footer_len| len.checked_sub(footer_len).map(|footer_at| (footer_at, footer_len))))
 }
 
 /// The rows of a segment that was not sealed, and the end of its last whole record.

@@ -11,12 +11,13 @@ use crate::blobs::Blobs;
 use crate::commit::Committer;
 use crate::directory::{self, Access};
 use crate::evict::Candidate;
-use crate::format::{Ref, Row};
+use crate::format::Ref;
 use crate::groups::Groups;
-use crate::index::{Index, Place, Slot};
+use crate::index::{Index, Slot};
 use crate::log::{self, Log};
 use crate::media::{Lock, files};
-use crate::policy::{Candidates, Policy, Standing};
+use crate::newest::Held;
+use crate::policy::{Candidates, Policy};
 use crate::quarantine::Quarantine;
 use crate::quota::Quota;
 use crate::recovery::{self, Recovered};
@@ -64,6 +65,10 @@ pub(crate) struct Inner {
     is_earlier_synced: Mutex<bool>,
     /// Payload files of entries that were replaced by ones that are not synced yet; none in a `relaxed` store.
     pub(crate) replaced: Mutex<Vec<Ref>>,
+    /// Payload files that nobody needs any longer, and that are not freed yet: see [`Inner::tidy`].
+    pub(crate) untidied: Mutex<Vec<Ref>>,
+    /// One at a time frees them.
+    pub(crate) tidying: Mutex<()>,
     pub(crate) is_closing: AtomicBool,
     /// Held for the life of the store: dropping it unlocks the directory. None on a read-only medium.
     lock: Option<Box<dyn Lock>>,
@@ -131,13 +136,14 @@ impl Store {
         let log_dir = dir.join(log::DIR);
         media.create_dir(&log_dir).map_err(OpenError::io("make", &log_dir))?;
         let access = Access::under(lock.as_deref());
-        let recovered =
-            recovery::recover(&log_dir, media, seed, access).map_err(OpenError::io("read", &log_dir))?;
+        let index = Index::new();
+        let recovered = recovery::recover(&log_dir, media, seed, access, &index)
+            .map_err(OpenError::io("read", &log_dir))?;
         if recovered.is_foreign {
             let found = "none of its segments fits the seed in FORMAT".to_owned();
             return Err(OpenError::NotAStore { dir: dir.clone(), found });
         }
-        let inner = Arc::new(Inner::recovered(options, seed, segment_bytes, recovered, lock));
+        let inner = Arc::new(Inner::recovered(options, seed, segment_bytes, recovered, index, lock));
         let threads = inner.begin(access).map_err(OpenError::io("prepare", &inner.options.dir))?;
         Ok(Self { inner, threads })
     }
@@ -166,10 +172,11 @@ impl Inner {
         seed: u64,
         segment_bytes: u64,
         recovered: Recovered,
+        index: Index,
         lock: Option<Box<dyn Lock>>,
     ) -> Self {
         let space = Arc::new(Space::new(options.max_bytes, segment_bytes));
-        let Recovered { segments, tail, spaces, live, is_foreign: _ } = recovered;
+        let Recovered { segments, tail, spaces, held, is_foreign: _ } = recovered;
         let tallies = spaces.iter().map(|_| Arc::default()).collect();
         let spaces = Arc::new(RwLock::new(spaces));
         let log = Log::new(
@@ -194,7 +201,7 @@ impl Inner {
             log,
             blobs,
             quarantine,
-            index: Index::new(),
+            index,
             committer: Committer::default(),
             counters: Counters::default(),
             policy: Policy::new(options.max_bytes),
@@ -204,13 +211,13 @@ impl Inner {
             syncing: Mutex::default(),
             is_earlier_synced: Mutex::default(),
             replaced: Mutex::default(),
+            untidied: Mutex::default(),
+            tidying: Mutex::default(),
             is_closing: AtomicBool::new(false),
             lock,
             options,
         };
-        for (segment, row) in live {
-            inner.recover_entry(segment, &row);
-        }
+        inner.admit_recovered(&held);
         inner
     }
 
@@ -221,9 +228,11 @@ impl Inner {
             self.blobs.sweep(access)?;
             return Ok(Vec::new());
         }
-        self.blobs.make_dirs()?;
-        // Syncs reach what is in a directory, not its name.
-        self.options.media.sync_dir(&self.options.dir)?;
+        if self.blobs.make_dirs()? {
+            // Syncs reach what is in a directory, not its name. Where all are there, this would wait for everything that was
+            // written of late; what there was at the open is synced in the background.
+            self.options.media.sync_dir(&self.options.dir)?;
+        }
         self.blobs.sweep(access)?;
         // A lowered bound, or one that a crash left overrun, holds from the start.
         self.make_room(0);
@@ -239,31 +248,18 @@ impl Inner {
         }
     }
 
-    fn recover_entry(&self, segment: u32, row: &Row) {
-        let mut slot = Slot {
-            hash: row.hash,
-            seq: row.seq,
-            expires_ms: row.expires_ms,
-            created_ms: row.created_ms,
-            place: Place { segment, offset: row.offset, record_len: row.record_len },
-            payload_len: row.payload_len,
-            logical_len: row.logical_len,
-            cost_ms: row.cost_ms,
-            accessed_s: (row.created_ms / 1000) as u32,
-            standing: Standing::default(),
-            hits: 0,
-            space: row.space,
-            group_number: row.group,
-            is_external: row.reference.is_some(),
-            is_pinned: row.is_pinned,
-        };
-        slot.standing = self.policy.enter(slot.policy_hash(), &slot.asset());
-        if let Some(reference) = &row.reference {
-            self.blobs.recover(reference, row.payload_len);
+    /// Counts what the log says there is.
+    fn admit_recovered(&self, held: &[Held]) {
+        for Held { reference, payload_len, .. } in held {
+            self.blobs.recover(reference, *payload_len);
         }
-        self.count(None, Some(&slot));
-        self.index.note_expiry(slot.expires_ms, slot.hash);
-        self.index.shard(slot.hash).insert(slot);
+        for mut shard in self.index.shards_from(0) {
+            for slot in shard.iter_mut() {
+                slot.standing = self.policy.enter(slot.policy_hash(), &slot.asset());
+                self.count(None, Some(slot));
+                self.index.note_expiry(slot.expires_ms, slot.hash);
+            }
+        }
     }
 
     /// Counts `new` in its space in place of `old`, which was under the same key.

@@ -35,7 +35,7 @@ impl Inner {
         self.with_room(|| {
             let seq = self.try_stage(request, condition, pinning)?;
             if let Some(seq) = seq {
-                self.settle(seq)?;
+                self.settle_untidied(seq)?;
                 self.wait_for(seq)?;
             }
             Ok(seq)

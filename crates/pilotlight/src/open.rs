@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use pilotlight_cache::{
     Backend, Blocking, Collect, Collected, DiskBackend, DiskOptions, Durability, Examination, Hot, Inline,
-    Maintenance, Namespace, OpenError, Repaired, SystemClock, VerifyReport,
+    Maintenance, Namespace, OpenError, Recorder, Repaired, SystemClock, TraceSink, VerifyReport,
 };
 
 use crate::failure::Failure;
@@ -21,6 +21,8 @@ pub(crate) struct Store {
     pub(crate) memory_bytes: u64,
     pub(crate) durability: Durability,
     pub(crate) blocking: Arc<dyn Blocking>,
+    /// Where uses are noted, if anywhere.
+    pub(crate) trace: Option<Arc<dyn TraceSink>>,
     pub(crate) purpose: Purpose,
 }
 
@@ -83,7 +85,7 @@ fn not_opened(dir: &Path, error: &OpenError) -> Failure {
 
 /// Opens `store`. The order of the layers is decided here: memory in front of the disk, as what is hot is asked first.
 pub(crate) fn open(store: Store) -> Result<Opened, Failure> {
-    let Store { dir, bytes_max, quotas, memory_bytes, durability, blocking, purpose } = store;
+    let Store { dir, bytes_max, quotas, memory_bytes, durability, blocking, trace, purpose } = store;
     let options = DiskOptions {
         dir: dir.clone(),
         max_bytes: bytes_max,
@@ -100,7 +102,13 @@ pub(crate) fn open(store: Store) -> Result<Opened, Failure> {
     for (namespace, quota_bytes) in quotas {
         maintenance.set_quota(&namespace, quota_bytes)?;
     }
-    let backend: Arc<dyn Backend> =
-        if memory_bytes == 0 { disk } else { Arc::new(Hot::new(disk, memory_bytes)) };
+    let mut backend: Arc<dyn Backend> = disk;
+    // Whoever evicts is told of every use, the memory tier's too: there the trace is whole.
+    if let Some(trace) = trace {
+        backend = Arc::new(Recorder::new(backend, trace));
+    }
+    if memory_bytes != 0 {
+        backend = Arc::new(Hot::new(backend, memory_bytes));
+    }
     Ok(Opened { backend, maintenance: Some(maintenance) })
 }

@@ -69,8 +69,8 @@ pub struct DiskBackend {
 
 /// Artifacts up to this length are put on the calling thread: compressing and appending them takes some 100 us.
 const PUT_INLINE_MAX: u64 = 64 << 10;
-/// Artifacts up to this length are read on the calling thread if the page cache holds them.
-const GET_INLINE_MAX: u64 = 256 << 10;
+/// Up to so many bytes are read on the calling thread if the page cache holds them: sending them costs that thread more.
+const GET_INLINE_MAX: u64 = 2 << 20;
 
 impl DiskBackend {
     /// Opens the store.
@@ -144,6 +144,7 @@ impl DiskBackend {
             // was put since, and a pile of them must not be worked off for nobody.
             if !sender.is_canceled() {
                 let _ = sender.send(work(&store));
+                store.tidy();
             }
         }));
         let closing = |_| Error::Unavailable { what: "the store".to_owned(), source: None };
@@ -166,7 +167,7 @@ impl DiskBackend {
     async fn get(&self, key: &Key) -> Result<Option<Found>> {
         let space = key.namespace().as_str().as_bytes();
         let Some(stat) = self.store.stat(space, key.bytes()) else { return Ok(None) };
-        if u64::from(stat.logical_len) <= GET_INLINE_MAX
+        if stat.stored_bytes <= GET_INLINE_MAX
             && let TryGet::Ready(found) = self.store.try_get(space, key.bytes()).map_err(from_store)?
         {
             return found.map(|stored| open_stored(&self.store, key, stored)).transpose();
@@ -264,7 +265,14 @@ impl Backend for DiskBackend {
 
     async fn settle_many(&self, versions: &[Version]) -> Vec<Result<()>> {
         let settle = |version: &Version| self.store.settle(version.0).map_err(from_store);
-        versions.iter().map(settle).collect()
+        let settled = versions.iter().map(settle).collect();
+        if !self.store.is_tidy() {
+            let store = self.store.clone();
+            self.blocking.run(Box::new(move || {
+                store.tidy();
+            }));
+        }
+        settled
     }
 
     async fn set_expiry(&self, key: &Key, expires_ms: Option<u64>, when: When) -> Result<Put> {
@@ -323,7 +331,7 @@ impl Backend for DiskBackend {
 }
 
 /// The group of the entry under `key`: Triton's files of one kernel, whose keys differ in their last part only.
-fn group(key: &Key) -> Option<NonZeroU32> {
+pub(crate) fn group(key: &Key) -> Option<NonZeroU32> {
     if key.kind() != Kind::Triton {
         return None;
     }

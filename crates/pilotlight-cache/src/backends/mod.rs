@@ -4,3 +4,5 @@ mod carry;
 pub(crate) mod disk;
 mod maintained;
 pub(crate) mod memory;
+
+pub(crate) use disk::group;

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::pace::Deadline;
 use super::stream::{Stream, unavailable};
+use crate::reused::Reused;
 use crate::{Error, Result};
 
 /// A connection and what was read ahead on it.
@@ -127,22 +128,15 @@ impl Wire {
         };
         self.room = room;
         let len = len as usize;
-        let ahead = self.ahead.get(self.unread.clone()).unwrap_or_default();
-        let ahead = ahead.get(..len).unwrap_or(ahead);
-        let mut bulk = BytesMut::with_capacity(len.min(GROWTH_LEN));
-        bulk.extend_from_slice(ahead);
-        self.unread.start += ahead.len();
-        let mut filled = bulk.len();
+        let mut reused = Reused::for_len(len.min(GROWTH_LEN));
+        let bulk = reused.buffer();
+        let mut filled = 0;
         while filled < len {
-            let until = len.min(filled.max(GROWTH_LEN / 2) * 2);
-            bulk.resize(until, 0);
-            while filled < until {
-                let room = bulk.get_mut(filled..).unwrap_or_default();
-                let read = self.stream.read(room, deadline)?;
-                self.bytes_read += read as u64;
-                filled += read;
-            }
+            // What a buffer held before need not be cleared: all of it is written over.
+            bulk.resize(len.min(filled.max(GROWTH_LEN / 2) * 2), 0);
+            filled += self.take(bulk.get_mut(filled..).unwrap_or_default(), deadline)?;
         }
+        bulk.truncate(len);
         let mut end = [0; 2];
         for byte in &mut end {
             if self.unread.is_empty() {
@@ -151,7 +145,23 @@ impl Wire {
             *byte = self.ahead.get(self.unread.start).copied().unwrap_or_default();
             self.unread.start += 1;
         }
-        if &end == b"\r\n" { Ok(bulk.freeze()) } else { Err(garbage()) }
+        if &end == b"\r\n" { Ok(Bytes::from_owner(reused)) } else { Err(garbage()) }
+    }
+
+    /// Moves some of what comes next into `room`, and says how much.
+    fn take(&mut self, room: &mut [u8], deadline: &Arc<Deadline>) -> Result<usize> {
+        let ahead = self.ahead.get(self.unread.clone()).unwrap_or_default();
+        if ahead.is_empty() {
+            let read = self.stream.read(room, deadline)?;
+            self.bytes_read += read as u64;
+            return Ok(read);
+        }
+        let taken = ahead.len().min(room.len());
+        if let (Some(to), Some(from)) = (room.get_mut(..taken), ahead.get(..taken)) {
+            to.copy_from_slice(from);
+        }
+        self.unread.start += taken;
+        Ok(taken)
     }
 
     fn fill(&mut self, deadline: &Arc<Deadline>) -> Result<()> {

@@ -7,6 +7,7 @@ use zstd::bulk::{Compressor, Decompressor};
 use zstd::zstd_safe::CParameter;
 
 use super::ARTIFACT_LEN_MAX;
+use crate::reused::Reused;
 use crate::{Error, Result};
 
 /// How a payload is compressed. The number stands in envelopes.
@@ -110,12 +111,14 @@ pub(super) fn decode(codec: Codec, payload: &Bytes, artifact_len: u64) -> Result
         Codec::Zstd => {
             let len = usize::try_from(artifact_len)
                 .map_err(|_| Error::Corrupt { what: "artifact longer than memory".to_owned() })?;
+            let mut artifact = Reused::for_len(len);
             let decompress = |decompressor: &mut Option<Decompressor<'static>>| match decompressor {
-                Some(decompressor) => decompressor.decompress(payload, len),
-                None => zstd::bulk::decompress(payload, len),
+                Some(decompressor) => decompressor.decompress_to_buffer(payload, artifact.buffer()),
+                None => Decompressor::new()?.decompress_to_buffer(payload, artifact.buffer()),
             };
-            let artifact = DECOMPRESSOR.with_borrow_mut(decompress);
-            artifact.map_err(|error| Error::Corrupt { what: format!("zstd: {error}") })?.into()
+            let decompressed = DECOMPRESSOR.with_borrow_mut(decompress);
+            decompressed.map_err(|error| Error::Corrupt { what: format!("zstd: {error}") })?;
+            Bytes::from_owner(artifact)
         }
     };
     if artifact.len() as u64 != artifact_len {

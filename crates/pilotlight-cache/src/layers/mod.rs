@@ -1,3 +1,4 @@
 //! Backends that wrap one.
 
 pub(crate) mod hot;
+pub(crate) mod recorder;

@@ -1,6 +1,6 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use pilotlight_store::{Condition, OpenError, PutRequest, Store, StoreError};
+use pilotlight_store::{Condition, OpenError, Options, PutRequest, Store, StoreError};
 
 use crate::setup::{START_MS, disk_use, get, noise, options, put, request};
 
@@ -135,6 +135,25 @@ fn expired_entries_leave_the_disk_by_themselves() {
         std::thread::yield_now();
     }
     assert_eq!((store.usage(None).entries, store.usage(None).files), (0, 0));
+}
+
+#[test]
+fn what_a_put_replaces_is_freed_by_who_needs_the_room_and_nobody_is_evicted_for_it() {
+    let dir = tempfile::tempdir().unwrap();
+    // Nothing in the background frees it first.
+    let tick = std::time::Duration::from_secs(3600);
+    let store = Store::open(Options { tick, ..options(dir.path(), BOUND).0 }).unwrap();
+    put(&store, b"first", &noise(1, 4 << 20)).unwrap();
+    put(&store, b"first", &noise(2, 4 << 20)).unwrap();
+    assert!(store.tidy() || store.usage(None).files == 1, "the next sync came first");
+    assert!(store.is_tidy() && !store.tidy());
+    assert_eq!((store.usage(None).files, get(&store, b"first")), (1, Some(noise(2, 4 << 20))));
+    for round in 0..40 {
+        put(&store, b"second", &noise(round, 4 << 20)).unwrap();
+        assert!(disk_use(dir.path()) <= BOUND);
+    }
+    assert_eq!(store.usage(None).evicted, 0);
+    assert_eq!(get(&store, b"first"), Some(noise(2, 4 << 20)));
 }
 
 #[test]

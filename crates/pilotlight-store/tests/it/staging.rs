@@ -87,6 +87,7 @@ fn check(store: &Store, model: &Model, lasting: Lasting, what: &str) {
     for key in 0..8u8 {
         assert_eq!(get(store, &[key]).as_ref(), model.get(&[key][..]), "{what}, key {key}");
     }
+    store.tidy();
     let usage = store.usage(None);
     assert_eq!(usage.entries, model.len() as u64, "{what}");
     assert_eq!(usage.logical_bytes, model.values().map(|value| value.len() as u64).sum::<u64>(), "{what}");

@@ -41,6 +41,7 @@ impl Directory {
             bytes_max: DiskOptions::UNBOUNDED,
             quotas: Vec::new(),
             memory_bytes: 0,
+            trace: None,
             durability: if purpose == Purpose::Fill { Durability::Relaxed } else { Durability::Batch },
             blocking: Arc::new(Inline),
             purpose,

@@ -4,11 +4,12 @@ mod announce;
 mod logging;
 mod signals;
 mod sockets;
+mod trace;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use pilotlight_cache::{Blocking, Cache, FailurePolicy, SystemClock};
+use pilotlight_cache::{Blocking, Cache, FailurePolicy, SystemClock, TraceSink};
 use pilotlight_server::{Server, ThreadPool};
 
 use crate::cli::Serve;
@@ -45,6 +46,7 @@ pub(crate) fn run(arguments: &Serve) -> Result<Answer, Failure> {
         durability: settings.durability,
         blocking: Arc::clone(&blocking),
         purpose: Purpose::Use,
+        trace: trace(&settings)?,
     })?;
     let server = Arc::new(server(opened, blocking, &settings));
     let shutdown = signals::listen()?;
@@ -78,6 +80,11 @@ fn configuration_file(arguments: &Serve) -> Option<PathBuf> {
     named
         .or_else(|| environment::variable("PILOTLIGHT_CONFIG").map(PathBuf::from))
         .or_else(|| environment::configuration_file().filter(|path| path.exists()))
+}
+
+fn trace(settings: &Settings) -> Result<Option<Arc<dyn TraceSink>>, Failure> {
+    let Some(path) = &settings.trace_file else { return Ok(None) };
+    Ok(Some(Arc::new(trace::TraceFile::create(path)?)))
 }
 
 fn server(opened: Opened, blocking: Arc<dyn Blocking>, settings: &Settings) -> Server {

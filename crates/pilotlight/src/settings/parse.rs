@@ -26,6 +26,7 @@ pub(crate) struct Settings {
     pub(crate) log_level: String,
     pub(crate) log_format: LogFormat,
     pub(crate) port_file: Option<PathBuf>,
+    pub(crate) trace_file: Option<PathBuf>,
     /// What the front-ends are told.
     pub(crate) server: Config,
 }
@@ -97,6 +98,7 @@ impl Settings {
                 _ => Err(choices(table::LOG_FORMAT)),
             })?,
             port_file: found.maybe(table::PORT_FILE).map(PathBuf::from),
+            trace_file: found.maybe(table::RECORD_TRACE).map(PathBuf::from),
             server,
         })
     }

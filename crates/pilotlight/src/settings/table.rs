@@ -98,6 +98,9 @@ settings! {
         "How to log, on stderr";
     PORT_FILE: "port-file" "FILE" = "", Form::One,
         "File to write the addresses in use to, as JSON, once they accept connections: for port 0";
+    RECORD_TRACE: "record-trace" "FILE" = "", Form::One,
+        "New file to note every get, put and delete in, by hashes of their keys, to simulate eviction with; some 50 \
+         bytes each";
 }
 
 #[cfg(test)]

@@ -138,3 +138,32 @@ fn what_was_put_survives_kill_9() {
     let server = home.serve(&[]);
     expect(&home.run(&["get", "k", "--server", &server.url()]), "exit 0\nout: survivor");
 }
+
+#[test]
+fn a_recorded_trace_is_what_the_simulator_reads() {
+    let home = Home::new();
+    let file = home.path("trace");
+    let server = home.serve(&["--record-trace", file.to_str().unwrap()]);
+    home.run_with(&["put", "k", "--server", &server.url()], b"x");
+    for _ in 0..2 {
+        home.run(&["get", "k", "--server", &server.url()]);
+    }
+    home.run(&["get", "absent", "--server", &server.url()]);
+    home.run(&["rm", "k", "--server", &server.url()]);
+    server.signal("TERM");
+    assert_eq!(server.end().0, 0);
+    let text = std::fs::read_to_string(&file).unwrap();
+    let mut lines = text.lines();
+    let simulator = include_str!("../../../../bench/simulator/src/trace.rs");
+    let columns = lines.next().unwrap();
+    assert!(simulator.contains(&format!("const COLUMNS: &str = \"{columns}\";")), "{columns}");
+    let lines: Vec<Vec<&str>> = lines.map(|line| line.split(',').collect()).collect();
+    assert!(lines.iter().all(|line| line.len() == columns.split(',').count()), "{text}");
+    let operations: Vec<_> = lines.iter().map(|line| line[1]).collect();
+    assert_eq!(operations, ["put", "get", "get", "get", "delete"], "{text}");
+    assert!(lines[..3].iter().all(|line| line[2] == lines[0][2] && line[3] != "0"), "{text}");
+    assert_eq!(lines[3][3], "0", "a miss");
+    // What was recorded is not written over.
+    let text = home.run(&["serve", "--record-trace", file.to_str().unwrap()]);
+    assert!(text.contains("hint: name a file that is not there yet"), "{text}");
+}
