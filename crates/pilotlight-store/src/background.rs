@@ -67,7 +67,8 @@ fn sync_now_and_then(inner: &Inner) {
 }
 
 fn sync_what_came(inner: &Inner, synced_seq: &mut u64) -> io::Result<()> {
-    if inner.log.last_seq() != *synced_seq {
+    // What was rewritten has no number of its own, and what it frees waits for a sync.
+    if inner.log.last_seq() != *synced_seq || !inner.replaced.lock().is_empty() {
         *synced_seq = inner.sync_all()?;
     }
     Ok(())

@@ -62,7 +62,8 @@ impl Inner {
         // Their files are free at once, and what is in the log only with its segment.
         let victim = (0..DRAWS_MAX).find_map(|_| {
             let mut external = Candidates::default();
-            for slot in self.sample().into_iter().filter(|slot| slot.is_external) {
+            // A base's file stays for those that need it.
+            for slot in self.sample().into_iter().filter(|slot| slot.is_external && !slot.is_base) {
                 external.offer(slot.candidate(), slot.standing.worth());
             }
             self.least(&mut external)

@@ -312,7 +312,7 @@ impl Inner {
         {
             let released = self.forget(&slot);
             drop(shard);
-            self.release(released);
+            self.release(&released);
             self.note_evicted(&slot);
         }
     }

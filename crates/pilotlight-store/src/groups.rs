@@ -98,7 +98,7 @@ impl Inner {
                 shard.remove(hash);
                 let released = self.forget(&slot);
                 drop(shard);
-                self.release(released);
+                self.release(&released);
                 self.note_evicted(&slot);
             }
         }

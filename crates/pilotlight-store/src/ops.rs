@@ -8,6 +8,7 @@ use bytes::Bytes;
 use crate::format::key_hash;
 use crate::index::Slot;
 use crate::read::{Noted, Wait};
+use crate::rewrite::{Base, Form};
 use crate::store::{Inner, Store};
 use crate::write::Pinning;
 use crate::{Result, StoreError};
@@ -89,6 +90,10 @@ pub struct Stat {
     pub group: Option<NonZeroU32>,
     /// See [`Store::pin`].
     pub is_pinned: bool,
+    /// It was rewritten, see [`Store::rewrite`], or there is nothing to gain by it, see [`Store::leave_as_is`].
+    pub is_rewritten: bool,
+    /// It has a [`Base`].
+    pub is_based: bool,
 }
 
 /// An entry as it was put, its check passed.
@@ -98,8 +103,11 @@ pub struct Stored {
     pub head: Bytes,
     /// The payload.
     pub payload: Bytes,
+    /// What the payload was stored against.
+    pub base: Option<Base>,
     /// What else is known.
     pub stat: Stat,
+    pub(crate) form: Form,
 }
 
 impl Stored {
@@ -163,6 +171,12 @@ pub struct StoreUsage {
     pub deduplicated: u64,
     /// Payload files.
     pub files: u64,
+    /// Entries that were rewritten.
+    pub rewritten: u64,
+    /// Bytes that this saved, without rounding.
+    pub rewritten_bytes: u64,
+    /// Entries with a base, now.
+    pub based: u64,
 }
 
 impl Store {
@@ -217,7 +231,7 @@ impl Store {
     /// `Full`, `TooLarge`, `ReadOnly` or `Io`; the old entry stands then. But for a sync that failed, where the store
     /// waits for one: the new entry stands, and may not survive a power cut.
     pub fn put(&self, request: &PutRequest<'_>, condition: Condition) -> Result<Option<u64>> {
-        self.inner.put(request, condition, Pinning::Keep)
+        self.inner.put(request, condition, Pinning::Keep, Form::default())
     }
 
     /// A put whose acknowledgement waits for [`Store::settle`]: every reader sees the entry at once, and a kill may lose it
@@ -264,7 +278,8 @@ impl Store {
             }
             let request = PutRequest { expires_ms, ..stored.again(space, key) };
             // Another write may have come between: then the loop looks at what it wrote.
-            if let Some(version) = self.put(&request, Condition::Version(stored.stat.version))? {
+            let condition = Condition::Version(stored.stat.version);
+            if let Some(version) = self.inner.put(&request, condition, Pinning::Keep, stored.form)? {
                 return Ok(Some(version));
             }
         }
@@ -314,7 +329,21 @@ impl Store {
     /// # Errors
     /// `Io` when the medium fails.
     pub fn scan(&self, space: &[u8], cursor: u64, limit: usize) -> Result<ScanPage> {
-        self.inner.scan(space, cursor, limit)
+        self.inner.scan(space, cursor, limit, |_| true)
+    }
+
+    /// The same of those keys alone that are `wanted` by what is known of their entries. A page may be empty and not the last.
+    ///
+    /// # Errors
+    /// `Io` when the medium fails.
+    pub fn scan_for(
+        &self,
+        space: &[u8],
+        cursor: u64,
+        limit: usize,
+        wanted: impl Fn(&Stat) -> bool,
+    ) -> Result<ScanPage> {
+        self.inner.scan(space, cursor, limit, wanted)
     }
 
     /// Deletes every entry of `space`, and says how many there were.
@@ -356,6 +385,8 @@ impl Inner {
             quarantined: self.counters.quarantined.load(Relaxed),
             deduplicated: self.counters.deduplicated.load(Relaxed),
             files: self.blobs.len() as u64,
+            rewritten: self.counters.rewritten.load(Relaxed),
+            rewritten_bytes: self.counters.rewritten_bytes.load(Relaxed),
             ..StoreUsage::default()
         };
         let wanted = space.map(|space| self.space_number(space));
@@ -364,7 +395,9 @@ impl Inner {
                 usage.entries += tally.entries.load(Relaxed);
                 usage.logical_bytes += tally.logical_bytes.load(Relaxed);
                 usage.stored_bytes += tally.stored_bytes.load(Relaxed);
+                usage.stored_bytes += self.blobs.orphaned_bytes(number as u16);
                 usage.pinned_bytes += tally.pinned_bytes.load(Relaxed);
+                usage.based += tally.based.load(Relaxed);
                 usage.quota_bytes = tally.quota.max_bytes();
             }
         }
@@ -388,5 +421,7 @@ pub(crate) fn stat(slot: &Slot) -> Stat {
         hits: u32::from(slot.hits),
         group: slot.group_number,
         is_pinned: slot.is_pinned,
+        is_rewritten: slot.is_rewritten,
+        is_based: slot.base_len > 0,
     }
 }

@@ -249,6 +249,8 @@ fn scan(bytes: &[u8], seed: u64, spaces: &mut Vec<Vec<u8>>) -> (Vec<Row>, u64) {
             is_pinned: header.is_pinned,
             group: header.group,
             reference: record.reference,
+            base: header.base,
+            is_rewritten: header.is_rewritten,
         });
     }
     (rows, end)

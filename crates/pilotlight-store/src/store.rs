@@ -1,5 +1,6 @@
 //! The store's shared state, and how one is opened and closed.
 
+use std::collections::HashSet;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -9,10 +10,11 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::blobs::Blobs;
 use crate::commit::Committer;
-use crate::directory::{self, Access};
+use crate::directory::{self, Access, Format};
 use crate::evict::Candidate;
-use crate::format::{Ref, Row};
+use crate::format::{FORMAT_REWRITTEN, Row};
 use crate::groups::Groups;
+use crate::holds::{Hold, Role};
 use crate::index::{Index, Place, Slot};
 use crate::log::{self, Log};
 use crate::media::Lock;
@@ -60,8 +62,10 @@ pub(crate) struct Inner {
     syncing: Mutex<()>,
     /// Whether what was there at the open is synced for sure.
     is_earlier_synced: Mutex<bool>,
-    /// Payload files of entries that were replaced by ones that are not synced yet; none in a `relaxed` store.
-    pub(crate) replaced: Mutex<Vec<Ref>>,
+    /// Payload files of entries that were replaced by ones that are not synced yet; in a `relaxed` store, of rewritten ones.
+    pub(crate) replaced: Mutex<Vec<Hold>>,
+    /// Whether FORMAT says that something was rewritten.
+    pub(crate) is_rewritable: Mutex<bool>,
     pub(crate) is_closing: AtomicBool,
     /// Held for the life of the store: dropping it unlocks the directory. None on a read-only medium.
     lock: Option<Box<dyn Lock>>,
@@ -74,6 +78,9 @@ pub(crate) struct Counters {
     pub(crate) expired: AtomicU64,
     pub(crate) quarantined: AtomicU64,
     pub(crate) deduplicated: AtomicU64,
+    pub(crate) rewritten: AtomicU64,
+    /// Bytes that rewriting saved.
+    pub(crate) rewritten_bytes: AtomicU64,
 }
 
 /// How much is kept of one space.
@@ -84,6 +91,8 @@ pub(crate) struct Tally {
     pub(crate) stored_bytes: AtomicU64,
     /// Footprints of what is pinned.
     pub(crate) pinned_bytes: AtomicU64,
+    /// Entries with a base.
+    pub(crate) based: AtomicU64,
     pub(crate) quota: Quota,
     /// The last clear of the space: what is older does not come back.
     pub(crate) cleared_seq: AtomicU64,
@@ -94,6 +103,7 @@ impl Tally {
         self.entries.fetch_add(1, Relaxed);
         self.logical_bytes.fetch_add(u64::from(slot.logical_len), Relaxed);
         self.stored_bytes.fetch_add(slot.stored_bytes(), Relaxed);
+        self.based.fetch_add(u64::from(slot.base_len > 0), Relaxed);
         if slot.is_pinned {
             self.pinned_bytes.fetch_add(slot.footprint(), Relaxed);
         }
@@ -103,6 +113,7 @@ impl Tally {
         self.entries.fetch_sub(1, Relaxed);
         self.logical_bytes.fetch_sub(u64::from(slot.logical_len), Relaxed);
         self.stored_bytes.fetch_sub(slot.stored_bytes(), Relaxed);
+        self.based.fetch_sub(u64::from(slot.base_len > 0), Relaxed);
         if slot.is_pinned {
             self.pinned_bytes.fetch_sub(slot.footprint(), Relaxed);
         }
@@ -125,7 +136,8 @@ impl Store {
         media.create_dir(dir).map_err(OpenError::io("make", dir))?;
         directory::refuse_foreign(media, dir)?;
         let lock = directory::lock(media, dir)?;
-        let seed = directory::open_format(media, dir)?;
+        let format = directory::open_format(media, dir)?;
+        let seed = format.seed;
         let log_dir = dir.join(log::DIR);
         media.create_dir(&log_dir).map_err(OpenError::io("make", &log_dir))?;
         let access = Access::under(lock.as_deref());
@@ -135,7 +147,7 @@ impl Store {
             let found = "none of its segments fits the seed in FORMAT".to_owned();
             return Err(OpenError::NotAStore { dir: dir.clone(), found });
         }
-        let inner = Arc::new(Inner::recovered(options, seed, segment_bytes, recovered, lock));
+        let inner = Arc::new(Inner::recovered(options, format, segment_bytes, recovered, lock));
         let threads = inner.begin(access).map_err(OpenError::io("prepare", &inner.options.dir))?;
         Ok(Self { inner, threads })
     }
@@ -161,11 +173,12 @@ impl Drop for Store {
 impl Inner {
     fn recovered(
         options: Options,
-        seed: u64,
+        format: Format,
         segment_bytes: u64,
         recovered: Recovered,
         lock: Option<Box<dyn Lock>>,
     ) -> Self {
+        let seed = format.seed;
         let space = Arc::new(Space::new(options.max_bytes, segment_bytes));
         let Recovered { segments, tail, spaces, live, is_foreign: _ } = recovered;
         let tallies = spaces.iter().map(|_| Arc::default()).collect();
@@ -199,12 +212,15 @@ impl Inner {
             syncing: Mutex::default(),
             is_earlier_synced: Mutex::default(),
             replaced: Mutex::default(),
+            is_rewritable: Mutex::new(format.version >= FORMAT_REWRITTEN),
             is_closing: AtomicBool::new(false),
             lock,
             options,
         };
+        let bases = live.iter().filter_map(|(_, row)| Some(row.base?.reference));
+        let bases: HashSet<(u128, u64)> = bases.map(|base| (base.digest, base.generation)).collect();
         for (segment, row) in live {
-            inner.recover_entry(segment, &row);
+            inner.recover_entry(segment, &row, &bases);
         }
         inner
     }
@@ -234,7 +250,8 @@ impl Inner {
         }
     }
 
-    fn recover_entry(&self, segment: u32, row: &Row) {
+    /// `bases` are the payload files that anybody holds as a base, by digest and generation.
+    fn recover_entry(&self, segment: u32, row: &Row, bases: &HashSet<(u128, u64)>) {
         let mut slot = Slot {
             hash: row.hash,
             seq: row.seq,
@@ -251,10 +268,18 @@ impl Inner {
             group_number: row.group,
             is_external: row.reference.is_some(),
             is_pinned: row.is_pinned,
+            is_base: row.reference.is_some_and(|file| bases.contains(&(file.digest, file.generation))),
+            is_rewritten: row.is_rewritten,
+            base_len: row.base.map_or(0, |base| base.payload_len),
         };
         slot.standing = self.policy.enter(slot.policy_hash(), &slot.asset());
-        if let Some(reference) = &row.reference {
-            self.blobs.recover(reference, row.payload_len);
+        if let Some(reference) = row.reference {
+            let hold = Hold { reference, role: Role::Payload };
+            self.blobs.recover(&hold, row.payload_len, row.space);
+        }
+        if let Some(base) = row.base {
+            let hold = Hold { reference: base.reference, role: Role::Base };
+            self.blobs.recover(&hold, base.payload_len, row.space);
         }
         self.count(None, Some(&slot));
         self.index.note_expiry(slot.expires_ms, slot.hash);
@@ -264,7 +289,8 @@ impl Inner {
     /// Counts `new` in its space in place of `old`, which was under the same key.
     pub(crate) fn count(&self, old: Option<&Slot>, new: Option<&Slot>) {
         let counted = |slot: &Slot| {
-            (slot.space, slot.logical_len, slot.stored_bytes(), slot.is_pinned, slot.group_number)
+            let Slot { space, logical_len, base_len, is_pinned, group_number, .. } = *slot;
+            (space, logical_len, slot.stored_bytes(), base_len, is_pinned, group_number)
         };
         // Most puts replace an entry by one of its like: every core counts here.
         if old.map(counted) == new.map(counted) {
@@ -353,6 +379,13 @@ impl Inner {
         }
         replaced.iter().for_each(|file| self.blobs.release(file));
         Ok(seq)
+    }
+
+    /// Makes every payload file survive a power cut.
+    pub(crate) fn sync_files(&self) -> io::Result<()> {
+        self.sync_earlier()?;
+        let _syncing = self.syncing.lock();
+        self.blobs.sync()
     }
 
     /// Makes every record in its file survive a power cut, and with it the names of the files of the log. Payload files

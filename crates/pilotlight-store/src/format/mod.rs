@@ -11,8 +11,12 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_64_with_seed, xxh3_128_with_seed};
 
 pub(crate) use self::footer::{ROW_LEN, Row, TRAILER_LEN, decode_footer, encode_footer, footer_len};
 
-/// The format this build writes, and the newest it reads.
-pub(crate) const FORMAT_VERSION: u32 = 1;
+/// The format a store is made in, and has for as long as nothing in it was rewritten.
+pub(crate) const FORMAT_FIRST: u32 = 1;
+/// The format of a store in which something was rewritten, and the newest that this build reads.
+pub(crate) const FORMAT_REWRITTEN: u32 = 2;
+/// What a segment's header says. Of a rewritten record only its flags tell.
+const SEGMENT_VERSION: u32 = 1;
 /// Records start at multiples of this, so that a 32-bit number reaches 32 GiB into a segment.
 pub(crate) const ALIGN: u64 = 8;
 /// Length of the header of a record, in bytes.
@@ -36,6 +40,10 @@ const EXTERNAL: u8 = 1;
 const PINNED: u8 = 2;
 /// Of records: the head ends in the group's number.
 const GROUPED: u8 = 4;
+/// Of records: the head ends in a reference to the payload's base, in front of the group's number. Of rows: one follows the
+/// rows.
+const BASED: u8 = 8;
+const REWRITTEN: u8 = 16;
 
 const RECORD_MAGIC: [u8; 4] = *b"PLrc";
 const SEGMENT_MAGIC: [u8; 8] = *b"PLsegmnt";
@@ -84,6 +92,10 @@ pub(crate) struct Header {
     pub(crate) is_pinned: bool,
     /// The entry leaves with its group. Counts in `head_len`, and is not in the fixed part.
     pub(crate) group: Option<NonZeroU32>,
+    /// The payload can be read with this one only. Counts in `head_len` too.
+    pub(crate) base: Option<BaseRef>,
+    /// The entry was rewritten, and need not be again.
+    pub(crate) is_rewritten: bool,
     pub(crate) key_len: u16,
     pub(crate) head_len: u32,
     pub(crate) payload_len: u32,
@@ -138,6 +150,28 @@ impl Ref {
     }
 }
 
+/// Which payload another was stored against: one that lives in a file, whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BaseRef {
+    pub(crate) reference: Ref,
+    /// Length of the base's payload.
+    pub(crate) payload_len: u32,
+}
+
+impl BaseRef {
+    fn encode(&self) -> [u8; REF_LEN] {
+        let mut bytes = self.reference.encode();
+        let (_, rest) = bytes.split_at_mut(REF_LEN - size_of::<u32>());
+        rest.copy_from_slice(&self.payload_len.to_le_bytes());
+        bytes
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let (reference, rest) = bytes.split_at_checked(REF_LEN - size_of::<u32>())?;
+        Some(Self { reference: Ref::decode(reference)?, payload_len: Reader(rest).u32()? })
+    }
+}
+
 /// Makes `bytes` the record's bytes before its body: header, key and head, checked. The key comes in parts, which are
 /// written one behind the other.
 pub(crate) fn encode_prefix(
@@ -158,7 +192,9 @@ pub(crate) fn encode_prefix(
     bytes.push(
         flag(header.is_external, EXTERNAL)
             | flag(header.is_pinned, PINNED)
-            | flag(header.group.is_some(), GROUPED),
+            | flag(header.group.is_some(), GROUPED)
+            | flag(header.base.is_some(), BASED)
+            | flag(header.is_rewritten, REWRITTEN),
     );
     bytes.extend_from_slice(&header.key_len.to_le_bytes());
     bytes.extend_from_slice(&header.head_len.to_le_bytes());
@@ -171,6 +207,9 @@ pub(crate) fn encode_prefix(
     bytes.extend_from_slice(&header.payload_check.to_le_bytes());
     key.iter().for_each(|part| bytes.extend_from_slice(part));
     bytes.extend_from_slice(head);
+    if let Some(base) = &header.base {
+        bytes.extend_from_slice(&base.encode());
+    }
     if let Some(group) = header.group {
         bytes.extend_from_slice(&group.get().to_le_bytes());
     }
@@ -203,7 +242,7 @@ pub(crate) struct Record<'a> {
     pub(crate) reference: Option<Ref>,
 }
 
-/// The fixed part alone, unchecked but for its magic: enough to know how much to read. Of a group it knows nothing.
+/// The fixed part alone, unchecked but for its magic: enough to know how much to read. Of a group or a base it knows nothing.
 pub(crate) fn decode_header(bytes: &[u8]) -> Option<Header> {
     let mut reader = Reader(bytes);
     if reader.take(4)? != RECORD_MAGIC {
@@ -216,6 +255,8 @@ pub(crate) fn decode_header(bytes: &[u8]) -> Option<Header> {
         is_external: flags & EXTERNAL != 0,
         is_pinned: flags & PINNED != 0,
         group: None,
+        base: None,
+        is_rewritten: flags & REWRITTEN != 0,
         key_len: reader.u16()?,
         head_len: reader.u32()?,
         payload_len: reader.u32()?,
@@ -240,10 +281,16 @@ pub(crate) fn decode_record(bytes: &[u8], seed: u64) -> Option<Record<'_>> {
     if record_check(fixed, key, head, reference, seed) != expected {
         return None;
     }
-    if bytes.get(5)? & GROUPED != 0 {
+    let flags = bytes.get(5)?;
+    if flags & GROUPED != 0 {
         let (own, group) = head.split_at_checked(head.len().checked_sub(GROUP_LEN)?)?;
         head = own;
         header.group = NonZeroU32::new(Reader(group).u32()?);
+    }
+    if flags & BASED != 0 {
+        let (own, base) = head.split_at_checked(head.len().checked_sub(REF_LEN)?)?;
+        head = own;
+        header.base = Some(BaseRef::decode(base)?);
     }
     Some(Record { header, key, head, reference: reference.and_then(Ref::decode) })
 }
@@ -278,7 +325,7 @@ impl SegmentHeader {
         let mut bytes = [0; SEGMENT_HEADER_LEN];
         let mut writer = Writer(&mut bytes);
         writer.put(&SEGMENT_MAGIC);
-        writer.put(&FORMAT_VERSION.to_le_bytes());
+        writer.put(&SEGMENT_VERSION.to_le_bytes());
         writer.put(&[0; 4]);
         writer.put(&self.created_seq.to_le_bytes());
         let check = xxh3_64_with_seed(&bytes[..24], seed);
@@ -293,7 +340,7 @@ impl SegmentHeader {
 
     pub(crate) fn decode(bytes: &[u8], seed: u64) -> Option<Self> {
         let mut reader = Reader(bytes);
-        if reader.take(8)? != SEGMENT_MAGIC || reader.u32()? > FORMAT_VERSION {
+        if reader.take(8)? != SEGMENT_MAGIC || reader.u32()? > SEGMENT_VERSION {
             return None;
         }
         reader.take(4)?;
@@ -357,6 +404,8 @@ mod tests {
             is_external: false,
             is_pinned: false,
             group: None,
+            base: None,
+            is_rewritten: false,
             key_len: 3,
             head_len: 4,
             payload_len: 5,
@@ -374,7 +423,13 @@ mod tests {
         let reference = Ref { digest: 1, generation: 2, payload_offset: 3 };
         let grouped =
             Header { is_pinned: true, group: NonZeroU32::new(7), head_len: 4 + GROUP_LEN as u32, ..header() };
+        let base =
+            Some(BaseRef { reference: Ref { digest: 4, generation: 5, payload_offset: 6 }, payload_len: 7 });
+        let based = Header { base, is_rewritten: true, head_len: 4 + REF_LEN as u32, ..header() };
+        let both = Header { base, head_len: grouped.head_len + REF_LEN as u32, is_external: true, ..grouped };
         for (header, reference) in [
+            (based, None),
+            (both, Some(reference)),
             (header(), None),
             (Header { is_external: true, ..header() }, Some(reference)),
             (grouped, None),
