@@ -33,10 +33,10 @@ fn tick(inner: &Inner) {
         }
         inner.expire();
         inner.index.trim_expiries(inner.entries());
-        // A twentieth ahead of need, so that a put seldom waits for room.
-        let limit = inner.space.limit();
-        if inner.space.used() > limit - limit / 40 {
-            inner.make_room(limit / 20);
+        // A twentieth ahead of need.
+        let spare = inner.space.spare();
+        if inner.space.excess(spare) > 0 {
+            inner.make_room(2 * spare);
         }
     }
 }

@@ -191,8 +191,8 @@ impl Inner {
         let Some(seq) = self.stage_removal(victim.hash, |slot| slot.seq == victim.seq)? else {
             return Ok(());
         };
-        if victim.is_external {
-            // Its file is free only then.
+        if victim.is_external || victim.base_len > 0 {
+            // Its files are free only then.
             self.settle(seq)?;
         } else {
             // It goes with the put that the room is made for.

@@ -138,7 +138,7 @@ impl Inner {
         let file_need =
             if header.is_external { file_bytes((header.body_offset() + payload.len()) as u64) } else { 0 };
         let need = header.record_len() + (ROW_LEN + REF_LEN) as u64 + BLOCK + file_need;
-        let Some(_reservation) = self.space.try_reserve(need) else { return Ok(false) };
+        let Some(_reservation) = self.space.try_reserve_spare(need) else { return Ok(false) };
         self.raise_format()?;
         let mut held = Held::nothing(self);
         let space_len = space_len(space);
