@@ -86,12 +86,16 @@ pub(crate) fn recover(dir: &Path, media: &dyn Media, seed: u64, access: Access) 
     recovered.tail.next_id = ids.last().map_or(0, |id| id.saturating_add(1));
     recovered.tail.next_seq = next_seq;
     recovered.is_foreign = known == 0 && unknown > 0;
-    recovered.live = newest(rows, &recovered.segments, seed);
+    recovered.live = newest(rows, &recovered.segments, seed)?;
     Ok(recovered)
 }
 
 /// The rows that speak for their keys.
-fn newest(rows: Vec<(u32, Row)>, segments: &BTreeMap<u32, Arc<Segment>>, seed: u64) -> Vec<(u32, Row)> {
+fn newest(
+    rows: Vec<(u32, Row)>,
+    segments: &BTreeMap<u32, Arc<Segment>>,
+    seed: u64,
+) -> io::Result<Vec<(u32, Row)>> {
     use std::sync::atomic::Ordering::Relaxed;
     let mut cleared: HashMap<u16, u64> = HashMap::new();
     let mut left: HashMap<(u16, u32), u64> = HashMap::new();
@@ -118,10 +122,14 @@ fn newest(rows: Vec<(u32, Row)>, segments: &BTreeMap<u32, Arc<Segment>>, seed: u
                 *taken = Some(live.len() as u32);
                 live.push((id, row));
             }
-            // A record that was being moved when the process died is there twice. The copy is taken, if it is whole: the
-            // cleaner drops originals without a tombstone, and an untaken copy would come back at a later open.
+            // A record that was being moved when the process died is there twice, and one that was rewritten until the
+            // cleaner comes by. The copy is taken, if it is whole: the cleaner drops originals without a tombstone, and an
+            // untaken copy would come back at a later open. One that cannot be read now may be whole: files that only it
+            // names must not go.
             Some(original) => {
-                if segments.get(&id).is_some_and(|segment| is_whole(segment, &row, seed)) {
+                if let Some(segment) = segments.get(&id)
+                    && is_whole(segment, &row, seed)?
+                {
                     *original = (id, row);
                 }
             }
@@ -132,18 +140,21 @@ fn newest(rows: Vec<(u32, Row)>, segments: &BTreeMap<u32, Arc<Segment>>, seed: u
             segment.live.fetch_add(u64::from(row.record_len), Relaxed);
         }
     }
-    live
+    Ok(live)
 }
 
 /// Whether the row's record passes its checks.
-fn is_whole(segment: &Segment, row: &Row, seed: u64) -> bool {
+fn is_whole(segment: &Segment, row: &Row, seed: u64) -> io::Result<bool> {
     let mut bytes = vec![0; row.record_len as usize];
-    segment.file.read_at(&mut bytes, row.offset).is_ok()
-        && Records::from(&bytes, 0, seed).next().is_some_and(|(at, record, payload)| {
-            at == 0
-                && record.header.seq == row.seq
-                && (record.header.is_external || payload_check(payload, seed) == record.header.payload_check)
-        })
+    match segment.file.read_at(&mut bytes, row.offset) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
+        read => read?,
+    }
+    Ok(Records::from(&bytes, 0, seed).next().is_some_and(|(at, record, payload)| {
+        at == 0
+            && record.header.seq == row.seq
+            && (record.header.is_external || payload_check(payload, seed) == record.header.payload_check)
+    }))
 }
 
 struct ReadSegment {
