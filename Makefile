@@ -110,6 +110,11 @@ bench-client: server tools venv-test native ## Measure put and get of 1 MiB besi
 bench-eviction: ## Simulate who leaves a full cache, beside LRU, SIEVE, S3-FIFO and GDSF; ARGS=--json or '--replay FILE'
 	@cargo run --release --locked --quiet -p simulator -- $(ARGS)
 
+.PHONY: bench-compression
+bench-compression: tools venv-test ## Measure what entries take: as put, recompressed, against siblings; real ones and recompiles of one model
+	@cargo build --release --locked --quiet -p compression
+	@$(PY) -m bench.compression
+
 .PHONY: lint
 lint: venv-lint cargo-deny doc ## Check formatting, lints, dependencies and types
 	cargo fmt --all --check

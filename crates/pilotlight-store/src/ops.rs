@@ -104,13 +104,21 @@ pub struct Stored {
     /// The payload.
     pub payload: Bytes,
     /// What the payload was stored against.
-    pub base: Option<Base>,
+    pub base: Option<Box<Base>>,
     /// What else is known.
     pub stat: Stat,
-    pub(crate) form: Form,
+    /// Whether its payload lies in a file, and whether its record says that it was rewritten.
+    pub(crate) is_external: bool,
+    pub(crate) is_rewritten: bool,
 }
 
 impl Stored {
+    /// How the entry is kept.
+    pub(crate) fn form(&self) -> Form {
+        let base = self.base.as_ref().map(|base| base.reference);
+        Form { base, is_external: self.is_external, is_rewritten: self.is_rewritten }
+    }
+
     /// The put that makes it anew under its key.
     pub(crate) fn again<'a>(&'a self, space: &'a [u8], key: &'a [u8]) -> PutRequest<'a> {
         PutRequest {
@@ -279,7 +287,7 @@ impl Store {
             let request = PutRequest { expires_ms, ..stored.again(space, key) };
             // Another write may have come between: then the loop looks at what it wrote.
             let condition = Condition::Version(stored.stat.version);
-            if let Some(version) = self.inner.put(&request, condition, Pinning::Keep, stored.form)? {
+            if let Some(version) = self.inner.put(&request, condition, Pinning::Keep, stored.form())? {
                 return Ok(Some(version));
             }
         }

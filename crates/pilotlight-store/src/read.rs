@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::blobs::Pin;
 use crate::format::{
-    BaseRef, HEADER_LEN, Record, Ref, decode_header, decode_record, key_hash, payload_check,
+    BaseRef, HEADER_LEN, Header, Record, Ref, decode_header, decode_record, key_hash, payload_check,
 };
 use crate::holds::{Hold, Role};
 use crate::index::Slot;
@@ -14,7 +14,7 @@ use crate::log::Segment;
 use crate::media::MediaFile;
 use crate::ops::{ScanPage, Stat, Stored, TryGet, stat};
 use crate::records::split_key;
-use crate::rewrite::{Base, Form};
+use crate::rewrite::Base;
 use crate::store::Inner;
 use crate::{Result, StoreError};
 
@@ -130,17 +130,18 @@ impl Inner {
         }
         let base = match record.header.base.map(|base| self.read_base(&base, wait)).transpose()? {
             None => None,
-            Some(Ok(base)) => Some(base),
+            Some(Ok(base)) => Some(Box::new(base)),
             Some(Err(read)) => return Ok(read),
         };
         let head = bytes.slice_ref(record.head);
         let joined = bytes.slice_ref(record.key);
-        let stored = Stored { head, payload, base, stat: stat(slot), form: Form::of(&record.header) };
+        let Header { is_external, is_rewritten, .. } = record.header;
+        let stored = Stored { head, payload, base, stat: stat(slot), is_external, is_rewritten };
         Ok(Read::Found(Box::new(stored), joined))
     }
 
     /// The payload that another is stored against, and the head it came with; the inner error is another way for the read to
-    /// end. A damaged one is moved out of the way here: its deltas are lost with it, and what holds it as its payload.
+    /// end. A damaged file is left where it is: whoever holds it as its payload may be whole, and finds out by itself.
     fn read_base(&self, base: &BaseRef, wait: Wait) -> Result<Result<Base, Read>> {
         let Some(pin) = self.blobs.pin(&base.reference) else { return Ok(Err(Read::Moved)) };
         let len = base.reference.payload_offset as usize + base.payload_len as usize;
@@ -160,10 +161,6 @@ impl Inner {
             is_whole.then(|| (bytes.slice_ref(record.head), bytes.slice_ref(payload)))
         });
         let Some((head, payload)) = whole else {
-            drop(pin);
-            if self.check_writable().is_ok() {
-                self.blobs.quarantine(&base.reference);
-            }
             return Ok(Err(Read::Damaged("its base fails the check".to_owned())));
         };
         Ok(Ok(Base { head, payload, reference: *base, owner: None }))

@@ -65,13 +65,6 @@ pub(crate) struct Form {
     pub(crate) is_rewritten: bool,
 }
 
-impl Form {
-    pub(crate) fn of(header: &Header) -> Self {
-        let Header { base, is_external, is_rewritten, .. } = *header;
-        Self { base, is_external, is_rewritten }
-    }
-}
-
 impl Store {
     /// Keeps an entry in another form from now on, if it is still the one that `version` made; says whether it is. Its version
     /// stays. Entries are not evicted for this: without room for both forms nothing changes. Nor does it if the entry is a base.
@@ -115,7 +108,7 @@ impl Inner {
                 return Ok(None);
             };
             let (head, payload) = (&stored.head[..], &stored.payload[..]);
-            let form = Form { is_external: true, ..stored.form };
+            let form = Form { is_external: true, ..stored.form() };
             let rewrite = Rewrite { space, key, version, head, payload, base: None };
             if stored.stat.version != version || !self.rewrite(&rewrite, form)? {
                 return Ok(None);
@@ -168,7 +161,8 @@ impl Inner {
         if let Some((hash, seq)) = rewrite.base.and_then(|base| base.owner) {
             self.note_base(hash, seq);
         }
-        if form.is_rewritten {
+        // A base that is moved into a file is no smaller.
+        if !form.is_external {
             self.counters.rewritten.fetch_add(1, Relaxed);
             self.counters.rewritten_bytes.fetch_add(saved, Relaxed);
         }

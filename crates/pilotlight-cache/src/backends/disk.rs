@@ -14,9 +14,10 @@ use pilotlight_store::{
 };
 
 use crate::envelope::{self, Sealed};
+use crate::recompress::Recompressor;
 use crate::{
-    Backend, Cursor, Entry, Error, Found, Head, Key, Kind, Maintenance, Namespace, Page, Put, Result, Usage,
-    VerifyReport, Version, When,
+    Backend, Cursor, Entry, Error, Found, Head, Key, Kind, Maintenance, Namespace, Page, Put,
+    RecompressReport, Result, Usage, VerifyReport, Version, When,
 };
 
 /// Runs a job that may block, somewhere it may: the server gives its thread pool, a client without a runtime runs it on
@@ -60,6 +61,7 @@ pub struct DiskBackend {
     blocking: Arc<dyn Blocking>,
     is_relaxed: bool,
     max_bytes: u64,
+    recompressor: Recompressor,
 }
 
 /// Artifacts up to this length are put on the calling thread: compressing and appending them takes some 100 us.
@@ -77,7 +79,8 @@ impl DiskBackend {
         let store =
             Store::open(Options { durability, clock: clock.clone(), ..Options::new(dir, max_bytes) })?;
         let is_relaxed = durability == Durability::Relaxed;
-        Ok(Arc::new(Self { store: Arc::new(store), clock, blocking, is_relaxed, max_bytes }))
+        let (store, recompressor) = (Arc::new(store), Recompressor::default());
+        Ok(Arc::new(Self { store, clock, blocking, is_relaxed, max_bytes, recompressor }))
     }
 
     /// Runs `work` where blocking is allowed, and waits for it without blocking.
@@ -132,14 +135,22 @@ impl DiskBackend {
 /// The entry out of its envelope. Where the store's own check passed and the head's did not, it is set aside here, as with any
 /// damage: the next get is a miss. The artifact is checked by whoever wants its bytes.
 fn open_stored(store: &Store, key: &Key, stored: Stored) -> Result<Found> {
-    let Stored { head, payload, stat } = stored;
-    let entry = envelope::read(&Sealed { head, payload, payload_digest: None }, envelope::ARTIFACT_LEN_MAX)
+    let (sealed, base, stat) = envelopes(stored);
+    let entry = envelope::read_stored(&sealed, base.as_ref())
         .inspect_err(|error| set_aside(store, key, error, stat.version))?
         .expiring_at(stat.expires_ms);
     Ok(Found { entry, version: Version(stat.version), tier: 0 })
 }
 
-fn set_aside(store: &Store, key: &Key, error: &Error, version: u64) {
+/// An entry's envelope, and that of its base if it has one.
+pub(crate) fn envelopes(stored: Stored) -> (Sealed, Option<Sealed>, Stat) {
+    let Stored { head, payload, base, stat, .. } = stored;
+    let sealed = |head, payload| Sealed { head, payload, payload_digest: None };
+    let base = base.map(|base| sealed(base.head, base.payload));
+    (sealed(head, payload), base, stat)
+}
+
+pub(crate) fn set_aside(store: &Store, key: &Key, error: &Error, version: u64) {
     if matches!(error, Error::Corrupt { .. }) {
         let space = key.namespace().as_str().as_bytes();
         let _ = store.delete(space, key.bytes(), Condition::Version(version));
@@ -256,6 +267,9 @@ impl Backend for DiskBackend {
             expired: usage.expired,
             quarantined: usage.quarantined,
             deduplicated: usage.deduplicated,
+            recompressed: usage.rewritten,
+            recompressed_bytes: usage.rewritten_bytes,
+            deltas: usage.based,
         })
     }
 
@@ -289,6 +303,14 @@ impl Maintenance for DiskBackend {
             }
         }
         Ok(report)
+    }
+
+    fn recompress(
+        &self,
+        idle_before_ms: u64,
+        progress: &mut dyn FnMut(&RecompressReport) -> ControlFlow<()>,
+    ) -> Result<RecompressReport> {
+        self.recompressor.run(&self.store, idle_before_ms, progress)
     }
 
     fn pin(&self, key: &Key) -> Result<bool> {
@@ -359,7 +381,7 @@ fn head(stat: &Stat) -> Head {
     }
 }
 
-fn from_store(error: StoreError) -> Error {
+pub(crate) fn from_store(error: StoreError) -> Error {
     match error {
         StoreError::Full { needed_bytes, bound_bytes } => Error::Full { needed_bytes, bound_bytes },
         StoreError::PinnedFull { pinned_bytes, max_bytes } => {

@@ -8,8 +8,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use pilotlight_cache::{
-    Backend, Cursor, Entry, Found, Head, Key, Maintenance, MemoryBackend, Namespace, Page, Put, Result,
-    Usage, VerifyReport, Version, When,
+    Backend, Cursor, Entry, Found, Head, Key, Maintenance, MemoryBackend, Namespace, Page, Put,
+    RecompressReport, Result, Usage, VerifyReport, Version, When,
 };
 use pilotlight_server::Config;
 
@@ -208,6 +208,14 @@ impl Maintenance for Disk {
         }
         let _ = self.ended.lock().send(report.entries_checked);
         Ok(report)
+    }
+
+    fn recompress(
+        &self,
+        _idle_before_ms: u64,
+        _progress: &mut dyn FnMut(&RecompressReport) -> ControlFlow<()>,
+    ) -> Result<RecompressReport> {
+        Ok(RecompressReport::default())
     }
 
     fn pin(&self, key: &Key) -> Result<bool> {
