@@ -52,11 +52,13 @@ mod recovery;
 mod rewrite;
 mod space;
 mod store;
+mod usage;
 mod write;
 
 pub use crate::clock::{Clock, ManualClock, SystemClock};
 pub use crate::error::{OpenError, Result, StoreError};
-pub use crate::ops::{Condition, INLINE_MAX, PutRequest, ScanPage, Stat, StoreUsage, Stored, TryGet};
+pub use crate::ops::{Condition, INLINE_MAX, PutRequest, ScanPage, Stat, Stored, TryGet};
 pub use crate::options::{Durability, Options};
 pub use crate::rewrite::{Base, Rewrite};
 pub use crate::store::Store;
+pub use crate::usage::StoreUsage;

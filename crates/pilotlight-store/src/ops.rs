@@ -1,7 +1,6 @@
 //! What callers do with a store.
 
 use std::num::NonZeroU32;
-use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::Bytes;
 
@@ -9,7 +8,8 @@ use crate::format::key_hash;
 use crate::index::Slot;
 use crate::read::{Noted, Wait};
 use crate::rewrite::{Base, Form};
-use crate::store::{Inner, Store};
+use crate::store::Store;
+use crate::usage::StoreUsage;
 use crate::write::Pinning;
 use crate::{Result, StoreError};
 
@@ -152,39 +152,6 @@ pub struct ScanPage {
     pub keys: Vec<(Bytes, Stat)>,
     /// Where to go on; 0 at the end.
     pub next: u64,
-}
-
-/// How much is kept, and what happened since the open.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct StoreUsage {
-    /// Entries.
-    pub entries: u64,
-    /// Sum of [`PutRequest::logical_len`].
-    pub logical_bytes: u64,
-    /// As `du` counts the directory; of a space: without rounding and overhead.
-    pub stored_bytes: u64,
-    /// The bound.
-    pub bound_bytes: u64,
-    /// What pinned entries take, without what they share; part of `stored_bytes`.
-    pub pinned_bytes: u64,
-    /// See [`Store::set_quota`]; of all, none.
-    pub quota_bytes: Option<u64>,
-    /// Evicted for space.
-    pub evicted: u64,
-    /// Expired.
-    pub expired: u64,
-    /// Set aside because their check failed.
-    pub quarantined: u64,
-    /// Puts whose payload was there already.
-    pub deduplicated: u64,
-    /// Payload files.
-    pub files: u64,
-    /// Entries that were rewritten.
-    pub rewritten: u64,
-    /// Bytes that this saved, without rounding.
-    pub rewritten_bytes: u64,
-    /// Entries with a base, now.
-    pub based: u64,
 }
 
 impl Store {
@@ -340,20 +307,6 @@ impl Store {
         self.inner.scan(space, cursor, limit, |_| true)
     }
 
-    /// The same of those keys alone that are `wanted` by what is known of their entries. A page may be empty and not the last.
-    ///
-    /// # Errors
-    /// `Io` when the medium fails.
-    pub fn scan_for(
-        &self,
-        space: &[u8],
-        cursor: u64,
-        limit: usize,
-        wanted: impl Fn(&Stat) -> bool,
-    ) -> Result<ScanPage> {
-        self.inner.scan(space, cursor, limit, wanted)
-    }
-
     /// Deletes every entry of `space`, and says how many there were.
     ///
     /// # Errors
@@ -381,39 +334,6 @@ impl Store {
     #[must_use]
     pub fn spaces(&self) -> Vec<Vec<u8>> {
         self.inner.spaces.read().clone()
-    }
-}
-
-impl Inner {
-    fn usage(&self, space: Option<&[u8]>) -> StoreUsage {
-        let mut usage = StoreUsage {
-            bound_bytes: self.space.bound(),
-            evicted: self.counters.evicted.load(Relaxed),
-            expired: self.counters.expired.load(Relaxed),
-            quarantined: self.counters.quarantined.load(Relaxed),
-            deduplicated: self.counters.deduplicated.load(Relaxed),
-            files: self.blobs.len() as u64,
-            rewritten: self.counters.rewritten.load(Relaxed),
-            rewritten_bytes: self.counters.rewritten_bytes.load(Relaxed),
-            ..StoreUsage::default()
-        };
-        let wanted = space.map(|space| self.space_number(space));
-        for (number, tally) in self.tallies.read().iter().enumerate() {
-            if wanted.is_none_or(|wanted| wanted.map(usize::from) == Some(number)) {
-                usage.entries += tally.entries.load(Relaxed);
-                usage.logical_bytes += tally.logical_bytes.load(Relaxed);
-                usage.stored_bytes += tally.stored_bytes.load(Relaxed);
-                usage.stored_bytes += self.blobs.orphaned_bytes(number as u16);
-                usage.pinned_bytes += tally.pinned_bytes.load(Relaxed);
-                usage.based += tally.based.load(Relaxed);
-                usage.quota_bytes = tally.quota.max_bytes();
-            }
-        }
-        if space.is_none() {
-            usage.stored_bytes = self.space.used();
-            usage.quota_bytes = None;
-        }
-        usage
     }
 }
 

@@ -13,7 +13,8 @@ use parking_lot::Mutex;
 use crate::evict::Candidate;
 use crate::index::Slot;
 use crate::policy::{Candidates, SAMPLE};
-use crate::store::{Inner, Tally};
+use crate::store::Inner;
+use crate::usage::Tally;
 use crate::{Result, StoreError};
 
 /// Draws that may all meet pinned entries before a space counts as pinned full.

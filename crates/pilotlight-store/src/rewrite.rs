@@ -18,7 +18,7 @@ use crate::format::{BaseRef, Header, REF_LEN, ROW_LEN, key_hash};
 use crate::holding::{Held, Synced};
 use crate::index::Slot;
 use crate::log::Append;
-use crate::ops::{PutRequest, TryGet};
+use crate::ops::{PutRequest, ScanPage, Stat, TryGet};
 use crate::pending::Change;
 use crate::read::{Noted, Wait};
 use crate::records::space_len;
@@ -84,6 +84,21 @@ impl Store {
     /// As [`Store::put`] and [`Store::get`].
     pub fn base(&self, space: &[u8], key: &[u8], version: u64) -> Result<Option<Base>> {
         self.inner.base(space, key, version)
+    }
+
+    /// As [`Store::scan`], of those keys alone that are `wanted` by what is known of their entries. A page may be empty and not
+    /// the last.
+    ///
+    /// # Errors
+    /// `Io` when the medium fails.
+    pub fn scan_for(
+        &self,
+        space: &[u8],
+        cursor: u64,
+        limit: usize,
+        wanted: impl Fn(&Stat) -> bool,
+    ) -> Result<ScanPage> {
+        self.inner.scan(space, cursor, limit, wanted)
     }
 
     /// Notes until the store is closed that there is nothing to gain by rewriting an entry.

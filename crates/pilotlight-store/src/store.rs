@@ -19,9 +19,9 @@ use crate::index::{Index, Place, Slot};
 use crate::log::{self, Log};
 use crate::media::Lock;
 use crate::policy::{Candidates, Policy, Standing};
-use crate::quota::Quota;
 use crate::recovery::{self, Recovered};
 use crate::space::Space;
+use crate::usage::Tally;
 use crate::{Durability, OpenError, Options, StoreError, background};
 
 /// A space is known by 16 bits, and numbers are never given twice.
@@ -81,43 +81,6 @@ pub(crate) struct Counters {
     pub(crate) rewritten: AtomicU64,
     /// Bytes that rewriting saved.
     pub(crate) rewritten_bytes: AtomicU64,
-}
-
-/// How much is kept of one space.
-#[derive(Debug, Default)]
-pub(crate) struct Tally {
-    pub(crate) entries: AtomicU64,
-    pub(crate) logical_bytes: AtomicU64,
-    pub(crate) stored_bytes: AtomicU64,
-    /// Footprints of what is pinned.
-    pub(crate) pinned_bytes: AtomicU64,
-    /// Entries with a base.
-    pub(crate) based: AtomicU64,
-    pub(crate) quota: Quota,
-    /// The last clear of the space: what is older does not come back.
-    pub(crate) cleared_seq: AtomicU64,
-}
-
-impl Tally {
-    pub(crate) fn add(&self, slot: &Slot) {
-        self.entries.fetch_add(1, Relaxed);
-        self.logical_bytes.fetch_add(u64::from(slot.logical_len), Relaxed);
-        self.stored_bytes.fetch_add(slot.stored_bytes(), Relaxed);
-        self.based.fetch_add(u64::from(slot.base_len > 0), Relaxed);
-        if slot.is_pinned {
-            self.pinned_bytes.fetch_add(slot.footprint(), Relaxed);
-        }
-    }
-
-    pub(crate) fn subtract(&self, slot: &Slot) {
-        self.entries.fetch_sub(1, Relaxed);
-        self.logical_bytes.fetch_sub(u64::from(slot.logical_len), Relaxed);
-        self.stored_bytes.fetch_sub(slot.stored_bytes(), Relaxed);
-        self.based.fetch_sub(u64::from(slot.base_len > 0), Relaxed);
-        if slot.is_pinned {
-            self.pinned_bytes.fetch_sub(slot.footprint(), Relaxed);
-        }
-    }
 }
 
 impl Store {

@@ -194,23 +194,25 @@ impl State {
         squeezed.map_or(Ok(Fate::Left), |squeezed| subject.rewrite(&squeezed, None))
     }
 
-    /// The smallest of the deltas against the siblings that look most like it.
+    /// The delta against the better of the siblings that look most like it.
     fn best_delta(&mut self, subject: &Subject<'_>) -> Result<Option<(Sealed, Sibling)>> {
         if subject.squeezable.artifact().len() as u64 > DELTA_LEN_MAX {
             return Ok(None);
         }
-        let mut best: Option<(Sealed, Sibling)> = None;
+        let mut best: Option<(usize, Squeezable, Sibling)> = None;
         for sibling in self.siblings.like(&subject.class, &subject.sketch, subject.key.bytes(), TRIES) {
-            let Some(artifact) = subject.artifact_of(&sibling)? else {
+            let Some(opened) = subject.opened(&sibling)? else {
                 self.siblings.remove(&subject.class, &sibling);
                 continue;
             };
-            let Some(delta) = subject.squeezable.against(artifact.artifact()) else { continue };
-            if best.as_ref().is_none_or(|(best, _)| delta.payload.len() < best.payload.len()) {
-                best = Some((delta, sibling));
+            let Some(len) = subject.squeezable.len_against(opened.artifact()) else { continue };
+            if best.as_ref().is_none_or(|(best_len, ..)| len < *best_len) {
+                best = Some((len, opened, sibling));
             }
         }
-        Ok(best)
+        let delta = best
+            .and_then(|(_, opened, sibling)| Some((subject.squeezable.against(opened.artifact())?, sibling)));
+        Ok(delta)
     }
 }
 
@@ -224,8 +226,8 @@ impl Subject<'_> {
         }
     }
 
-    /// A sibling's artifact, if it is still there, and not a delta by now.
-    fn artifact_of(&self, sibling: &Sibling) -> Result<Option<Squeezable>> {
+    /// A sibling out of its envelope, if it is still there, and not a delta by now.
+    fn opened(&self, sibling: &Sibling) -> Result<Option<Squeezable>> {
         let found = match read(self.store, self.space, &sibling.key, sibling.version) {
             Err(Error::Corrupt { .. }) => None,
             found => found?,
