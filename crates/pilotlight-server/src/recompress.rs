@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
-use pilotlight_cache::{Maintenance, RecompressReport};
+use pilotlight_cache::{Error, Maintenance, RecompressReport};
 
 use crate::Server;
 
@@ -95,6 +95,8 @@ fn run(server: &Server, maintenance: &dyn Maintenance, after: Duration, stop: &S
                 tracing::debug!(entries_rewritten, deltas, bytes_saved, "recompressed");
             }
             Ok(_) => {}
+            // Nor will it be writable before it is opened again.
+            Err(Error::ReadOnly { .. }) => return,
             Err(error) => tracing::warn!(%error, "cannot recompress"),
         }
     }

@@ -14,10 +14,8 @@ use crate::{Digest, Result, Verified};
 
 /// Nothing shorter is worth a look: the record around it takes as much.
 pub(crate) const LEN_MIN: u64 = 4 << 10;
-/// Longer artifacts stay as they are. zstd takes about ten times an artifact's length of memory at a high level.
-pub(crate) const LEN_MAX: u64 = 64 << 20;
-/// Longer ones have no base and are none: to read one means to unpack both.
-pub(crate) const DELTA_LEN_MAX: u64 = 16 << 20;
+/// Longer artifacts stay as they are: up to here compressing one takes some 100 MiB of memory, and reading a delta twice 16.
+pub(crate) const LEN_MAX: u64 = 16 << 20;
 /// zstd's level up to [`LEVEL_LEN_MAX`], and above it, where the first would take seconds.
 const LEVEL: i32 = 19;
 const LEVEL_LONG: i32 = 12;

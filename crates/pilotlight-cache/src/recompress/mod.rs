@@ -22,7 +22,7 @@ use self::siblings::{Class, SIBLINGS_MAX, Sibling, Siblings};
 use self::sketch::Sketch;
 use crate::backends::disk::{envelopes, from_store, set_aside};
 use crate::envelope::Sealed;
-use crate::envelope::squeeze::{DELTA_LEN_MAX, LEN_MAX, LEN_MIN, Squeezable};
+use crate::envelope::squeeze::{LEN_MAX, LEN_MIN, Squeezable};
 use crate::{Error, Key, Namespace, RecompressReport, Result};
 
 /// Keys looked up at a time.
@@ -196,9 +196,6 @@ impl State {
 
     /// The delta against the better of the siblings that look most like it.
     fn best_delta(&mut self, subject: &Subject<'_>) -> Result<Option<(Sealed, Sibling)>> {
-        if subject.squeezable.artifact().len() as u64 > DELTA_LEN_MAX {
-            return Ok(None);
-        }
         let mut best: Option<(usize, Squeezable, Sibling)> = None;
         for sibling in self.siblings.like(&subject.class, &subject.sketch, subject.key.bytes(), TRIES) {
             let Some(opened) = subject.opened(&sibling)? else {

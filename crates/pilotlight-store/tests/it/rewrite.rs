@@ -1,10 +1,14 @@
 use std::fs;
+use std::io;
 use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
 use pilotlight_store::{Condition, Options, PutRequest, Rewrite, Stat, Store, StoreError};
 
 use crate::damage::files;
+use crate::media::{Operation, Watched};
 use crate::setup::{DELTA, START_MS, get, noise, open, options, put, request, store_against, turn, turned};
 
 /// A put of a payload that is like all others of its length.
@@ -337,4 +341,87 @@ fn a_scan_for_some_gives_those_and_says_where_it_ends() {
     }
     found.sort_unstable();
     assert_eq!(found, [0, 1, 2, 4, 5, 6, 7, 8, 9]);
+}
+
+/// A store on a disk whose writes to the log a hook sees, the next one alone.
+fn watched(
+    dir: &std::path::Path,
+    hook: impl Fn(&Arc<Store>) -> io::Result<()> + Send + Sync + 'static,
+) -> (Arc<Watched>, Arc<Store>, impl Fn()) {
+    let media = Watched::disk();
+    let tick = Duration::from_secs(3600);
+    let options = Options { media: media.clone(), tick, ..options(dir, 64 << 20).0 };
+    let store = Arc::new(Store::open(options).unwrap());
+    let (seen, hook) = (store.clone(), Arc::new(hook));
+    let watched = media.clone();
+    let arm = move || {
+        let (is_armed, seen, hook) = (AtomicBool::new(true), Arc::downgrade(&seen), hook.clone());
+        watched.set(move |call| {
+            let is_meant = call.operation == Operation::Write && call.is_on_segment();
+            match seen.upgrade().filter(|_| is_meant && is_armed.swap(false, SeqCst)) {
+                Some(store) => hook(&store),
+                None => Ok(()),
+            }
+        });
+    };
+    (media, store, arm)
+}
+
+#[test]
+fn a_rewrite_that_cannot_be_written_leaves_the_old_form_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let (media, store, arm) = watched(dir.path(), |_| Err(io::ErrorKind::StorageFull.into()));
+    put_like(&store, b"base", 40_000);
+    let payloads = [put_like(&store, b"inline", 3000), put_like(&store, b"file", 50_000)];
+    assert!(turn(&store, b"", b"base").unwrap());
+    store.sync().unwrap();
+    let used = store.usage(None).stored_bytes;
+    for key in [&b"inline"[..], b"file"] {
+        for attempt in
+            [turn, |store: &Store, space: &[u8], key: &[u8]| store_against(store, space, key, b"base")]
+        {
+            arm();
+            assert!(attempt(&store, b"", key).is_err());
+            media.unset();
+            assert!(!store.stat(b"", key).unwrap().is_rewritten);
+        }
+    }
+    assert_eq!((store.usage(None).files, store.usage(None).based), (2, 0));
+    store.sync().unwrap();
+    // But for a file that waits for another payload.
+    assert!(store.usage(None).stored_bytes <= used + 2 * 4300);
+    drop(arm);
+    drop(store);
+    let store = open(dir.path());
+    assert_eq!([b"inline", &b"file"[..]].map(|key| get(&store, key).unwrap()), payloads);
+}
+
+#[test]
+fn nothing_is_rewritten_while_a_space_is_cleared() {
+    let dir = tempfile::tempdir().unwrap();
+    let rewriting = Arc::new(std::sync::Mutex::new(None));
+    let (started, is_early) = (rewriting.clone(), Arc::new(AtomicBool::new(false)));
+    let early = is_early.clone();
+    // Behind the record that clears, a moved one would outlive that in the log.
+    let (media, store, arm) = watched(dir.path(), move |store| {
+        let (store, is_done) = (store.clone(), Arc::new(AtomicBool::new(false)));
+        let done = is_done.clone();
+        let thread = std::thread::spawn(move || {
+            let rewritten = turn(&store, b"", b"key");
+            done.store(true, SeqCst);
+            rewritten
+        });
+        // It cannot be waited for: it waits for us.
+        (0..20_000).for_each(|_| std::thread::yield_now());
+        early.store(is_done.load(SeqCst), SeqCst);
+        *started.lock().unwrap() = Some(thread);
+        Ok(())
+    });
+    put_like(&store, b"key", 3000);
+    arm();
+    assert_eq!(store.clear(b"").unwrap(), 1);
+    media.unset();
+    let rewritten = rewriting.lock().unwrap().take().expect("the clear wrote").join().unwrap();
+    assert!(!rewritten.unwrap() && !is_early.load(SeqCst));
+    assert_eq!(store.usage(None).entries, 0);
 }
