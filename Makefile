@@ -114,6 +114,11 @@ bench-eviction: ## Simulate who leaves a full cache, beside LRU, SIEVE, S3-FIFO 
 bench-scale: ## Measure the store with a million entries, or ARGS='grow --entries 10000000', 'fill', 'churn'; needs disk space
 	@cargo run --release --locked --quiet -p scale -- $(or $(ARGS),grow)
 
+.PHONY: bench-compression
+bench-compression: tools venv-test ## Measure what entries take: as put, recompressed, against siblings; real ones and recompiles of one model
+	@cargo build --release --locked --quiet -p compression
+	@$(PY) -m bench.compression
+
 .PHONY: lint
 lint: venv-lint cargo-deny doc ## Check formatting, lints, dependencies and types
 	cargo fmt --all --check

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from demo.tree import STARTED_VARIABLE, write_site
@@ -35,6 +35,10 @@ class Machine:
 
     def compile(self, model: str, cache: Mapping[str, str], timeout_s: float = 600.0) -> Run:
         """Compile one model in a process that knows the cache in `cache` and nothing else."""
+        return Run(**json.loads(self.run(["demo.worker", model], cache, timeout_s).splitlines()[-1]))
+
+    def run(self, module: Sequence[str], cache: Mapping[str, str], timeout_s: float = 600.0) -> str:
+        """What a Python module of ours prints in such a process, given its name and arguments."""
         started = self._home / "started"
         started.write_text("")
         env = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
@@ -49,7 +53,7 @@ class Machine:
             "HF_HUB_OFFLINE": "1",
             **cache,
         }
-        command = [sys.executable, "-m", "demo.worker", model]
+        command = [sys.executable, "-m", *module]
         # A session of its own, so that the worker's compilers can be ended with it.
         worker = subprocess.Popen(
             command, cwd=paths.ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
@@ -59,8 +63,8 @@ class Machine:
         finally:
             _end_session(worker)
         if worker.returncode != 0:
-            raise WorkerFailed(f"{model}: the worker ended with status {worker.returncode}:\n{errors[-4000:]}")
-        return Run(**json.loads(output.splitlines()[-1]))
+            raise WorkerFailed(f"{' '.join(module)}: ended with status {worker.returncode}:\n{errors[-4000:]}")
+        return output
 
 
 def stock(redis_url: str) -> dict[str, str]:

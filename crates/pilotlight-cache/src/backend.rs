@@ -123,4 +123,10 @@ pub struct Usage {
     pub quarantined: u64,
     /// Puts whose artifact was there already and was stored once, since the backend was opened.
     pub deduplicated: u64,
+    /// Entries recompressed since the backend was opened.
+    pub recompressed: u64,
+    /// Bytes that this saved.
+    pub recompressed_bytes: u64,
+    /// Entries stored against a sibling, now.
+    pub deltas: u64,
 }

@@ -152,19 +152,33 @@ impl Cache {
         self.get_decoded(keys, Ok).await
     }
 
-    /// As [`Cache::get_many`], for whoever passes envelopes on: artifacts may be packed, and damaged, still.
+    /// As [`Cache::get_many`], for whoever passes envelopes on: artifacts may be packed, and damaged, still, and are portable.
     pub async fn get_many_packed(&self, keys: &[Key]) -> Vec<Result<Option<Found>>> {
         let samples: Vec<_> = keys.iter().map(|key| self.open_sample(key, Operation::Get)).collect();
         let answers = self.backend.get_many(keys).await;
         debug_assert_eq!(answers.len(), keys.len(), "contract 5");
-        let answers = keys.iter().zip(answers).zip(samples);
-        answers
-            .map(|((key, answer), sample)| {
-                self.count_backend_get(key, &answer);
-                let served = Served::of(&answer);
-                self.close_get(key, sample, served, answer)
-            })
-            .collect()
+        let mut results = Vec::with_capacity(keys.len());
+        for ((key, answer), sample) in keys.iter().zip(answers).zip(samples) {
+            let served = Served::of(&answer);
+            let answer = self.portable(key, answer).await;
+            self.count_backend_get(key, &answer);
+            results.push(self.close_get(key, sample, served, answer));
+        }
+        results
+    }
+
+    /// Packs anew what is stored against another artifact, so that passing it on costs no more than its head. One that cannot be
+    /// is damaged, and set aside.
+    async fn portable(&self, key: &Key, answer: Result<Option<Found>>) -> Result<Option<Found>> {
+        let Some(found) = answer? else { return Ok(None) };
+        if found.entry.artifact.is_portable() {
+            return Ok(Some(found));
+        }
+        let artifact = found.entry.artifact.clone();
+        match self.offload(move || artifact.make_portable()).await {
+            Ok(()) => Ok(Some(found)),
+            Err(error) => Err(self.set_aside(key, found.version, error).await),
+        }
     }
 
     /// The entry under `key`, neither counted nor sampled: for what is no lookup.
@@ -182,15 +196,8 @@ impl Cache {
         let Some(found) = answer? else { return Ok(None) };
         let artifact = &found.entry.artifact;
         if artifact.len() > VERIFY_INLINE_MAX && !artifact.is_verified() {
-            let (sender, receiver) = oneshot::channel();
             let artifact = artifact.clone();
-            self.blocking.run(Box::new(move || {
-                if !sender.is_canceled() {
-                    let _ = sender.send(artifact.verify().map(drop));
-                }
-            }));
-            let closing = |_| Error::Unavailable { what: "the cache".to_owned(), source: None };
-            if let Err(error) = receiver.await.map_err(closing)? {
+            if let Err(error) = self.offload(move || artifact.verify().map(drop)).await {
                 return Err(self.set_aside(key, found.version, error).await);
             }
         }
@@ -201,7 +208,19 @@ impl Cache {
         }
     }
 
-    /// A backend that cannot do it leaves the entry to the put that follows the miss.
+    /// Does `work` where it may take long.
+    async fn offload(&self, work: impl FnOnce() -> Result<()> + Send + 'static) -> Result<()> {
+        let (sender, receiver) = oneshot::channel();
+        self.blocking.run(Box::new(move || {
+            if !sender.is_canceled() {
+                let _ = sender.send(work());
+            }
+        }));
+        receiver
+            .await
+            .unwrap_or_else(|_| Err(Error::Unavailable { what: "the cache".to_owned(), source: None }))
+    }
+
     async fn set_aside(&self, key: &Key, version: Version, error: Error) -> Error {
         if !matches!(error, Error::Corrupt { .. }) {
             return error;

@@ -105,6 +105,27 @@ impl Artifact {
         }
     }
 
+    /// Whether its envelope can be passed on at the price of its head: not before [`Artifact::make_portable`], where it is
+    /// stored against another artifact.
+    #[must_use]
+    pub fn is_portable(&self) -> bool {
+        match &self.0 {
+            Form::Plain(_) => true,
+            Form::Packed(packed) => packed.is_portable(),
+        }
+    }
+
+    /// Unpacks it and packs it anew, if it takes that to pass it on; its clones share what comes of it.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if it is damaged, each time.
+    pub fn make_portable(&self) -> Result<()> {
+        match &self.0 {
+            Form::Plain(_) => Ok(()),
+            Form::Packed(packed) => packed.make_portable(),
+        }
+    }
+
     /// How long it is as the client put it, in bytes.
     #[must_use]
     #[expect(clippy::len_without_is_empty, reason = "nobody asks")]

@@ -18,6 +18,18 @@ pub trait Maintenance: Send + Sync + Debug {
     /// When the store cannot be read at all. A damaged entry is no error: it is in the report.
     fn verify(&self, progress: &mut dyn FnMut(&VerifyReport) -> ControlFlow<()>) -> Result<VerifyReport>;
 
+    /// Stores entries that nobody put or got since `idle_before_ms` smaller: compressed better, or against a sibling. Nothing
+    /// else of them changes, not even their version. Calls `progress` after every entry it looked at, which may take its time
+    /// so that others have theirs; `Break` ends the run early. One run at a time.
+    ///
+    /// # Errors
+    /// When the store cannot be read or written. An entry that is damaged is set aside, as by [`Maintenance::verify`].
+    fn recompress(
+        &self,
+        idle_before_ms: u64,
+        progress: &mut dyn FnMut(&RecompressReport) -> ControlFlow<()>,
+    ) -> Result<RecompressReport>;
+
     /// Keeps the entry under `key`, and its group, from being evicted; says whether there is an entry. It still expires and
     /// can be deleted, and what is put over it is pinned too.
     ///
@@ -162,6 +174,19 @@ pub struct SetAside {
     pub is_kept: bool,
     /// What was expected and found.
     pub reason: String,
+}
+
+/// What [`Maintenance::recompress`] did, so far or in the end.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RecompressReport {
+    /// Entries read.
+    pub entries_read: u64,
+    /// Entries that are stored smaller now.
+    pub entries_rewritten: u64,
+    /// Those among them that are stored against a sibling.
+    pub deltas: u64,
+    /// Bytes that this saved, without rounding.
+    pub bytes_saved: u64,
 }
 
 /// What [`Maintenance::verify`] found, so far or in the end.

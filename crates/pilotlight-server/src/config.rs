@@ -21,6 +21,8 @@ pub struct Config {
     pub password: Option<String>,
     /// Answer every error as Redis would, also for compile-cache kinds.
     pub is_strict: bool,
+    /// Entries that nobody used for as long are recompressed; none when `None`.
+    pub recompress_after: Option<Duration>,
     /// Databases that `SELECT` knows.
     pub databases: u16,
 }
@@ -36,6 +38,7 @@ impl Default for Config {
             drain_timeout: Duration::from_secs(10),
             password: None,
             is_strict: false,
+            recompress_after: Some(Duration::from_secs(600)),
             databases: 16,
         }
     }

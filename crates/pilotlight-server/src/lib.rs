@@ -7,6 +7,7 @@ mod config;
 mod cores;
 mod http;
 mod pool;
+mod recompress;
 pub mod report;
 mod resp;
 mod run;

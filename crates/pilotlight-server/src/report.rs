@@ -51,6 +51,12 @@ pub struct UsageReport {
     pub expired: u64,
     pub quarantined: u64,
     pub deduplicated: u64,
+    #[serde(default)]
+    pub recompressed: u64,
+    #[serde(default)]
+    pub recompressed_bytes: u64,
+    #[serde(default)]
+    pub deltas: u64,
 }
 
 /// The counters of one kind.
@@ -250,6 +256,9 @@ impl From<Usage> for UsageReport {
             expired,
             quarantined,
             deduplicated,
+            recompressed,
+            recompressed_bytes,
+            deltas,
         } = usage;
         Self {
             entries,
@@ -260,6 +269,9 @@ impl From<Usage> for UsageReport {
             expired,
             quarantined,
             deduplicated,
+            recompressed,
+            recompressed_bytes,
+            deltas,
         }
     }
 }

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use crate::Server;
 use crate::cores::{Cores, Listener};
 use crate::http;
+use crate::recompress::Recompression;
 
 /// Sockets to serve on, already bound, so that a test can bind port 0 and a supervisor can pass its own.
 #[derive(Debug, Default)]
@@ -27,7 +28,7 @@ pub struct Listeners {
 /// [`crate::Config::drain_timeout`], syncs the cache and returns. Blocks the calling thread.
 ///
 /// RESP is served by [`crate::Config::cores`] threads, HTTP by one of its own, so that neither delays the other; the
-/// calling thread accepts.
+/// calling thread accepts. One more recompresses what nobody uses, when it is given the processor.
 ///
 /// # Errors
 /// When a thread or a runtime cannot be started, or when the sync fails: what was acknowledged last may then not
@@ -41,6 +42,7 @@ pub fn run(
     // Dropping the sender is as good as sending: an early return ends the threads too.
     let (over, is_over) = watch::channel(false);
     let cores = Cores::start(&server, &is_over)?;
+    let recompression = Recompression::start(&server)?;
     let http = {
         let (server, listeners) = (Arc::clone(&server), listeners.http);
         let spawned = std::thread::Builder::new()
@@ -59,6 +61,7 @@ pub fn run(
         Ok::<_, io::Error>(())
     })?;
     over.send_replace(true);
+    drop(recompression);
     cores.join()?;
     http.join().map_err(|_| io::Error::other("the HTTP thread panicked"))??;
     runtime.block_on(server.cache.backend().sync()).map_err(io::Error::other)

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use crate::directory::Access;
 use crate::format::{HEAD_LEN_MAX, HEADER_LEN, KEY_LEN_MAX, decode_record, encode_prefix, key_hash};
+use crate::holds::Role;
 use crate::index::Slot;
 use crate::notes::Note;
 use crate::ops::{PutRequest, Stored};
@@ -102,11 +103,10 @@ impl Inner {
             }
             return Ok(());
         }
-        let segment = self.log.segment(slot.place.segment);
-        let reference = segment.as_ref().filter(|_| slot.is_external);
-        let reference = reference.and_then(|segment| self.reference(segment, slot));
-        let mut number = reference.and_then(|reference| self.blobs.quarantine(&reference));
-        let in_log = match (&reference, segment) {
+        // Its base may be whole, and others need it.
+        let file = self.files_of(slot).into_iter().find(|file| file.role == Role::Payload);
+        let mut number = file.and_then(|file| self.blobs.quarantine(&file.reference));
+        let in_log = match (file, self.log.segment(slot.place.segment)) {
             (None, Some(segment)) => {
                 self.read_log(&segment, slot.place.offset, slot.place.record_len as usize).unwrap_or_default()
             }
@@ -125,7 +125,8 @@ impl Inner {
     /// Keeps a copy of an entry, framed as a payload file is.
     fn keep_copy(&self, space: &[u8], key: &[u8], hash: u128, stored: &Stored) -> Option<u64> {
         let request: PutRequest<'_> = stored.again(space, key);
-        let header = crate::format::Header { is_external: false, ..header(&request, self.seed) };
+        let header =
+            crate::format::Header { is_external: false, ..header(&request, &stored.form(), self.seed) };
         let mut prefix = Vec::new();
         encode_prefix(&mut prefix, &header, &[&space_len(space), space, key], &stored.head, None, self.seed);
         self.quarantine.copy(hash, &[&prefix, &stored.payload])

@@ -33,10 +33,10 @@ fn tick(inner: &Inner) {
         }
         inner.expire();
         inner.index.trim_expiries(inner.entries());
-        // A twentieth ahead of need, so that a put seldom waits for room.
-        let limit = inner.space.limit();
-        if inner.space.used() > limit - limit / 40 {
-            inner.make_room(limit / 20);
+        // A twentieth ahead of need.
+        let spare = inner.space.spare();
+        if inner.space.excess(spare) > 0 {
+            inner.make_room(2 * spare);
         }
     }
 }
@@ -67,7 +67,8 @@ fn sync_now_and_then(inner: &Inner) {
 }
 
 fn sync_what_came(inner: &Inner, synced_seq: &mut u64) -> io::Result<()> {
-    if inner.log.last_seq() != *synced_seq {
+    // What was rewritten has no number of its own, and what it frees waits for a sync.
+    if inner.log.last_seq() != *synced_seq || !inner.replaced.lock().is_empty() {
         *synced_seq = inner.sync_all()?;
     }
     Ok(())

@@ -5,6 +5,8 @@
 //! inode costs thirty times what reusing one does, so a released file is emptied and kept for the next payload, unless a
 //! reader is at it. It is renamed while it is empty: whoever counts the directory's bytes meanwhile sees none twice. A
 //! file is a whole record with its payload inline: the log could be rebuilt from them.
+//!
+//! An entry holds the file of its payload, and that of its base if it has one: see [`crate::rewrite`].
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -15,7 +17,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use parking_lot::Mutex;
 
 use crate::directory::Access;
-use crate::format::Ref;
+use crate::format::{BaseRef, Ref};
+use crate::holds::{Blob, Hold, Holds, Role};
 use crate::media::{Media, MediaFile, files};
 use crate::quarantine::{self, Quarantine};
 use crate::space::{Space, file_bytes};
@@ -47,7 +50,7 @@ pub(crate) struct Blobs {
 
 #[derive(Debug, Default)]
 pub(crate) struct State {
-    pub(crate) blobs: HashMap<u128, Blob>,
+    pub(crate) held: Holds,
     /// Released blobs that a reader was still at, by name.
     pub(crate) leaving: HashMap<(u128, u64), Blob>,
     pub(crate) pool: Vec<Pooled>,
@@ -55,19 +58,6 @@ pub(crate) struct State {
     pub(crate) writing: HashSet<u64>,
     /// Files that could not be removed, with the bytes they are still counted with.
     pub(crate) stuck: HashMap<PathBuf, u64>,
-}
-
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Blob {
-    pub(crate) generation: u64,
-    payload_offset: u32,
-    len: u64,
-    /// Entries that hold it.
-    refs: u32,
-    /// Readers at it.
-    pins: u32,
-    /// Whether the file was seen; until the sweep that is only what records say.
-    is_there: bool,
 }
 
 /// An empty file waiting for a payload.
@@ -121,31 +111,25 @@ impl Blobs {
         Ok(is_any_new)
     }
 
-    /// At recovery: counts one more entry that holds the file.
-    pub(crate) fn recover(&self, reference: &Ref, payload_len: u32) {
+    /// At recovery: counts one more entry, of this space, that holds the file.
+    pub(crate) fn recover(&self, hold: &Hold, payload_len: u32, space: u16) {
+        let Hold { reference, role } = hold;
         self.next_generation.fetch_max(reference.generation + 1, Relaxed);
         let len = u64::from(reference.payload_offset) + u64::from(payload_len);
         let mut state = self.state.lock();
-        let blob = state.blobs.entry(reference.digest).or_insert(Blob {
-            generation: reference.generation,
-            payload_offset: reference.payload_offset,
-            len,
-            refs: 0,
-            pins: 0,
-            is_there: false,
-        });
-        if blob.generation < reference.generation {
-            // The older file was quarantined, and then the payload came again: only the newer one is there.
-            self.space.blobs.fetch_sub(file_bytes(blob.len), Relaxed);
-            self.space.blobs.fetch_add(file_bytes(len), Relaxed);
-            let Ref { generation, payload_offset, .. } = *reference;
-            *blob = Blob { generation, payload_offset, len, refs: 0, pins: 0, is_there: false };
-        } else if blob.generation > reference.generation {
-            return;
-        } else if blob.refs == 0 {
-            self.space.blobs.fetch_add(file_bytes(len), Relaxed);
+        match state.held.get(reference.digest) {
+            Some(blob) if blob.generation > reference.generation => return,
+            Some(blob) if blob.generation == reference.generation => {}
+            Some(_) | None => {
+                // The older file was quarantined, and then the payload came again: only the newer one is there.
+                if let Some(older) = state.held.remove(reference.digest) {
+                    self.space.blobs.fetch_sub(file_bytes(older.len), Relaxed);
+                }
+                self.space.blobs.fetch_add(file_bytes(len), Relaxed);
+                state.held.insert(reference.digest, Blob::new(reference, len));
+            }
         }
-        blob.refs += 1;
+        state.held.change(reference, |blob| blob.take(*role, space));
     }
 
     /// At recovery: finds out which files are there, and sweeps those that no entry holds, half-written ones among them.
@@ -160,22 +144,25 @@ impl Blobs {
         }
         self.quarantine.recover()?;
         let dir = self.dir.join(DIR);
+        let mut nobodys = Vec::new();
         for (name, len) in files(&*self.media, &dir)? {
-            let Some((reference, held_len)) = self.held(&name) else {
-                remove(dir.join(name))?;
-                continue;
-            };
-            if len < held_len {
-                self.quarantine(&reference);
+            match self.held(&name) {
+                None => nobodys.push(dir.join(name)),
+                Some((reference, held_len)) if len < held_len => {
+                    self.quarantine(&reference);
+                }
+                Some(_) => {}
             }
         }
+        if access == Access::Full && !nobodys.is_empty() {
+            // Of a rewritten entry the record that named one may be the only one that is down.
+            self.media.sync_file_system(&self.dir)?;
+        }
+        nobodys.into_iter().try_for_each(remove)?;
         // No new entry may hold what a power cut or a person took away.
-        self.state.lock().blobs.retain(|_, blob| {
-            if !blob.is_there {
-                self.space.blobs.fetch_sub(file_bytes(blob.len), Relaxed);
-            }
-            blob.is_there
-        });
+        for blob in self.state.lock().held.remove_absent() {
+            self.space.blobs.fetch_sub(file_bytes(blob.len), Relaxed);
+        }
         Ok(())
     }
 
@@ -183,7 +170,7 @@ impl Blobs {
     fn held(&self, name: &str) -> Option<(Ref, u64)> {
         let (digest, generation) = crate::orphans::parse(name)?;
         let mut state = self.state.lock();
-        let blob = state.blobs.get_mut(&digest).filter(|blob| blob.generation == generation)?;
+        let blob = state.held.get_mut(digest).filter(|blob| blob.generation == generation)?;
         blob.is_there = true;
         Some((Ref { digest, generation, payload_offset: blob.payload_offset }, blob.len))
     }
@@ -191,9 +178,26 @@ impl Blobs {
     /// Holds the file with this digest once more, if there is one.
     pub(crate) fn hold(&self, digest: u128) -> Option<Ref> {
         let mut state = self.state.lock();
-        let blob = state.blobs.get_mut(&digest)?;
-        blob.refs += 1;
-        Some(Ref { digest, generation: blob.generation, payload_offset: blob.payload_offset })
+        let Blob { generation, payload_offset, .. } = *state.held.get(digest)?;
+        let reference = Ref { digest, generation, payload_offset };
+        state.held.change(&reference, |blob| blob.refs += 1);
+        Some(reference)
+    }
+
+    /// Holds the file for an entry of `space` as its base, if it is still there, and not the base of another space's.
+    pub(crate) fn hold_base(&self, base: &BaseRef, space: u16) -> Option<Hold> {
+        let mut state = self.state.lock();
+        let blob = state.held.get(base.reference.digest)?;
+        if blob.bases > 0 && blob.space != space {
+            return None;
+        }
+        state.held.change(&base.reference, |blob| blob.take(Role::Base, space))?;
+        Some(Hold { reference: base.reference, role: Role::Base })
+    }
+
+    /// Bytes of payloads that are there only because entries of `space` need them as bases.
+    pub(crate) fn orphaned_bytes(&self, space: u16) -> u64 {
+        self.state.lock().held.orphaned_bytes(space)
     }
 
     /// Writes `prefix` and `payload` into a file and holds it; or holds the file that another writer of the same payload
@@ -220,18 +224,16 @@ impl Blobs {
     }
 
     fn publish(&self, reference: Ref, len: u64) -> Ref {
-        let Ref { generation, payload_offset, .. } = reference;
-        let ours = Blob { generation, payload_offset, len, refs: 1, pins: 0, is_there: true };
         let mut state = self.state.lock();
-        if let Some(blob) = state.blobs.get_mut(&reference.digest) {
-            blob.refs += 1;
-            let theirs =
-                Ref { generation: blob.generation, payload_offset: blob.payload_offset, ..reference };
+        let ours = Blob { is_there: true, ..Blob::new(&reference, len) };
+        if let Some(Blob { generation, payload_offset, .. }) = state.held.get(reference.digest).copied() {
+            let theirs = Ref { generation, payload_offset, ..reference };
+            state.held.change(&theirs, |blob| blob.refs += 1);
             drop(state);
             self.discard(reference.digest, ours);
             return theirs;
         }
-        state.blobs.insert(reference.digest, ours);
+        state.held.insert(reference.digest, Blob { refs: 1, ..ours });
         reference
     }
 
@@ -275,17 +277,13 @@ impl Blobs {
     }
 
     /// Lets go of the file once; the last one to let go frees it.
-    pub(crate) fn release(&self, reference: &Ref) {
+    pub(crate) fn release(&self, hold: &Hold) {
+        let Hold { reference, role } = hold;
         let mut state = self.state.lock();
-        let Some(blob) = state.blobs.get_mut(&reference.digest) else { return };
-        if blob.generation != reference.generation {
+        if state.held.change(reference, |blob| blob.let_go(*role)).is_none_or(|blob| blob.refs > 0) {
             return;
         }
-        blob.refs -= 1;
-        if blob.refs > 0 {
-            return;
-        }
-        let Some(blob) = state.blobs.remove(&reference.digest) else { return };
+        let Some(blob) = state.held.remove(reference.digest) else { return };
         if blob.pins > 0 {
             state.leaving.insert((reference.digest, blob.generation), blob);
             return;
@@ -319,7 +317,7 @@ impl Blobs {
     /// Keeps the file from being emptied while the pin lives; `None` if it is gone already.
     pub(crate) fn pin(&self, reference: &Ref) -> Option<Pin<'_>> {
         let mut state = self.state.lock();
-        let blob = state.blobs.get_mut(&reference.digest)?;
+        let blob = state.held.get_mut(reference.digest)?;
         if blob.generation != reference.generation {
             return None;
         }
@@ -338,7 +336,7 @@ impl Blobs {
                 drop(state);
                 self.discard(reference.digest, blob);
             }
-        } else if let Some(blob) = state.blobs.get_mut(&reference.digest)
+        } else if let Some(blob) = state.held.get_mut(reference.digest)
             && blob.generation == reference.generation
         {
             blob.pins -= 1;
@@ -355,8 +353,8 @@ impl Blobs {
     pub(crate) fn quarantine(&self, reference: &Ref) -> Option<u64> {
         let mut state = self.state.lock();
         let is_current =
-            state.blobs.get(&reference.digest).is_some_and(|blob| blob.generation == reference.generation);
-        let blob = is_current.then(|| state.blobs.remove(&reference.digest)).flatten()?;
+            state.held.get(reference.digest).is_some_and(|blob| blob.generation == reference.generation);
+        let blob = is_current.then(|| state.held.remove(reference.digest)).flatten()?;
         drop(state);
         let path = self.path(reference);
         let number = self.quarantine.take_in(&path, reference.digest, blob.len);
@@ -389,6 +387,6 @@ impl Blobs {
 
     /// Files.
     pub(crate) fn len(&self) -> usize {
-        self.state.lock().blobs.len()
+        self.state.lock().held.len()
     }
 }

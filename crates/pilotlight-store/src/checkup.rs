@@ -63,8 +63,7 @@ impl Inner {
     fn lost_files(&self) -> std::io::Result<u64> {
         let held = |blobs: &blobs::Blobs| -> HashSet<String> {
             let state = blobs.state.lock();
-            let name = |(digest, blob): (&u128, &blobs::Blob)| format!("{digest:032x}.{:x}", blob.generation);
-            state.blobs.iter().map(name).collect()
+            state.held.names().map(|(digest, generation)| format!("{digest:032x}.{generation:x}")).collect()
         };
         // Held before and after: what comes and goes meanwhile is not lost.
         let mut lost = held(&self.blobs);

@@ -27,7 +27,8 @@ impl Inner {
         let mut outcome = attempt();
         for retry in 0..RETRIES {
             let Err(StoreError::DiskFull { needed_bytes }) = outcome else { break };
-            if !self.tidy() && retry > 0 && !self.free_disk(needed_bytes) {
+            self.tidy();
+            if retry > 0 && !self.free_disk(needed_bytes) {
                 break;
             }
             outcome = attempt();
@@ -66,7 +67,8 @@ impl Inner {
         // Their files are free at once, and what is in the log only with its segment.
         let victim = (0..DRAWS_MAX).find_map(|_| {
             let mut external = Candidates::default();
-            for slot in self.sample().into_iter().filter(|slot| slot.is_external) {
+            // A base's file stays for those that need it.
+            for slot in self.sample().into_iter().filter(|slot| slot.is_external && !slot.is_base) {
                 external.offer(slot.candidate(), slot.standing.worth());
             }
             self.least(&mut external)

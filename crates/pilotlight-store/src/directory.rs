@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::OpenError;
-use crate::format::FORMAT_VERSION;
+use crate::format::{FORMAT_FIRST, FORMAT_REWRITTEN};
 use crate::media::{Lock, Media};
 
 const FORMAT: &str = "FORMAT";
@@ -62,15 +62,22 @@ pub(crate) fn refuse_foreign(media: &dyn Media, dir: &Path) -> Result<(), OpenEr
     }
 }
 
-/// Reads the seed from FORMAT, or makes the file in a directory that holds no store yet.
-pub(crate) fn open_format(media: &dyn Media, dir: &Path) -> Result<u64, OpenError> {
+/// What FORMAT says.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Format {
+    pub(crate) version: u32,
+    pub(crate) seed: u64,
+}
+
+/// Reads FORMAT, or makes the file in a directory that holds no store yet.
+pub(crate) fn open_format(media: &dyn Media, dir: &Path) -> Result<Format, OpenError> {
     let path = dir.join(FORMAT);
     match read(media, &path) {
         Ok(text) => parse(&text, dir),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let seed = new_seed(dir);
             write(media, dir, seed).map_err(OpenError::io("write", &path))?;
-            Ok(seed)
+            Ok(Format { version: FORMAT_FIRST, seed })
         }
         Err(source) => Err(OpenError::Io { action: "read", path, source }),
     }
@@ -80,7 +87,7 @@ pub(crate) fn open_format(media: &dyn Media, dir: &Path) -> Result<u64, OpenErro
 pub(crate) fn look_at_format(media: &dyn Media, dir: &Path) -> Result<u64, OpenError> {
     let path = dir.join(FORMAT);
     match read(media, &path) {
-        Ok(text) => parse(&text, dir),
+        Ok(text) => parse(&text, dir).map(|format| format.seed),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             Err(OpenError::NotAStore { dir: dir.to_owned(), found: "it has no FORMAT".to_owned() })
         }
@@ -102,7 +109,7 @@ fn read(media: &dyn Media, path: &Path) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-fn parse(text: &str, dir: &Path) -> Result<u64, OpenError> {
+fn parse(text: &str, dir: &Path) -> Result<Format, OpenError> {
     let not_a_store = |found: &str| OpenError::NotAStore { dir: dir.to_owned(), found: found.to_owned() };
     let mut lines = text.lines();
     if lines.next() != Some(MAGIC) {
@@ -110,16 +117,15 @@ fn parse(text: &str, dir: &Path) -> Result<u64, OpenError> {
     }
     let mut field = |name: &str| lines.next().and_then(|line| line.strip_prefix(name)).map(str::trim);
     let version: Option<u32> = field("format").and_then(|version| version.parse().ok());
-    match version {
-        Some(found) if found > FORMAT_VERSION => {
-            return Err(OpenError::TooNew { dir: dir.to_owned(), found, expected: FORMAT_VERSION });
+    let version = match version {
+        Some(found) if found > FORMAT_REWRITTEN => {
+            return Err(OpenError::TooNew { dir: dir.to_owned(), found, expected: FORMAT_REWRITTEN });
         }
-        Some(1..) => {}
+        Some(version @ 1..) => version,
         _ => return Err(not_a_store("FORMAT has no version")),
-    }
-    field("seed")
-        .and_then(|seed| u64::from_str_radix(seed, 16).ok())
-        .ok_or_else(|| not_a_store("FORMAT has no seed"))
+    };
+    let seed = field("seed").and_then(|seed| u64::from_str_radix(seed, 16).ok());
+    Ok(Format { version, seed: seed.ok_or_else(|| not_a_store("FORMAT has no seed"))? })
 }
 
 /// Whole or not at all, and there for good: everything else in the directory means nothing without it.
@@ -130,7 +136,7 @@ fn write(media: &dyn Media, dir: &Path, seed: u64) -> io::Result<()> {
         _ => {}
     }
     let file = media.create(&new)?;
-    let text = format!("{MAGIC}\nformat {FORMAT_VERSION}\nseed {seed:016x}\n");
+    let text = format!("{MAGIC}\nformat {FORMAT_FIRST}\nseed {seed:016x}\n");
     file.write_at(&[text.as_bytes()], 0)?;
     file.sync_data()?;
     media.rename(&new, &dir.join(FORMAT))?;
@@ -140,6 +146,19 @@ fn write(media: &dyn Media, dir: &Path, seed: u64) -> io::Result<()> {
         let _ = media.sync_dir(if parent.as_os_str().is_empty() { Path::new(".") } else { parent });
     }
     Ok(())
+}
+
+/// Makes builds that know only the first format refuse the store from here on. One byte is written, in its place: there is
+/// no moment in which the file says neither the one nor the other.
+pub(crate) fn raise(media: &dyn Media, dir: &Path) -> io::Result<()> {
+    let path = dir.join(FORMAT);
+    let before_number = format!("{MAGIC}\nformat ");
+    if !read(media, &path)?.starts_with(&format!("{before_number}{FORMAT_FIRST}\n")) {
+        return Err(io::Error::other("FORMAT is not as it was written"));
+    }
+    let file = media.open(&path, true)?;
+    file.write_at(&[FORMAT_REWRITTEN.to_string().as_bytes()], before_number.len() as u64)?;
+    file.sync_data()
 }
 
 /// A number that clients cannot know. It keeps honest bytes apart, it is no cryptographic secret.

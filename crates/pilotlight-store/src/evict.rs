@@ -193,8 +193,8 @@ impl Inner {
         let Some(seq) = self.stage_removal(victim.hash, |slot| slot.seq == victim.seq)? else {
             return Ok(());
         };
-        if victim.is_external {
-            // Its file is free only then.
+        if victim.is_external || victim.base_len > 0 {
+            // Its files are free only then.
             self.settle(seq)?;
         } else {
             // It goes with the put that the room is made for.
@@ -317,7 +317,7 @@ impl Inner {
         {
             let released = self.forget(&slot);
             drop(shard);
-            self.release(released);
+            self.release(&released);
             self.note_evicted(&slot);
         }
     }

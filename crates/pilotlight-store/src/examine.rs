@@ -10,10 +10,11 @@ use crate::format::{
     HEAD_LEN_MAX, HEADER_LEN, Header, KEY_LEN_MAX, RecordType, Row, SEGMENT_HEADER_LEN, decode_record,
     key_hash, payload_check,
 };
+use crate::holds::Hold;
 use crate::index::Index;
 use crate::log::{self, segment_path};
 use crate::media::{Media, files};
-use crate::newest::Held;
+use crate::newest::Named;
 use crate::orphans::parse;
 use crate::quarantine::Quarantine;
 use crate::records::{Records, split_key};
@@ -112,7 +113,7 @@ impl Plan {
         if self.found.unreadable_segments.is_empty() && media.list(&log_dir).is_ok() {
             let index = Index::new();
             let recovered = recovery::recover(&log_dir, media, self.seed, Access::ReadOnly, &index)?;
-            for Held { reference, payload_len, .. } in &recovered.held {
+            for Named { hold: Hold { reference, .. }, payload_len, .. } in &recovered.named {
                 let name = format!("{:032x}.{:x}", reference.digest, reference.generation);
                 let least = u64::from(reference.payload_offset) + u64::from(*payload_len);
                 self.found.lost_files += u64::from(payloads.get(&name).is_none_or(|len| *len < least));
@@ -226,7 +227,7 @@ impl Plan {
     }
 }
 
-/// What a payload file says that it is of, if that much of it is whole. One that the medium does not give now may be whole.
+/// What a payload file says that it is of, if that much of it is whole and it takes no other file to read it. One that the medium does not give now may be whole.
 pub(crate) fn inscription(media: &dyn Media, path: &Path, seed: u64) -> io::Result<Option<Inscription>> {
     let file = match media.open(path, false) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -241,7 +242,7 @@ pub(crate) fn inscription(media: &dyn Media, path: &Path, seed: u64) -> io::Resu
 fn decode_inscription(bytes: &[u8], seed: u64) -> Option<Inscription> {
     let record = decode_record(bytes, seed)?;
     let is_put = record.header.record_type == RecordType::Put && !record.header.is_external;
-    let (space, key) = split_key(record.key).filter(|_| is_put)?;
+    let (space, key) = split_key(record.key).filter(|_| is_put && record.header.base.is_none())?;
     Some(Inscription {
         header: record.header,
         space: space.to_vec(),

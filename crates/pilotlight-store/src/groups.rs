@@ -102,7 +102,7 @@ impl Inner {
             }
         }
         // After all of them: a reader may see a group in part while it leaves, and not for as long as files take.
-        released.into_iter().for_each(|file| self.release(file));
+        released.iter().for_each(|files| self.release(files));
         // Whoever replaced a member meanwhile gives it back if its write fails; later ones found none to replace.
         let (until, written) = (self.log.last_seq(), self.log.written_seq.load(Acquire));
         let mut left = self.groups.left.lock();

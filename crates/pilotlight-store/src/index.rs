@@ -57,7 +57,17 @@ pub(crate) struct Slot {
     pub(crate) is_external: bool,
     /// It does not leave for want of space.
     pub(crate) is_pinned: bool,
+    /// Others are stored against its payload, or were; not on disk.
+    pub(crate) is_base: bool,
+    /// There is nothing to gain by rewriting it.
+    pub(crate) is_rewritten: bool,
+    /// Length of the payload that its own is stored against; 0 when it stands for itself.
+    pub(crate) base_len: u32,
 }
+
+/// Among so many a base's bytes are shared, as far as eviction goes. Families of recompiles are larger, and their last member
+/// has the base for itself: counted exactly, each use of one would have to look at all.
+const BASE_SHARERS: u64 = 4;
 
 impl Slot {
     pub(crate) fn is_expired(&self, now_ms: u64) -> bool {
@@ -69,10 +79,11 @@ impl Slot {
         u64::from(self.place.record_len) + if self.is_external { u64::from(self.payload_len) } else { 0 }
     }
 
-    /// Bytes the entry takes with what it takes beside: its row in a footer, blocks that are not full.
+    /// Bytes the entry takes with what it takes beside: its row in a footer, blocks that are not full, and its base.
     pub(crate) fn footprint(&self) -> u64 {
         let file = if self.is_external { file_bytes(self.stored_bytes()) } else { 0 };
-        u64::from(self.place.record_len) + ROW_LEN as u64 + file
+        let base = if self.base_len > 0 { file_bytes(u64::from(self.base_len)) } else { 0 };
+        u64::from(self.place.record_len) + ROW_LEN as u64 + file + base
     }
 
     /// Whom it leaves with.
@@ -85,7 +96,11 @@ impl Slot {
     }
 
     pub(crate) fn asset(&self) -> Asset {
-        Asset { cost_ms: self.cost_ms, stored_bytes: self.stored_bytes() }
+        let payload_len = if self.is_external { u64::from(self.payload_len) } else { 0 };
+        // A base's file is there for its deltas when the entry is gone, and a delta keeps it there.
+        let own = if self.is_base { payload_len / BASE_SHARERS } else { payload_len };
+        let stored_bytes = u64::from(self.place.record_len) + own + u64::from(self.base_len) / BASE_SHARERS;
+        Asset { cost_ms: self.cost_ms, stored_bytes }
     }
 
     /// What the policy knows the key by.

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
 use crate::format::{
-    ALIGN, Header, ROW_LEN, RecordType, Ref, Row, SEGMENT_HEADER_LEN, SegmentHeader, TRAILER_LEN,
+    ALIGN, Header, REF_LEN, ROW_LEN, RecordType, Ref, Row, SEGMENT_HEADER_LEN, SegmentHeader, TRAILER_LEN,
     encode_footer, encode_prefix,
 };
 use crate::index::Place;
@@ -90,6 +90,8 @@ pub(crate) struct Active {
     /// The spaces that the rows speak of, and what their names will take in the footer.
     spaces: HashSet<u16>,
     names_len: u64,
+    /// Rows with a base, or more.
+    based: usize,
     next_id: u32,
     pub(crate) next_seq: u64,
     /// Reused from append to append.
@@ -124,6 +126,7 @@ impl Log {
             rows: Vec::new(),
             spaces: HashSet::new(),
             names_len: 0,
+            based: 0,
             next_id: 0,
             next_seq: 1,
             buffer: Vec::new(),
@@ -156,6 +159,7 @@ impl Log {
         if let Some((id, rows)) = tail.active {
             active.segment = segments.get(&id).cloned();
             rows.iter().for_each(|row| self.note_space(&mut active, row.space));
+            active.based = rows.iter().filter(|row| row.base.is_some()).count();
             active.rows = rows;
         }
         active.next_id = tail.next_id;
@@ -236,6 +240,7 @@ impl Log {
         }
         let row = row(&header, append, place);
         self.note_space(active, row.space);
+        active.based += usize::from(row.base.is_some());
         active.rows.push(row);
         self.note_active_len(active, &segment);
         Ok((header.seq, place))
@@ -274,7 +279,8 @@ impl Log {
 
     /// The active segment counts with the footer it will get.
     fn note_active_len(&self, active: &Active, segment: &Segment) {
-        self.note_len(segment, segment.end.load(Relaxed) + footer_len(active.rows.len()) + active.names_len);
+        let footer_len = footer_len(active.rows.len(), active.based) + active.names_len;
+        self.note_len(segment, segment.end.load(Relaxed) + footer_len);
     }
 
     /// Counts the segment as `len` bytes long.
@@ -290,7 +296,7 @@ impl Log {
     /// The segment to append `record_len` bytes to: the active one, or a new one if they and a footer do not fit.
     fn segment_for(&self, active: &mut Active, record_len: u64) -> Result<Arc<Segment>> {
         if let Some(segment) = &active.segment {
-            let footer_len = footer_len(active.rows.len() + 1) + active.names_len;
+            let footer_len = footer_len(active.rows.len() + 1, active.based + 1) + active.names_len;
             if segment.end.load(Relaxed) + record_len + footer_len <= self.segment_bytes {
                 return Ok(segment.clone());
             }
@@ -341,6 +347,7 @@ impl Log {
         let names = self.name_spaces(&mut rows);
         active.spaces.clear();
         active.names_len = 0;
+        active.based = 0;
         let end = segment.end.load(Relaxed);
         let footer = encode_footer(&rows, &names, self.seed);
         active.pending.batch.add_footer(&segment, end, rows.len(), &footer);
@@ -409,8 +416,8 @@ pub(crate) fn lock_soon<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// What the footer will take, the names of spaces left out but for that of the next record.
-fn footer_len(rows: usize) -> u64 {
-    (rows * ROW_LEN + TRAILER_LEN + 256) as u64
+fn footer_len(rows: usize, based: usize) -> u64 {
+    (rows * ROW_LEN + based * REF_LEN + TRAILER_LEN + 256) as u64
 }
 
 fn row(header: &Header, append: &Append<'_>, place: Place) -> Row {
@@ -430,5 +437,7 @@ fn row(header: &Header, append: &Append<'_>, place: Place) -> Row {
         is_pinned: header.is_pinned,
         group: header.group,
         reference: append.reference,
+        base: header.base,
+        is_rewritten: header.is_rewritten,
     }
 }

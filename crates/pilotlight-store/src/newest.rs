@@ -4,10 +4,12 @@
 //! the cleaner lets live for one turn of the log, and the payload files that records named.
 
 use std::collections::{BTreeMap, HashMap};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::format::{RecordType, Ref, Row, payload_check};
+use crate::format::{RecordType, Row, payload_check};
+use crate::holds::{Hold, Role};
 use crate::index::{Index, Place, Slot};
 use crate::log::Segment;
 use crate::policy::Standing;
@@ -24,27 +26,28 @@ pub(crate) struct Newest<'a> {
     cleared: HashMap<u16, u64>,
     /// By space and group, that of a record that the group left.
     left: HashMap<(u16, u32), u64>,
-    held: Vec<Held>,
+    named: Vec<Named>,
 }
 
-/// A payload file that an entry holds.
+/// A payload file that an entry's record names.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Held {
+pub(crate) struct Named {
     pub(crate) hash: u128,
     pub(crate) seq: u64,
     place: Place,
-    pub(crate) reference: Ref,
+    pub(crate) hold: Hold,
     pub(crate) payload_len: u32,
+    pub(crate) space: u16,
 }
 
 impl<'a> Newest<'a> {
     pub(crate) fn new(index: &'a Index, seed: u64) -> Self {
-        let (removed, cleared, left, held) = Default::default();
-        Self { index, seed, removed, cleared, left, held }
+        let (removed, cleared, left, named) = Default::default();
+        Self { index, seed, removed, cleared, left, named }
     }
 
     /// Adds what a segment says. They come in the order of their numbers.
-    pub(crate) fn add(&mut self, segment: &Segment, rows: &[Row]) {
+    pub(crate) fn add(&mut self, segment: &Segment, rows: &[Row]) -> io::Result<()> {
         for row in rows {
             let seq = match row.record_type {
                 RecordType::Clear => self.cleared.entry(row.space).or_default(),
@@ -57,17 +60,18 @@ impl<'a> Newest<'a> {
                     self.removed.entry(row.hash).or_default()
                 }
                 RecordType::Put => {
-                    self.put(segment, row);
+                    self.put(segment, row)?;
                     continue;
                 }
             };
             *seq = row.seq.max(*seq);
         }
+        Ok(())
     }
 
-    fn put(&mut self, segment: &Segment, row: &Row) {
+    fn put(&mut self, segment: &Segment, row: &Row) -> io::Result<()> {
         if self.removed.get(&row.hash).is_some_and(|seq| *seq > row.seq) {
-            return;
+            return Ok(());
         }
         let slot = slot(segment.id, row);
         let mut shard = self.index.shard(row.hash);
@@ -75,20 +79,25 @@ impl<'a> Newest<'a> {
             None => {
                 shard.insert(slot);
             }
-            Some(other) if other.seq > row.seq => return,
-            // A record that was being moved when the process died is there twice. The copy is taken, if it is whole: the
-            // cleaner drops originals without a tombstone, and an untaken copy would come back at a later open.
-            Some(other) if other.seq == row.seq && !is_whole(segment, row, self.seed) => return,
+            Some(other) if other.seq > row.seq => return Ok(()),
+            // A record that was being moved when the process died is there twice, and one that was rewritten until the
+            // cleaner comes by. The copy is taken, if it is whole: the cleaner drops originals without a tombstone, and an
+            // untaken copy would come back at a later open. One that cannot be read now may be whole: files that only it
+            // names must not go.
+            Some(other) if other.seq == row.seq && !is_whole(segment, row, self.seed)? => return Ok(()),
             Some(other) => *other = slot,
         }
-        if let Some(reference) = row.reference {
-            let (hash, seq, place, payload_len) = (slot.hash, slot.seq, slot.place, slot.payload_len);
-            self.held.push(Held { hash, seq, place, reference, payload_len });
+        let Slot { hash, seq, place, space, .. } = slot;
+        let payload = row.reference.map(|reference| (Role::Payload, reference, row.payload_len));
+        let base = row.base.map(|base| (Role::Base, base.reference, base.payload_len));
+        for (role, reference, payload_len) in payload.into_iter().chain(base) {
+            self.named.push(Named { hash, seq, place, hold: Hold { reference, role }, payload_len, space });
         }
+        Ok(())
     }
 
-    /// Takes out what a clear or a leave speaks for, counts what is alive in which segment, and says which payload files are held.
-    pub(crate) fn finish(mut self, segments: &BTreeMap<u32, Arc<Segment>>) -> Vec<Held> {
+    /// Takes out what a clear or a leave speaks for, counts what is alive in which segment, and says which payload files are named.
+    pub(crate) fn finish(mut self, segments: &BTreeMap<u32, Arc<Segment>>) -> Vec<Named> {
         if !self.cleared.is_empty() || !self.left.is_empty() {
             for mut shard in self.index.shards_from(0) {
                 let gone: Vec<u128> =
@@ -106,11 +115,11 @@ impl<'a> Newest<'a> {
             }
         }
         let index = self.index;
-        self.held.retain(|held| {
-            let is_it = |slot: &Slot| (slot.seq, slot.place) == (held.seq, held.place);
-            index.shard(held.hash).get(held.hash).is_some_and(is_it)
+        self.named.retain(|named| {
+            let is_it = |slot: &Slot| (slot.seq, slot.place) == (named.seq, named.place);
+            index.shard(named.hash).get(named.hash).is_some_and(is_it)
         });
-        self.held
+        self.named
     }
 
     fn is_gone(&self, slot: &Slot) -> bool {
@@ -137,16 +146,22 @@ fn slot(segment: u32, row: &Row) -> Slot {
         group_number: row.group,
         is_external: row.reference.is_some(),
         is_pinned: row.is_pinned,
+        is_base: false,
+        is_rewritten: row.is_rewritten,
+        base_len: row.base.map_or(0, |base| base.payload_len),
     }
 }
 
 /// Whether the row's record passes its checks.
-fn is_whole(segment: &Segment, row: &Row, seed: u64) -> bool {
+fn is_whole(segment: &Segment, row: &Row, seed: u64) -> io::Result<bool> {
     let mut bytes = vec![0; row.record_len as usize];
-    segment.file.read_at(&mut bytes, row.offset).is_ok()
-        && Records::from(&bytes, 0, seed).next().is_some_and(|(at, record, payload)| {
-            at == 0
-                && record.header.seq == row.seq
-                && (record.header.is_external || payload_check(payload, seed) == record.header.payload_check)
-        })
+    match segment.file.read_at(&mut bytes, row.offset) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
+        read => read?,
+    }
+    Ok(Records::from(&bytes, 0, seed).next().is_some_and(|(at, record, payload)| {
+        at == 0
+            && record.header.seq == row.seq
+            && (record.header.is_external || payload_check(payload, seed) == record.header.payload_check)
+    }))
 }

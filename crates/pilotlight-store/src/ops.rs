@@ -1,14 +1,15 @@
 //! What callers do with a store.
 
 use std::num::NonZeroU32;
-use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::Bytes;
 
 use crate::format::key_hash;
 use crate::index::Slot;
 use crate::read::{Noted, Wait};
-use crate::store::{Inner, Store};
+use crate::rewrite::{Base, Form};
+use crate::store::Store;
+use crate::usage::StoreUsage;
 use crate::write::Pinning;
 use crate::{Result, StoreError};
 
@@ -89,6 +90,10 @@ pub struct Stat {
     pub group: Option<NonZeroU32>,
     /// See [`Store::pin`].
     pub is_pinned: bool,
+    /// It was rewritten, see [`Store::rewrite`], or there is nothing to gain by it, see [`Store::leave_as_is`].
+    pub is_rewritten: bool,
+    /// It has a [`Base`].
+    pub is_based: bool,
 }
 
 /// An entry as it was put, its check passed.
@@ -98,11 +103,22 @@ pub struct Stored {
     pub head: Bytes,
     /// The payload.
     pub payload: Bytes,
+    /// What the payload was stored against.
+    pub base: Option<Box<Base>>,
     /// What else is known.
     pub stat: Stat,
+    /// Whether its payload lies in a file, and whether its record says that it was rewritten.
+    pub(crate) is_external: bool,
+    pub(crate) is_rewritten: bool,
 }
 
 impl Stored {
+    /// How the entry is kept.
+    pub(crate) fn form(&self) -> Form {
+        let base = self.base.as_ref().map(|base| base.reference);
+        Form { base, is_external: self.is_external, is_rewritten: self.is_rewritten }
+    }
+
     /// The put that makes it anew under its key.
     pub(crate) fn again<'a>(&'a self, space: &'a [u8], key: &'a [u8]) -> PutRequest<'a> {
         PutRequest {
@@ -136,33 +152,6 @@ pub struct ScanPage {
     pub keys: Vec<(Bytes, Stat)>,
     /// Where to go on; 0 at the end.
     pub next: u64,
-}
-
-/// How much is kept, and what happened since the open.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct StoreUsage {
-    /// Entries.
-    pub entries: u64,
-    /// Sum of [`PutRequest::logical_len`].
-    pub logical_bytes: u64,
-    /// As `du` counts the directory; of a space: without rounding and overhead.
-    pub stored_bytes: u64,
-    /// The bound.
-    pub bound_bytes: u64,
-    /// What pinned entries take, without what they share; part of `stored_bytes`.
-    pub pinned_bytes: u64,
-    /// See [`Store::set_quota`]; of all, none.
-    pub quota_bytes: Option<u64>,
-    /// Evicted for space.
-    pub evicted: u64,
-    /// Expired.
-    pub expired: u64,
-    /// Set aside because their check failed.
-    pub quarantined: u64,
-    /// Puts whose payload was there already.
-    pub deduplicated: u64,
-    /// Payload files.
-    pub files: u64,
 }
 
 impl Store {
@@ -217,7 +206,7 @@ impl Store {
     /// `Full`, `TooLarge`, `ReadOnly` or `Io`; the old entry stands then. But for a sync that failed, where the store
     /// waits for one: the new entry stands, and may not survive a power cut.
     pub fn put(&self, request: &PutRequest<'_>, condition: Condition) -> Result<Option<u64>> {
-        self.inner.put(request, condition, Pinning::Keep)
+        self.inner.put(request, condition, Pinning::Keep, Form::default())
     }
 
     /// A put whose acknowledgement waits for [`Store::settle`]: every reader sees the entry at once, and a kill may lose it
@@ -276,7 +265,8 @@ impl Store {
             }
             let request = PutRequest { expires_ms, ..stored.again(space, key) };
             // Another write may have come between: then the loop looks at what it wrote.
-            if let Some(version) = self.put(&request, Condition::Version(stored.stat.version))? {
+            let condition = Condition::Version(stored.stat.version);
+            if let Some(version) = self.inner.put(&request, condition, Pinning::Keep, stored.form())? {
                 return Ok(Some(version));
             }
         }
@@ -326,7 +316,7 @@ impl Store {
     /// # Errors
     /// `Io` when the medium fails.
     pub fn scan(&self, space: &[u8], cursor: u64, limit: usize) -> Result<ScanPage> {
-        self.inner.scan(space, cursor, limit)
+        self.inner.scan(space, cursor, limit, |_| true)
     }
 
     /// Deletes every entry of `space`, and says how many there were.
@@ -366,35 +356,6 @@ impl Store {
     }
 }
 
-impl Inner {
-    fn usage(&self, space: Option<&[u8]>) -> StoreUsage {
-        let mut usage = StoreUsage {
-            bound_bytes: self.space.bound(),
-            evicted: self.counters.evicted.load(Relaxed),
-            expired: self.counters.expired.load(Relaxed),
-            quarantined: self.counters.quarantined.load(Relaxed),
-            deduplicated: self.counters.deduplicated.load(Relaxed),
-            files: self.blobs.len() as u64,
-            ..StoreUsage::default()
-        };
-        let wanted = space.map(|space| self.space_number(space));
-        for (number, tally) in self.tallies.read().iter().enumerate() {
-            if wanted.is_none_or(|wanted| wanted.map(usize::from) == Some(number)) {
-                usage.entries += tally.entries.load(Relaxed);
-                usage.logical_bytes += tally.logical_bytes.load(Relaxed);
-                usage.stored_bytes += tally.stored_bytes.load(Relaxed);
-                usage.pinned_bytes += tally.pinned_bytes.load(Relaxed);
-                usage.quota_bytes = tally.quota.max_bytes();
-            }
-        }
-        if space.is_none() {
-            usage.stored_bytes = self.space.used();
-            usage.quota_bytes = None;
-        }
-        usage
-    }
-}
-
 pub(crate) fn stat(slot: &Slot) -> Stat {
     Stat {
         version: slot.seq,
@@ -407,5 +368,7 @@ pub(crate) fn stat(slot: &Slot) -> Stat {
         hits: u32::from(slot.hits),
         group: slot.group_number,
         is_pinned: slot.is_pinned,
+        is_rewritten: slot.is_rewritten,
+        is_based: slot.base_len > 0,
     }
 }

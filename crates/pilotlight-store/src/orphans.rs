@@ -45,7 +45,7 @@ impl Blobs {
     fn is_known(&self, name: &str) -> bool {
         let Some((digest, generation)) = parse(name) else { return false };
         let state = self.state.lock();
-        state.blobs.get(&digest).is_some_and(|blob| blob.generation == generation)
+        state.held.get(digest).is_some_and(|blob| blob.generation == generation)
             || state.leaving.contains_key(&(digest, generation))
             || state.writing.contains(&generation)
     }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use crate::batch::{Batch, Chunk};
-use crate::format::Ref;
+use crate::holds::Hold;
 use crate::index::{Place, Slot};
 use crate::log::{Log, Segment, lock_soon};
 use crate::store::Inner;
@@ -35,10 +35,12 @@ pub(crate) struct Change {
     pub(crate) old: Option<Slot>,
     /// Whether one comes.
     pub(crate) names_record: bool,
-    /// The payload file that the old slot holds: let go when the record is in its file.
-    pub(crate) old_file: Option<Box<Ref>>,
-    /// The payload file that the new slot holds: let go if the record is taken back.
-    pub(crate) new_file: Option<Box<Ref>>,
+    /// The payload files that the old slot holds: let go when the record is in its file.
+    pub(crate) old_files: Vec<Hold>,
+    /// The payload files that the new slot holds: let go if the record is taken back.
+    pub(crate) new_files: Vec<Hold>,
+    /// Both slots are of one put.
+    pub(crate) is_rewrite: bool,
 }
 
 /// What is taken back if a record never reaches its file.
@@ -53,17 +55,24 @@ pub(crate) struct Undo {
 /// A payload file that nobody needs any longer.
 #[derive(Debug)]
 enum Freed {
-    AtOnce(Ref),
+    AtOnce(Hold),
     /// Its entry was replaced: should a power cut take the new record, the old one speaks again, and needs it. Of an entry
     /// that was removed nobody expects that much.
-    WhenSynced(Ref),
+    WhenSynced(Hold),
+    /// The same, in a `relaxed` store too: its entry was rewritten, and may be as old as the store.
+    NotBeforeSync(Hold),
 }
 
 impl Freed {
     /// What the record whose undo this is frees.
-    fn by(undo: Undo) -> Option<Self> {
-        let file = *undo.change.old_file?;
-        Some(if undo.change.names_record { Self::WhenSynced(file) } else { Self::AtOnce(file) })
+    fn by(undo: Undo) -> impl Iterator<Item = Self> {
+        let Change { names_record, old_files, is_rewrite, .. } = undo.change;
+        let freed = match (names_record, is_rewrite) {
+            (_, true) => Self::NotBeforeSync,
+            (true, false) => Self::WhenSynced,
+            (false, false) => Self::AtOnce,
+        };
+        old_files.into_iter().map(freed)
     }
 }
 
@@ -80,7 +89,7 @@ pub(crate) struct Pending {
     /// there is one nothing is appended, for an open would find what was refused, and newer than what was not.
     uncut: Vec<(Arc<Segment>, u64)>,
     /// Payload files that those bytes may name: held until they are cut off.
-    named_by_uncut: Vec<Ref>,
+    named_by_uncut: Vec<Hold>,
     /// Reused from batch to batch.
     spare_undos: Vec<Undo>,
 }
@@ -100,7 +109,7 @@ impl Pending {
     }
 
     /// Payload files that nobody names any longer.
-    fn freed(&mut self) -> Vec<Ref> {
+    fn freed(&mut self) -> Vec<Hold> {
         if self.uncut.is_empty() { mem::take(&mut self.named_by_uncut) } else { Vec::new() }
     }
 
@@ -176,7 +185,7 @@ impl Log {
 
     /// Notes that the batch is in its files, and gives the payload files that nobody needs any longer.
     fn end_write(&self, batch: Arc<Batch>, mut undos: Vec<Undo>) -> Vec<Freed> {
-        let mut files: Vec<Freed> = undos.drain(..).filter_map(Freed::by).collect();
+        let mut files: Vec<Freed> = undos.drain(..).flat_map(Freed::by).collect();
         for chunk in &batch.chunks {
             chunk.segment.written.store(chunk.from + chunk.bytes.len() as u64, Release);
         }
@@ -207,7 +216,7 @@ impl Log {
 
     /// Cuts what was not written off the log, and goes on. `files` are the payload files it names; those that nobody
     /// names any longer come back.
-    fn end_undo(&self, kind: io::ErrorKind, mut files: Vec<Ref>) -> Vec<Ref> {
+    fn end_undo(&self, kind: io::ErrorKind, mut files: Vec<Hold>) -> Vec<Hold> {
         let mut active = self.lock_active();
         let late = mem::take(&mut active.pending.batch);
         let failed = active.pending.writing.take();
@@ -311,7 +320,7 @@ impl Inner {
             Err(error) => {
                 self.log.begin_undo(&mut undos);
                 let mut gone = Vec::new();
-                let named = undos.into_iter().rev().filter_map(|undo| self.undo(undo, &mut gone)).collect();
+                let named = undos.into_iter().rev().flat_map(|undo| self.undo(undo, &mut gone)).collect();
                 gone.append(&mut self.log.end_undo(error.kind(), named));
                 tracing::warn!(%error, "cannot append to the log: what was not in it yet is taken back");
                 gone.into_iter().map(Freed::AtOnce).collect()
@@ -320,6 +329,7 @@ impl Inner {
         drop(turn);
         for file in files {
             match file {
+                Freed::NotBeforeSync(file) => self.replaced.lock().push(file),
                 Freed::WhenSynced(file) if !self.is_relaxed() => self.replaced.lock().push(file),
                 Freed::WhenSynced(file) | Freed::AtOnce(file) => self.untidied.lock().push(file),
             }
@@ -327,13 +337,13 @@ impl Inner {
         result
     }
 
-    /// Makes the index what it was before the record, and says which payload file the record held. An old entry that was
-    /// cleared meanwhile, or whose segment was, does not come back: its payload file is `gone`.
-    fn undo(&self, undo: Undo, gone: &mut Vec<Ref>) -> Option<Ref> {
+    /// Makes the index what it was before the record, and says which payload files the record held. An old entry that was
+    /// cleared meanwhile, or whose segment was, does not come back: its payload files are `gone`.
+    fn undo(&self, undo: Undo, gone: &mut Vec<Hold>) -> Vec<Hold> {
         let Undo { hash, seq, place, mut change } = undo;
         if change.old.is_some_and(|old| self.is_gone(&old)) {
             change.old = None;
-            gone.extend(change.old_file.take().map(|file| *file));
+            gone.append(&mut change.old_files);
         }
         let mut shard = self.index.shard(hash);
         let current = shard.get(hash).copied();
@@ -356,7 +366,7 @@ impl Inner {
             }
             self.count(current.as_ref(), change.old.as_ref());
         }
-        change.new_file.map(|file| *file)
+        change.new_files
     }
 
     fn is_gone(&self, old: &Slot) -> bool {

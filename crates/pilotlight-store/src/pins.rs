@@ -25,7 +25,8 @@ impl Inner {
             }
             let request = stored.again(space, key);
             // Another write may have come between: then the loop looks at what it wrote.
-            if self.put(&request, Condition::Version(stored.stat.version), pinning)?.is_some() {
+            let condition = Condition::Version(stored.stat.version);
+            if self.put(&request, condition, pinning, stored.form())?.is_some() {
                 return Ok(true);
             }
         }

@@ -126,6 +126,13 @@ impl Policy {
         self.standing(standing.uses + 1.0, asset)
     }
 
+    /// An entry takes another number of bytes from now on. It is no use of it, and makes it no younger.
+    #[must_use]
+    pub fn resized(&self, standing: &Standing, old: &Asset, new: &Asset) -> Standing {
+        let Standing { worth, uses } = *standing;
+        Standing { worth: worth + uses * (new.value() - old.value()), uses }
+    }
+
     /// An entry left for want of space.
     pub fn note_evicted(&self, key_hash: u64, standing: &Standing) {
         let floor = self.floor();
@@ -215,6 +222,17 @@ mod tests {
         assert!(policy.used(&one, &ASSET).worth() > one.worth());
         let unknown = Asset { cost_ms: 0, ..ASSET };
         assert_eq!(policy.enter(2, &unknown), policy.enter(2, &Asset { cost_ms: COST_MS_UNKNOWN, ..ASSET }));
+    }
+
+    #[test]
+    fn what_takes_less_than_before_is_worth_more_and_no_younger() {
+        let policy = Policy::new(1 << 30);
+        let old = policy.enter(1, &ASSET);
+        age(&policy, 2000);
+        let half = Asset { stored_bytes: 30_000, ..ASSET };
+        let resized = policy.resized(&old, &ASSET, &half);
+        assert!(old.worth() < resized.worth() && resized.worth() < policy.enter(2, &ASSET).worth());
+        assert_eq!(policy.resized(&resized, &half, &ASSET).uses, old.uses);
     }
 
     #[test]

@@ -13,7 +13,8 @@ use parking_lot::Mutex;
 use crate::evict::Candidate;
 use crate::index::Slot;
 use crate::policy::{Candidates, SAMPLE};
-use crate::store::{Inner, Tally};
+use crate::store::Inner;
+use crate::usage::Tally;
 use crate::{Result, StoreError};
 
 /// Draws that may all meet pinned entries before a space counts as pinned full.
@@ -95,7 +96,11 @@ impl Inner {
         let Some(max_bytes) = tally.quota.max_bytes() else { return Ok(None) };
         tally.quota.promised.fetch_add(bytes, Relaxed);
         let share = Share { tally: tally.clone(), bytes };
-        let is_over = || tally.stored_bytes.load(Relaxed) + tally.quota.promised.load(Relaxed) > max_bytes;
+        let number = self.space_number(space).unwrap_or_default();
+        let is_over = || {
+            let stored_bytes = tally.stored_bytes.load(Relaxed) + self.blobs.orphaned_bytes(number);
+            stored_bytes + tally.quota.promised.load(Relaxed) > max_bytes
+        };
         if !is_over() {
             return Ok(Some(share));
         }

@@ -5,12 +5,16 @@ use std::io;
 use bytes::Bytes;
 
 use crate::blobs::Pin;
-use crate::format::{HEADER_LEN, Record, Ref, decode_header, decode_record, key_hash, payload_check};
+use crate::format::{
+    BaseRef, HEADER_LEN, Header, Record, Ref, decode_header, decode_record, key_hash, payload_check,
+};
+use crate::holds::{Hold, Role};
 use crate::index::Slot;
 use crate::log::Segment;
 use crate::media::MediaFile;
-use crate::ops::{ScanPage, Stored, TryGet, stat};
+use crate::ops::{ScanPage, Stat, Stored, TryGet, stat};
 use crate::records::split_key;
+use crate::rewrite::Base;
 use crate::store::Inner;
 use crate::{Result, StoreError};
 
@@ -124,9 +128,57 @@ impl Inner {
         if payload_check(&payload, self.seed) != record.header.payload_check {
             return Ok(Read::Damaged("its payload fails the check".to_owned()));
         }
+        let base = match record.header.base.map(|base| self.read_base(&base, wait)).transpose()? {
+            None => None,
+            Some(Ok(base)) => Some(Box::new(base)),
+            Some(Err(read)) => return Ok(read),
+        };
         let head = bytes.slice_ref(record.head);
         let joined = bytes.slice_ref(record.key);
-        Ok(Read::Found(Box::new(Stored { head, payload, stat: stat(slot) }), joined))
+        let Header { is_external, is_rewritten, .. } = record.header;
+        let stored = Stored { head, payload, base, stat: stat(slot), is_external, is_rewritten };
+        Ok(Read::Found(Box::new(stored), joined))
+    }
+
+    /// The payload that another is stored against, and the head it came with; the inner error is another way for the read to
+    /// end. A damaged file is left where it is: whoever holds it as its payload may be whole, and finds out by itself.
+    fn read_base(&self, base: &BaseRef, wait: Wait) -> Result<Result<Base, Read>> {
+        let Some(pin) = self.blobs.pin(&base.reference) else { return Ok(Err(Read::Moved)) };
+        let len = base.reference.payload_offset as usize + base.payload_len as usize;
+        let read = || read_at(&*self.blobs.open(&pin)?, 0, len, wait);
+        let bytes = match read() {
+            Ok(Some(bytes)) => Bytes::from(bytes),
+            Ok(None) => return Ok(Err(Read::WouldBlock)),
+            Err(error) if matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::NotFound) => {
+                Bytes::new()
+            }
+            Err(error) => return Err(StoreError::io("read a payload file", 0)(error)),
+        };
+        let whole = decode_record(&bytes, self.seed).and_then(|record| {
+            let payload = bytes.get(record.header.body_offset()..)?;
+            let is_whole = payload.len() == base.payload_len as usize
+                && payload_check(payload, self.seed) == record.header.payload_check;
+            is_whole.then(|| (bytes.slice_ref(record.head), bytes.slice_ref(payload)))
+        });
+        let Some((head, payload)) = whole else {
+            return Ok(Err(Read::Damaged("its base fails the check".to_owned())));
+        };
+        Ok(Ok(Base { head, payload, reference: *base, owner: None }))
+    }
+
+    /// What an entry of the index can be as a base; `None` if it has a base of its own, or no file, or is not what it was.
+    pub(crate) fn as_base(&self, slot: &Slot) -> Result<Option<Base>> {
+        let Some(segment) = self.log.segment(slot.place.segment) else { return Ok(None) };
+        let bytes = self.read_log(&segment, slot.place.offset, slot.place.record_len as usize)?;
+        let record = decode_record(&bytes, self.seed).filter(|record| record.header.seq == slot.seq);
+        let reference = record.as_ref().and_then(|record| {
+            let payload_len = record.header.payload_len;
+            let reference = record.reference.filter(|_| record.header.base.is_none())?;
+            Some(BaseRef { reference, payload_len })
+        });
+        let Some(reference) = reference else { return Ok(None) };
+        let base = self.read_base(&reference, Wait::Allowed)?.ok();
+        Ok(base.map(|base| Base { owner: Some((slot.hash, slot.seq)), ..base }))
     }
 
     /// The payload in a file; the inner error is another way for the read to end.
@@ -154,14 +206,24 @@ impl Inner {
         }
     }
 
-    /// Which payload file an entry holds, by its record.
-    pub(crate) fn reference(&self, segment: &Segment, slot: &Slot) -> Option<Ref> {
+    /// Which payload files an entry holds, by its record.
+    pub(crate) fn holds(&self, segment: &Segment, slot: &Slot) -> Vec<Hold> {
         let len = slot.place.record_len as usize;
-        let bytes = self.read_log(segment, slot.place.offset, len).ok()?;
-        decode_record(&bytes, self.seed).filter(|record| record.header.seq == slot.seq)?.reference
+        let bytes = self.read_log(segment, slot.place.offset, len).unwrap_or_default();
+        let record = decode_record(&bytes, self.seed).filter(|record| record.header.seq == slot.seq);
+        let Some(Record { header, reference, .. }) = record else { return Vec::new() };
+        let payload = reference.map(|reference| Hold { reference, role: Role::Payload });
+        let base = header.base.map(|base| Hold { reference: base.reference, role: Role::Base });
+        payload.into_iter().chain(base).collect()
     }
 
-    pub(crate) fn scan(&self, space: &[u8], cursor: u64, limit: usize) -> Result<ScanPage> {
+    pub(crate) fn scan(
+        &self,
+        space: &[u8],
+        cursor: u64,
+        limit: usize,
+        wanted: impl Fn(&Stat) -> bool,
+    ) -> Result<ScanPage> {
         let mut page = ScanPage::default();
         let Some(number) = self.space_number(space) else { return Ok(page) };
         let now_ms = self.options.clock.now_ms();
@@ -174,7 +236,10 @@ impl Inner {
             }
             page.next = 0;
             slots.extend(shard.iter().filter(|slot| {
-                slot.space == number && (slot.hash >> 64) as u64 >= cursor && !slot.is_expired(now_ms)
+                slot.space == number
+                    && (slot.hash >> 64) as u64 >= cursor
+                    && !slot.is_expired(now_ms)
+                    && wanted(&stat(slot))
             }));
         }
         slots.sort_unstable_by_key(|slot| slot.hash);

@@ -21,7 +21,7 @@ use crate::format::{
 use crate::index::Index;
 use crate::log::{Segment, Tail, segment_path};
 use crate::media::{Media, MediaFile, files};
-use crate::newest::{Held, Newest};
+use crate::newest::{Named, Newest};
 use crate::records::{Records, split_key};
 
 /// Everything the log says.
@@ -31,8 +31,8 @@ pub(crate) struct Recovered {
     pub(crate) tail: Tail,
     /// Names of spaces by number; number 0 is the empty one.
     pub(crate) spaces: Vec<Vec<u8>>,
-    /// The payload files that live puts hold.
-    pub(crate) held: Vec<Held>,
+    /// The payload files that live puts name.
+    pub(crate) named: Vec<Named>,
     /// There are segments, and none of them fits the seed.
     pub(crate) is_foreign: bool,
 }
@@ -81,7 +81,7 @@ pub(crate) fn recover(
             len: AtomicU64::new(if is_active { read.end } else { read.len }),
             live: AtomicU64::new(0),
         };
-        newest.add(&segment, &read.rows);
+        newest.add(&segment, &read.rows)?;
         recovered.segments.insert(id, Arc::new(segment));
         if is_active {
             recovered.tail.active = Some((id, read.rows));
@@ -90,7 +90,7 @@ pub(crate) fn recover(
     recovered.tail.next_id = ids.last().map_or(0, |id| id.saturating_add(1));
     recovered.tail.next_seq = next_seq;
     recovered.is_foreign = known == 0 && unknown > 0;
-    recovered.held = newest.finish(&recovered.segments);
+    recovered.named = newest.finish(&recovered.segments);
     Ok(recovered)
 }
 
@@ -222,6 +222,8 @@ fn scan(bytes: &[u8], seed: u64, spaces: &mut Vec<Vec<u8>>) -> (Vec<Row>, u64) {
             is_pinned: header.is_pinned,
             group: header.group,
             reference: record.reference,
+            base: header.base,
+            is_rewritten: header.is_rewritten,
         });
     }
     (rows, end)

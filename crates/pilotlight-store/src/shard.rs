@@ -130,6 +130,9 @@ mod tests {
             group_number: None,
             is_external: false,
             is_pinned: false,
+            is_base: false,
+            is_rewritten: false,
+            base_len: 0,
         }
     }
 

@@ -93,6 +93,17 @@ impl Space {
         (self.used() <= self.limit()).then_some(reservation)
     }
 
+    /// What is kept free ahead of need, so that a put seldom waits for room.
+    pub(crate) fn spare(&self) -> u64 {
+        self.limit() / 40
+    }
+
+    /// Promises `bytes`, if nobody needs to leave for them, not even ahead of need.
+    pub(crate) fn try_reserve_spare(&self, bytes: u64) -> Option<Reservation<'_>> {
+        let reservation = self.try_reserve(bytes)?;
+        (self.used() + self.spare() <= self.limit()).then_some(reservation)
+    }
+
     /// How far `used` must fall for `bytes` to fit.
     pub(crate) fn excess(&self, bytes: u64) -> u64 {
         (self.used() + bytes).saturating_sub(self.limit())

@@ -1,5 +1,6 @@
 //! The store's shared state, and how one is opened and closed.
 
+use std::collections::HashSet;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -9,19 +10,20 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::blobs::Blobs;
 use crate::commit::Committer;
-use crate::directory::{self, Access};
+use crate::directory::{self, Access, Format};
 use crate::evict::Candidate;
-use crate::format::Ref;
+use crate::format::FORMAT_REWRITTEN;
 use crate::groups::Groups;
+use crate::holds::{Hold, Role};
 use crate::index::{Index, Slot};
 use crate::log::{self, Log};
 use crate::media::{Lock, files};
-use crate::newest::Held;
+use crate::newest::Named;
 use crate::policy::{Candidates, Policy};
 use crate::quarantine::Quarantine;
-use crate::quota::Quota;
 use crate::recovery::{self, Recovered};
 use crate::space::Space;
+use crate::usage::Tally;
 use crate::{Durability, OpenError, Options, StoreError, background};
 
 /// A space is known by 16 bits, and numbers are never given twice.
@@ -63,12 +65,14 @@ pub(crate) struct Inner {
     syncing: Mutex<()>,
     /// Whether what was there at the open is synced for sure.
     is_earlier_synced: Mutex<bool>,
-    /// Payload files of entries that were replaced by ones that are not synced yet; none in a `relaxed` store.
-    pub(crate) replaced: Mutex<Vec<Ref>>,
+    /// Payload files of entries that were replaced by ones that are not synced yet; in a `relaxed` store, of rewritten ones.
+    pub(crate) replaced: Mutex<Vec<Hold>>,
     /// Payload files that nobody needs any longer, and that are not freed yet: see [`Inner::tidy`].
-    pub(crate) untidied: Mutex<Vec<Ref>>,
+    pub(crate) untidied: Mutex<Vec<Hold>>,
     /// One at a time frees them.
     pub(crate) tidying: Mutex<()>,
+    /// Whether FORMAT says that something was rewritten.
+    pub(crate) is_rewritable: Mutex<bool>,
     pub(crate) is_closing: AtomicBool,
     /// Held for the life of the store: dropping it unlocks the directory. None on a read-only medium.
     lock: Option<Box<dyn Lock>>,
@@ -81,39 +85,9 @@ pub(crate) struct Counters {
     pub(crate) expired: AtomicU64,
     pub(crate) quarantined: AtomicU64,
     pub(crate) deduplicated: AtomicU64,
-}
-
-/// How much is kept of one space.
-#[derive(Debug, Default)]
-pub(crate) struct Tally {
-    pub(crate) entries: AtomicU64,
-    pub(crate) logical_bytes: AtomicU64,
-    pub(crate) stored_bytes: AtomicU64,
-    /// Footprints of what is pinned.
-    pub(crate) pinned_bytes: AtomicU64,
-    pub(crate) quota: Quota,
-    /// The last clear of the space: what is older does not come back.
-    pub(crate) cleared_seq: AtomicU64,
-}
-
-impl Tally {
-    pub(crate) fn add(&self, slot: &Slot) {
-        self.entries.fetch_add(1, Relaxed);
-        self.logical_bytes.fetch_add(u64::from(slot.logical_len), Relaxed);
-        self.stored_bytes.fetch_add(slot.stored_bytes(), Relaxed);
-        if slot.is_pinned {
-            self.pinned_bytes.fetch_add(slot.footprint(), Relaxed);
-        }
-    }
-
-    pub(crate) fn subtract(&self, slot: &Slot) {
-        self.entries.fetch_sub(1, Relaxed);
-        self.logical_bytes.fetch_sub(u64::from(slot.logical_len), Relaxed);
-        self.stored_bytes.fetch_sub(slot.stored_bytes(), Relaxed);
-        if slot.is_pinned {
-            self.pinned_bytes.fetch_sub(slot.footprint(), Relaxed);
-        }
-    }
+    pub(crate) rewritten: AtomicU64,
+    /// Bytes that rewriting saved.
+    pub(crate) rewritten_bytes: AtomicU64,
 }
 
 impl Store {
@@ -132,7 +106,8 @@ impl Store {
         media.create_dir(dir).map_err(OpenError::io("make", dir))?;
         directory::refuse_foreign(media, dir)?;
         let lock = directory::lock(media, dir)?;
-        let seed = directory::open_format(media, dir)?;
+        let format = directory::open_format(media, dir)?;
+        let seed = format.seed;
         let log_dir = dir.join(log::DIR);
         media.create_dir(&log_dir).map_err(OpenError::io("make", &log_dir))?;
         let access = Access::under(lock.as_deref());
@@ -143,7 +118,7 @@ impl Store {
             let found = "none of its segments fits the seed in FORMAT".to_owned();
             return Err(OpenError::NotAStore { dir: dir.clone(), found });
         }
-        let inner = Arc::new(Inner::recovered(options, seed, segment_bytes, recovered, index, lock));
+        let inner = Arc::new(Inner::recovered(options, format, segment_bytes, recovered, index, lock));
         let threads = inner.begin(access).map_err(OpenError::io("prepare", &inner.options.dir))?;
         Ok(Self { inner, threads })
     }
@@ -169,14 +144,15 @@ impl Drop for Store {
 impl Inner {
     fn recovered(
         options: Options,
-        seed: u64,
+        format: Format,
         segment_bytes: u64,
         recovered: Recovered,
         index: Index,
         lock: Option<Box<dyn Lock>>,
     ) -> Self {
+        let seed = format.seed;
         let space = Arc::new(Space::new(options.max_bytes, segment_bytes));
-        let Recovered { segments, tail, spaces, held, is_foreign: _ } = recovered;
+        let Recovered { segments, tail, spaces, named, is_foreign: _ } = recovered;
         let tallies = spaces.iter().map(|_| Arc::default()).collect();
         let spaces = Arc::new(RwLock::new(spaces));
         let log = Log::new(
@@ -213,11 +189,12 @@ impl Inner {
             replaced: Mutex::default(),
             untidied: Mutex::default(),
             tidying: Mutex::default(),
+            is_rewritable: Mutex::new(format.version >= FORMAT_REWRITTEN),
             is_closing: AtomicBool::new(false),
             lock,
             options,
         };
-        inner.admit_recovered(&held);
+        inner.admit_recovered(&named);
         inner
     }
 
@@ -249,9 +226,18 @@ impl Inner {
     }
 
     /// Counts what the log says there is.
-    fn admit_recovered(&self, held: &[Held]) {
-        for Held { reference, payload_len, .. } in held {
-            self.blobs.recover(reference, *payload_len);
+    fn admit_recovered(&self, named: &[Named]) {
+        let file = |hold: &Hold| (hold.reference.digest, hold.reference.generation);
+        let bases = named.iter().filter(|named| named.hold.role == Role::Base);
+        let bases: HashSet<_> = bases.map(|named| file(&named.hold)).collect();
+        for Named { hash, hold, payload_len, space, .. } in named {
+            self.blobs.recover(hold, *payload_len, *space);
+            if hold.role == Role::Payload
+                && bases.contains(&file(hold))
+                && let Some(slot) = self.index.shard(*hash).get_mut(*hash)
+            {
+                slot.is_base = true;
+            }
         }
         for mut shard in self.index.shards_from(0) {
             for slot in shard.iter_mut() {
@@ -265,7 +251,8 @@ impl Inner {
     /// Counts `new` in its space in place of `old`, which was under the same key.
     pub(crate) fn count(&self, old: Option<&Slot>, new: Option<&Slot>) {
         let counted = |slot: &Slot| {
-            (slot.space, slot.logical_len, slot.stored_bytes(), slot.is_pinned, slot.group_number)
+            let Slot { space, logical_len, base_len, is_pinned, group_number, .. } = *slot;
+            (space, logical_len, slot.stored_bytes(), base_len, is_pinned, group_number)
         };
         // Most puts replace an entry by one of its like: every core counts here.
         if old.map(counted) == new.map(counted) {
@@ -355,6 +342,13 @@ impl Inner {
         replaced.iter().for_each(|file| self.blobs.release(file));
         self.quarantine.sync();
         Ok(seq)
+    }
+
+    /// Makes every payload file survive a power cut.
+    pub(crate) fn sync_files(&self) -> io::Result<()> {
+        self.sync_earlier()?;
+        let _syncing = self.syncing.lock();
+        self.blobs.sync()
     }
 
     /// Makes every record in its file survive a power cut, and with it the names of the files of the log. Payload files

@@ -3,15 +3,17 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::format::{
-    GROUP_LEN, HEAD_LEN_MAX, Header, KEY_LEN_MAX, ROW_LEN, RecordType, Ref, encode_prefix, key_hash,
-    payload_check,
+    GROUP_LEN, HEAD_LEN_MAX, Header, KEY_LEN_MAX, REF_LEN, ROW_LEN, RecordType, key_hash, payload_check,
 };
+use crate::holding::{Held, Synced};
+use crate::holds::Hold;
 use crate::index::{Place, Slot};
 use crate::log::Append;
 use crate::ops::{Condition, INLINE_MAX, PutRequest};
 use crate::pending::Change;
 use crate::policy::Standing;
 use crate::records::space_len;
+use crate::rewrite::Form;
 use crate::space::{BLOCK, file_bytes};
 use crate::store::Inner;
 use crate::{Result, StoreError};
@@ -31,9 +33,10 @@ impl Inner {
         request: &PutRequest<'_>,
         condition: Condition,
         pinning: Pinning,
+        form: Form,
     ) -> Result<Option<u64>> {
         self.with_room(|| {
-            let seq = self.try_stage(request, condition, pinning)?;
+            let seq = self.try_stage(request, condition, pinning, form)?;
             if let Some(seq) = seq {
                 self.settle_untidied(seq)?;
                 self.wait_for(seq)?;
@@ -49,7 +52,7 @@ impl Inner {
         condition: Condition,
         pinning: Pinning,
     ) -> Result<Option<u64>> {
-        self.with_room(|| self.try_stage(request, condition, pinning))
+        self.with_room(|| self.try_stage(request, condition, pinning, Form::default()))
     }
 
     fn try_stage(
@@ -57,6 +60,7 @@ impl Inner {
         request: &PutRequest<'_>,
         condition: Condition,
         pinning: Pinning,
+        form: Form,
     ) -> Result<Option<u64>> {
         self.check_writable()?;
         self.check_sizes(request)?;
@@ -69,22 +73,32 @@ impl Inner {
         }
         let space_len = space_len(request.space);
         let key: [&[u8]; 3] = [&space_len, request.space, request.key];
-        let header = header(request, self.seed);
+        let header = header(request, &form, self.seed);
         let file_len = header.body_offset() + request.payload.len();
         let file_need = if header.is_external { file_bytes(file_len as u64) } else { 0 };
         let stored_len =
             header.record_len() + if header.is_external { u64::from(header.payload_len) } else { 0 };
         let _share = self.promise(request.space, stored_len)?;
-        let _reservation = self.reserve(header.record_len() + ROW_LEN as u64 + BLOCK + file_need)?;
-        let held = if header.is_external { Some(self.hold_payload(&header, request, &key)?) } else { None };
+        let _reservation =
+            self.reserve(header.record_len() + (ROW_LEN + REF_LEN) as u64 + BLOCK + file_need)?;
+        let space = self.intern_space(request.space)?;
+        let mut held = Held::nothing(self);
+        if let Some(base) = &form.base
+            && !held.base(base, space)
+        {
+            return Ok(None);
+        }
+        if header.is_external {
+            held.payload(&header, request, &key, Synced::AsPut)?;
+        }
         let mut append = Append {
             header,
             key: &key,
             head: request.head,
             payload: if header.is_external { &[] } else { request.payload },
-            reference: held.as_ref().map(|held| held.reference),
+            reference: held.payload_reference(),
             hash,
-            space: self.intern_space(request.space)?,
+            space,
             is_move: false,
         };
         let mut shard = self.index.shard(hash);
@@ -103,8 +117,9 @@ impl Inner {
         let change = Change {
             old,
             names_record: true,
-            old_file: old.and_then(|old| self.file_of(&old)),
-            new_file: append.reference.map(Box::new),
+            old_files: old.map_or_else(Vec::new, |old| self.files_of(&old)),
+            new_files: held.holds.clone(),
+            is_rewrite: false,
         };
         let (seq, place) = self.log.append(&append, Some(change))?;
         let slot = self.slot(&append, seq, place, old.as_ref().filter(live), now_ms);
@@ -114,15 +129,13 @@ impl Inner {
         }
         self.count(old.as_ref(), Some(&slot));
         drop(shard);
-        if let Some(held) = held {
-            held.keep();
-        }
+        held.keep();
         self.index.note_expiry(slot.expires_ms, hash);
         self.relieve();
         Ok(Some(seq))
     }
 
-    fn check_sizes(&self, request: &PutRequest<'_>) -> Result<()> {
+    pub(crate) fn check_sizes(&self, request: &PutRequest<'_>) -> Result<()> {
         let check = |what, size: usize, max: u64| {
             if size as u64 > max {
                 return Err(StoreError::TooLarge { what, size_bytes: size as u64, max_bytes: max });
@@ -153,30 +166,15 @@ impl Inner {
             group_number: append.header.group,
             is_external: append.header.is_external,
             is_pinned: append.header.is_pinned,
+            is_base: false,
+            is_rewritten: append.header.is_rewritten,
+            base_len: append.header.base.map_or(0, |base| base.payload_len),
         };
         slot.standing = match old {
             Some(old) => self.policy.used(&old.standing, &slot.asset()),
             None => self.policy.enter(slot.policy_hash(), &slot.asset()),
         };
         slot
-    }
-
-    /// A payload file with these bytes: one that is there already, or a new one.
-    fn hold_payload(&self, header: &Header, request: &PutRequest<'_>, key: &[&[u8]]) -> Result<Held<'_>> {
-        let digest = half(request.digest.unwrap_or_else(|| *blake3::hash(request.payload).as_bytes()));
-        let reference = match self.blobs.hold(digest) {
-            Some(reference) => {
-                self.counters.deduplicated.fetch_add(1, Relaxed);
-                reference
-            }
-            None => {
-                let inline = Header { is_external: false, ..*header };
-                let mut prefix = Vec::new();
-                encode_prefix(&mut prefix, &inline, key, request.head, None, self.seed);
-                self.blobs.write(digest, &prefix, request.payload, !self.is_relaxed())?
-            }
-        };
-        Ok(Held { inner: self, reference, is_kept: false })
     }
 
     /// Removes the entry under `hash` if `wanted` says so of it, with a tombstone, so that no restart brings it back.
@@ -195,7 +193,7 @@ impl Inner {
         let mut shard = self.index.shard(hash);
         let Some(slot) = shard.get(hash).filter(|slot| wanted(slot)).copied() else { return Ok(None) };
         let key = hash.to_le_bytes();
-        let change = Change { old: Some(slot), old_file: self.file_of(&slot), ..Change::default() };
+        let change = Change { old: Some(slot), old_files: self.files_of(&slot), ..Change::default() };
         let key: [&[u8]; 1] = [&key];
         let tombstone = self.removal(RecordType::Tombstone, &key, hash, slot.space);
         let (seq, _) = self.log.append(&tombstone, Some(change))?;
@@ -217,6 +215,8 @@ impl Inner {
             is_external: false,
             is_pinned: false,
             group: None,
+            base: None,
+            is_rewritten: false,
             key_len: key.iter().map(|part| part.len() as u16).sum(),
             head_len: 0,
             payload_len: 0,
@@ -230,28 +230,26 @@ impl Inner {
         Append { header, key, head: &[], payload: &[], reference: None, hash, space, is_move: false }
     }
 
-    /// Takes an entry that was just removed from the index out of all counts, and says which payload file it held.
+    /// Takes an entry that was just removed from the index out of all counts, and says which payload files it held.
     ///
     /// Its shard must still be locked: the cleaner needs that lock to move the record, so the record is where the slot
     /// says.
-    pub(crate) fn forget(&self, slot: &Slot) -> Option<Box<Ref>> {
+    pub(crate) fn forget(&self, slot: &Slot) -> Vec<Hold> {
         self.count(Some(slot), None);
         self.log.note_dead(&slot.place);
-        self.file_of(slot)
+        self.files_of(slot)
     }
 
-    /// The payload file that an entry holds, by its record. Its shard must be locked.
-    fn file_of(&self, slot: &Slot) -> Option<Box<Ref>> {
-        if !slot.is_external {
-            return None;
+    /// The payload files that an entry holds, by its record. Its shard must be locked.
+    pub(crate) fn files_of(&self, slot: &Slot) -> Vec<Hold> {
+        if !slot.is_external && slot.base_len == 0 {
+            return Vec::new();
         }
-        self.reference(&*self.log.segment(slot.place.segment)?, slot).map(Box::new)
+        self.log.segment(slot.place.segment).map_or_else(Vec::new, |segment| self.holds(&segment, slot))
     }
 
-    pub(crate) fn release(&self, reference: Option<Box<Ref>>) {
-        if let Some(reference) = reference {
-            self.blobs.release(&reference);
-        }
+    pub(crate) fn release(&self, files: &[Hold]) {
+        files.iter().for_each(|file| self.blobs.release(file));
     }
 
     pub(crate) fn clear(&self, space: &[u8]) -> Result<u64> {
@@ -278,7 +276,7 @@ impl Inner {
                 released.push(self.forget(slot));
             }
             drop(shard);
-            released.into_iter().for_each(|reference| self.release(reference));
+            released.iter().for_each(|files| self.release(files));
         }
         drop(room);
         self.wait_for(seq)?;
@@ -297,35 +295,18 @@ impl Inner {
     }
 }
 
-/// A payload file held for an entry that is not in the index yet; let go if it never gets there.
-struct Held<'a> {
-    inner: &'a Inner,
-    reference: Ref,
-    is_kept: bool,
-}
-
-impl Held<'_> {
-    fn keep(mut self) {
-        self.is_kept = true;
-    }
-}
-
-impl Drop for Held<'_> {
-    fn drop(&mut self) {
-        if !self.is_kept {
-            self.inner.blobs.release(&self.reference);
-        }
-    }
-}
-
-pub(crate) fn header(request: &PutRequest<'_>, seed: u64) -> Header {
+pub(crate) fn header(request: &PutRequest<'_>, form: &Form, seed: u64) -> Header {
     Header {
         record_type: RecordType::Put,
-        is_external: request.payload.len() > INLINE_MAX,
+        is_external: form.is_external || request.payload.len() > INLINE_MAX,
         is_pinned: false,
         group: request.group,
+        base: form.base,
+        is_rewritten: form.is_rewritten,
         key_len: (1 + request.space.len() + request.key.len()) as u16,
-        head_len: (request.head.len() + request.group.map_or(0, |_| GROUP_LEN)) as u32,
+        head_len: (request.head.len()
+            + form.base.map_or(0, |_| REF_LEN)
+            + request.group.map_or(0, |_| GROUP_LEN)) as u32,
         payload_len: request.payload.len() as u32,
         seq: 0,
         // 0 says never: what expired at the epoch expired a millisecond later.
@@ -335,10 +316,4 @@ pub(crate) fn header(request: &PutRequest<'_>, seed: u64) -> Header {
         created_ms: request.created_ms,
         payload_check: payload_check(request.payload, seed),
     }
-}
-
-/// The first half of a payload's BLAKE3: what equal payloads are known by.
-fn half(digest: [u8; 32]) -> u128 {
-    let (half, _) = digest.split_at(16);
-    half.try_into().map_or(0, u128::from_be_bytes)
 }

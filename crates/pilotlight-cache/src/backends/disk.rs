@@ -15,6 +15,7 @@ use pilotlight_store::{
 };
 
 use crate::envelope::{self, Sealed};
+use crate::recompress::Recompressor;
 use crate::{
     Backend, Cursor, Entry, Error, Found, Head, Key, Kind, Namespace, Page, Put, Result, Usage, Version, When,
 };
@@ -65,6 +66,7 @@ pub struct DiskBackend {
     blocking: Arc<dyn Blocking>,
     is_relaxed: bool,
     max_bytes: u64,
+    pub(super) recompressor: Recompressor,
 }
 
 /// Artifacts up to this length are put on the calling thread: compressing and appending them takes some 100 us.
@@ -129,7 +131,8 @@ impl DiskBackend {
         let options = Options { durability, clock: clock.clone(), media, ..Options::new(dir, max_bytes) };
         let store = open(options)?;
         let is_relaxed = durability == Durability::Relaxed;
-        Ok(Arc::new(Self { store: Arc::new(store), clock, blocking, is_relaxed, max_bytes }))
+        let (store, recompressor) = (Arc::new(store), Recompressor::default());
+        Ok(Arc::new(Self { store, clock, blocking, is_relaxed, max_bytes, recompressor }))
     }
 
     /// Runs `work` where blocking is allowed, and waits for it without blocking.
@@ -185,14 +188,22 @@ impl DiskBackend {
 /// The entry out of its envelope. Where the store's own check passed and the head's did not, it is set aside here, as with any
 /// damage: the next get is a miss. The artifact is checked by whoever wants its bytes.
 pub(super) fn open_stored(store: &Store, key: &Key, stored: Stored) -> Result<Found> {
-    let Stored { head, payload, stat } = stored;
-    let entry = envelope::read(&Sealed { head, payload, payload_digest: None }, envelope::ARTIFACT_LEN_MAX)
+    let (sealed, base, stat) = envelopes(stored);
+    let entry = envelope::read_stored(&sealed, base.as_ref())
         .inspect_err(|error| set_aside(store, key, error, stat.version))?
         .expiring_at(stat.expires_ms);
     Ok(Found { entry, version: Version(stat.version), tier: 0 })
 }
 
-pub(super) fn set_aside(store: &Store, key: &Key, error: &Error, version: u64) {
+/// An entry's envelope, and that of its base if it has one.
+pub(crate) fn envelopes(stored: Stored) -> (Sealed, Option<Sealed>, Stat) {
+    let Stored { head, payload, base, stat, .. } = stored;
+    let sealed = |head, payload| Sealed { head, payload, payload_digest: None };
+    let base = base.map(|base| sealed(base.head, base.payload));
+    (sealed(head, payload), base, stat)
+}
+
+pub(crate) fn set_aside(store: &Store, key: &Key, error: &Error, version: u64) {
     if matches!(error, Error::Corrupt { .. }) {
         let space = key.namespace().as_str().as_bytes();
         let _ = store.set_aside(space, key.bytes(), version, &error.to_string());
@@ -322,6 +333,9 @@ impl Backend for DiskBackend {
             expired: usage.expired,
             quarantined: usage.quarantined,
             deduplicated: usage.deduplicated,
+            recompressed: usage.rewritten,
+            recompressed_bytes: usage.rewritten_bytes,
+            deltas: usage.based,
         })
     }
 
@@ -374,7 +388,7 @@ pub(super) fn head(stat: &Stat) -> Head {
     }
 }
 
-pub(super) fn from_store(error: StoreError) -> Error {
+pub(crate) fn from_store(error: StoreError) -> Error {
     match error {
         StoreError::Full { needed_bytes, bound_bytes } => Error::Full { needed_bytes, bound_bytes },
         StoreError::PinnedFull { pinned_bytes, max_bytes } => {

@@ -6,7 +6,7 @@ use super::disk::{DiskBackend, from_store, open_stored, set_aside};
 use crate::portable::Portable;
 use crate::{
     Checkup, Collect, Collected, Conflict, Cursor, Exported, Head, Imported, Key, Maintenance, Namespace,
-    Purged, Result, SetAside, StoreAbout, VerifyReport, Version,
+    Purged, RecompressReport, Result, SetAside, StoreAbout, VerifyReport, Version,
 };
 use pilotlight_store::Stat;
 
@@ -35,6 +35,14 @@ impl Maintenance for DiskBackend {
             }
         }
         Ok(report)
+    }
+
+    fn recompress(
+        &self,
+        idle_before_ms: u64,
+        progress: &mut dyn FnMut(&RecompressReport) -> ControlFlow<()>,
+    ) -> Result<RecompressReport> {
+        self.recompressor.run(&self.store, idle_before_ms, progress)
     }
 
     fn pin(&self, key: &Key) -> Result<bool> {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use zstd::bulk::{Compressor, Decompressor};
 use zstd::zstd_safe::CParameter;
 
-use super::ARTIFACT_LEN_MAX;
+use super::{ARTIFACT_LEN_MAX, squeeze};
 use crate::reused::Reused;
 use crate::{Error, Result};
 
@@ -18,6 +18,8 @@ pub enum Codec {
     Raw = 0,
     /// As one zstd frame.
     Zstd = 1,
+    /// As one zstd frame that goes on where another entry's artifact ends, its base: see [`super::squeeze`]. Never on a wire.
+    Delta = 2,
 }
 
 impl Codec {
@@ -25,6 +27,7 @@ impl Codec {
         match number {
             0 => Some(Self::Raw),
             1 => Some(Self::Zstd),
+            2 => Some(Self::Delta),
             _ => None,
         }
     }
@@ -66,14 +69,14 @@ pub(super) fn encode(artifact: &Bytes) -> (Codec, Bytes) {
 }
 
 /// How far back to look in an artifact, as a power of two; 0 is the level's own.
-fn window_log(len: usize) -> u32 {
+pub(super) fn window_log(len: usize) -> u32 {
     let covering = usize::BITS - len.saturating_sub(1).leading_zeros();
     if covering < *WINDOW_LOGS.start() { 0 } else { covering.min(*WINDOW_LOGS.end()) }
 }
 
 /// Whether the bytes in a few places are as different as random ones: what is compressed already is not tried again.
-fn looks_random(artifact: &[u8]) -> bool {
-    let last = artifact.len() - PROBE_LEN;
+pub(super) fn looks_random(artifact: &[u8]) -> bool {
+    let last = artifact.len().saturating_sub(PROBE_LEN);
     [0, last / 4, last / 2, last / 4 * 3, last].into_iter().all(|from| {
         let mut seen = [0u64; 4];
         for byte in artifact.iter().skip(from).take(PROBE_LEN) {
@@ -93,7 +96,7 @@ fn is_worth_it(packed_len: usize, len: usize) -> bool {
 pub(super) fn check_len(codec: Codec, payload: &[u8], artifact_len: u64) -> Result<()> {
     let declared = match codec {
         Codec::Raw => Some(payload.len() as u64),
-        Codec::Zstd => zstd::zstd_safe::get_frame_content_size(payload).ok().flatten(),
+        Codec::Zstd | Codec::Delta => zstd::zstd_safe::get_frame_content_size(payload).ok().flatten(),
     };
     if declared != Some(artifact_len) || artifact_len > ARTIFACT_LEN_MAX {
         let what = format!("{codec:?} payload of {declared:?} bytes, expected {artifact_len}");
@@ -102,15 +105,19 @@ pub(super) fn check_len(codec: Codec, payload: &[u8], artifact_len: u64) -> Resu
     Ok(())
 }
 
-/// The artifact of a payload. Allocates what the head declares, once, and no more.
-pub(super) fn decode(codec: Codec, payload: &Bytes, artifact_len: u64) -> Result<Bytes> {
+/// The artifact of a payload, which may need that of its base. Allocates what the head declares, once, and no more.
+pub(super) fn decode(codec: Codec, payload: &Bytes, artifact_len: u64, base: Option<&[u8]>) -> Result<Bytes> {
     // The head's check vouches for the length; the payload must agree before anything is allocated.
     check_len(codec, payload, artifact_len)?;
+    let len = usize::try_from(artifact_len)
+        .map_err(|_| Error::Corrupt { what: "artifact longer than memory".to_owned() })?;
     let artifact = match codec {
         Codec::Raw => payload.clone(),
+        Codec::Delta => {
+            let base = base.ok_or_else(|| Error::Corrupt { what: "a delta without its base".to_owned() })?;
+            squeeze::expand(payload, len, base)?
+        }
         Codec::Zstd => {
-            let len = usize::try_from(artifact_len)
-                .map_err(|_| Error::Corrupt { what: "artifact longer than memory".to_owned() })?;
             let mut artifact = Reused::for_len(len);
             let decompress = |decompressor: &mut Option<Decompressor<'static>>| match decompressor {
                 Some(decompressor) => decompressor.decompress_to_buffer(payload, artifact.buffer()),
@@ -157,7 +164,7 @@ mod tests {
         ] {
             let (codec, payload) = encode(&artifact);
             assert_eq!(codec, expected, "{} bytes", artifact.len());
-            assert_eq!(decode(codec, &payload, artifact.len() as u64).unwrap(), artifact);
+            assert_eq!(decode(codec, &payload, artifact.len() as u64, None).unwrap(), artifact);
         }
     }
 
@@ -168,7 +175,7 @@ mod tests {
         let artifact: Bytes = [vec![b'a'; 4096], half.to_vec(), half.to_vec()].concat().into();
         let (codec, payload) = encode(&artifact);
         assert!(payload.len() < artifact.len() * 6 / 10, "{} of {} bytes", payload.len(), artifact.len());
-        assert_eq!(decode(codec, &payload, artifact.len() as u64).unwrap(), artifact);
+        assert_eq!(decode(codec, &payload, artifact.len() as u64, None).unwrap(), artifact);
         for (len, expected) in
             [(1, 0), (512 << 10, 0), ((512 << 10) + 1, 20), (1 << 20, 20), (5 << 20, 23), (1 << 30, 23)]
         {
@@ -183,7 +190,7 @@ mod tests {
     #[test]
     fn a_frame_that_declares_another_length_is_refused_before_anything_is_allocated() {
         let payload: Bytes = zstd::bulk::compress(&vec![0; 1 << 20], 1).unwrap().into();
-        assert!(decode(Codec::Zstd, &payload, 1 << 40).is_err());
-        assert!(decode(Codec::Zstd, &Bytes::from_static(b"not zstd"), 8).is_err());
+        assert!(decode(Codec::Zstd, &payload, 1 << 40, None).is_err());
+        assert!(decode(Codec::Zstd, &Bytes::from_static(b"not zstd"), 8, None).is_err());
     }
 }

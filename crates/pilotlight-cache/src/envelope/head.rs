@@ -9,7 +9,9 @@ use crate::{Details, Digest, Error, Result};
 const MAGIC: [u8; 4] = *b"PLEv";
 const VERSION: u8 = 1;
 const FIXED_LEN: usize = 80;
+const CODEC_AT: usize = 5;
 const FLAGS_AT: usize = 7;
+const PAYLOAD_LEN_AT: usize = 16;
 const CHECK_AT: usize = 72;
 const SHAPE_PLAIN: u8 = 0;
 const SHAPE_TORCH_JSON: u8 = 1;
@@ -167,6 +169,24 @@ impl Head {
         }
         Some(frame)
     }
+}
+
+/// The same head for a payload in another form. What a signature is over stays, and so does what only later versions know.
+pub(super) fn for_payload(head: &[u8], codec: Codec, payload_len: u64) -> Vec<u8> {
+    let mut bytes = head.to_vec();
+    let mut put = |at: usize, value: &[u8]| {
+        if let Some(place) = bytes.get_mut(at..at + value.len()) {
+            place.copy_from_slice(value);
+        }
+    };
+    put(CODEC_AT, &[codec as u8]);
+    put(PAYLOAD_LEN_AT, &payload_len.to_le_bytes());
+    put(CHECK_AT, &[0; 8]);
+    let check = check(&bytes).to_le_bytes();
+    if let Some(place) = bytes.get_mut(CHECK_AT..CHECK_AT + check.len()) {
+        place.copy_from_slice(&check);
+    }
+    bytes
 }
 
 /// How long the head is that `bytes` begin with; `None` if they begin with none.

@@ -8,7 +8,7 @@
 //! |---:|---:|---|
 //! | 0 | 4 | magic `PLEv` |
 //! | 4 | 1 | version, 1 |
-//! | 5 | 1 | codec of the payload: 0 raw, 1 zstd |
+//! | 5 | 1 | codec of the payload: 0 raw, 1 zstd, 2 zstd that needs a base (on disk alone) |
 //! | 6 | 1 | shape: 0 the artifact is what the client put; 1 it was the base64 `data` of PyTorch's JSON, see [`recast`] |
 //! | 7 | 1 | flags: bit 0, a signature follows the fields; others zero |
 //! | 8 | 4 | length of the fields, in bytes |
@@ -32,6 +32,7 @@ mod codec;
 mod head;
 mod packed;
 pub mod recast;
+pub(crate) mod squeeze;
 
 use bytes::Bytes;
 
@@ -127,7 +128,7 @@ impl Bare {
 pub fn seal(entry: &Entry) -> Result<Sealed> {
     check_len(entry.artifact.len())?;
     if let Some(packed) = entry.artifact.packed() {
-        return Ok(packed.seal(&entry.metadata));
+        return packed.seal(&entry.metadata);
     }
     let entry = entry.clone().verify()?;
     // Of something short the frame costs more than it saves.
@@ -144,7 +145,7 @@ pub fn seal(entry: &Entry) -> Result<Sealed> {
 /// `TooLarge` above [`ARTIFACT_LEN_MAX`].
 pub fn seal_bare(bare: &Bare) -> Result<Sealed> {
     check_len(bare.artifact.len() as u64)?;
-    Ok(Packed::new(&bare.artifact, bare.frame.clone()).seal(&bare.metadata))
+    Packed::new(&bare.artifact, bare.frame.clone()).seal(&bare.metadata)
 }
 
 fn check_len(size_bytes: u64) -> Result<()> {
@@ -159,7 +160,14 @@ fn check_len(size_bytes: u64) -> Result<()> {
 /// `Corrupt` for what is no envelope, `Unsupported` for one of a later version, `TooLarge` for an artifact that its head
 /// says is above `artifact_len_max` bytes. Nothing was allocated for it then.
 pub fn read(sealed: &Sealed, artifact_len_max: u64) -> Result<Entry> {
-    let (packed, metadata) = take_apart(sealed, artifact_len_max)?;
+    let (packed, metadata) = take_apart(sealed, None, artifact_len_max)?;
+    Ok(Entry { artifact: Artifact::of_packed(packed), metadata })
+}
+
+/// As [`read`], for an entry out of our own store, which may be stored against another one's envelope.
+pub(crate) fn read_stored(sealed: &Sealed, base: Option<&Sealed>) -> Result<Entry> {
+    let base = base.map(|base| take_apart(base, None, ARTIFACT_LEN_MAX)).transpose()?;
+    let (packed, metadata) = take_apart(sealed, base.map(|(packed, _)| packed), ARTIFACT_LEN_MAX)?;
     Ok(Entry { artifact: Artifact::of_packed(packed), metadata })
 }
 
@@ -169,12 +177,15 @@ pub fn read(sealed: &Sealed, artifact_len_max: u64) -> Result<Entry> {
 /// # Errors
 /// As [`read`], and `Corrupt` for an artifact that is not what its digest says.
 pub fn open_bare(sealed: &Sealed, artifact_len_max: u64) -> Result<Bare> {
-    let (packed, metadata) = take_apart(sealed, artifact_len_max)?;
+    let (packed, metadata) = take_apart(sealed, None, artifact_len_max)?;
     Ok(Bare { artifact: packed.artifact()?, frame: packed.into_frame(), metadata })
 }
 
-fn take_apart(sealed: &Sealed, artifact_len_max: u64) -> Result<(Packed, Metadata)> {
+fn take_apart(sealed: &Sealed, base: Option<Packed>, artifact_len_max: u64) -> Result<(Packed, Metadata)> {
     let head = Head::decode(&sealed.head)?;
+    if (head.codec == Codec::Delta) != base.is_some() {
+        return Err(Error::Corrupt { what: format!("{:?} payload with or without a base", head.codec) });
+    }
     if head.payload_len != sealed.payload.len() as u64 {
         return Err(Error::Corrupt {
             what: format!("payload of {} bytes, expected {}", sealed.payload.len(), head.payload_len),
@@ -186,7 +197,7 @@ fn take_apart(sealed: &Sealed, artifact_len_max: u64) -> Result<(Packed, Metadat
     }
     codec::check_len(head.codec, &sealed.payload, head.artifact_len)?;
     let Head { codec, artifact_len, digest, frame, created_ms, compile_ms, details, .. } = head;
-    let packed = Packed::received(codec, sealed.payload.clone(), artifact_len, digest, frame);
+    let packed = Packed::received(codec, sealed.payload.clone(), artifact_len, digest, frame).upon(base);
     let details = (details != Details::default()).then(|| details.into());
     Ok((packed, Metadata { created_ms, expires_ms: None, compile_ms, details }))
 }

@@ -19,6 +19,10 @@ pub(crate) struct Packed {
     artifact_len: u64,
     digest: Digest,
     frame: Option<Frame>,
+    /// What it takes to unpack a [`Codec::Delta`].
+    base: Option<Box<Packed>>,
+    /// Codec and payload of the same artifact without a base, once somebody asked for them.
+    portable: OnceLock<(Codec, Bytes)>,
     /// Whether `digest` was made here from these bytes, and not only claimed by a head.
     is_own_digest: bool,
     /// The artifact as stock clients see it, once somebody asked for it.
@@ -31,7 +35,8 @@ impl Packed {
         let (codec, payload) = codec::encode(artifact.bytes());
         let artifact_len = artifact.len() as u64;
         let digest = Digest::of(artifact);
-        Self { codec, payload, artifact_len, digest, frame, is_own_digest: true, unpacked: OnceLock::new() }
+        let received = Self::received(codec, payload, artifact_len, digest, frame);
+        Self { is_own_digest: true, ..received }
     }
 
     /// What somebody else packed.
@@ -42,15 +47,52 @@ impl Packed {
         digest: Digest,
         frame: Option<Frame>,
     ) -> Self {
-        Self { codec, payload, artifact_len, digest, frame, is_own_digest: false, unpacked: OnceLock::new() }
+        Self {
+            codec,
+            payload,
+            artifact_len,
+            digest,
+            frame,
+            base: None,
+            portable: OnceLock::new(),
+            is_own_digest: false,
+            unpacked: OnceLock::new(),
+        }
+    }
+
+    /// The same, stored against another artifact.
+    pub(super) fn upon(self, base: Option<Self>) -> Self {
+        Self { base: base.map(Box::new), ..self }
+    }
+
+    /// Codec and payload for whoever has no base: packed anew if need be, the first time.
+    fn portable(&self) -> Result<(Codec, Bytes)> {
+        if self.base.is_none() {
+            return Ok((self.codec, self.payload.clone()));
+        }
+        if let Some(portable) = self.portable.get() {
+            return Ok(portable.clone());
+        }
+        let portable = codec::encode(self.artifact()?.bytes());
+        Ok(self.portable.get_or_init(|| portable).clone())
+    }
+
+    /// Has [`Packed::seal`] cost no more than its head from here on.
+    pub(crate) fn make_portable(&self) -> Result<()> {
+        self.portable().map(drop)
+    }
+
+    pub(crate) fn is_portable(&self) -> bool {
+        self.base.is_none() || self.portable.get().is_some()
     }
 
     /// The envelope, its head made anew: what stands there besides may have changed.
-    pub(super) fn seal(&self, metadata: &Metadata) -> Sealed {
+    pub(super) fn seal(&self, metadata: &Metadata) -> Result<Sealed> {
+        let (codec, payload) = self.portable()?;
         let head = Head {
-            codec: self.codec,
+            codec,
             artifact_len: self.artifact_len,
-            payload_len: self.payload.len() as u64,
+            payload_len: payload.len() as u64,
             digest: self.digest,
             created_ms: metadata.created_ms,
             compile_ms: metadata.compile_ms,
@@ -58,14 +100,19 @@ impl Packed {
             frame: self.frame.clone(),
         };
         // Equal payloads are stored once, by their digest: a claimed one could put other bytes under somebody's artifact.
-        let is_known = self.codec == Codec::Raw && (self.is_own_digest || self.is_unpacked());
+        let is_known = codec == Codec::Raw && (self.is_own_digest || self.is_unpacked());
         let payload_digest = is_known.then_some(self.digest);
-        Sealed { head: head.encode().into(), payload: self.payload.clone(), payload_digest }
+        Ok(Sealed { head: head.encode().into(), payload, payload_digest })
     }
 
     /// The artifact inside, unpacked and checked.
     pub(super) fn artifact(&self) -> Result<Verified> {
-        let artifact = codec::decode(self.codec, &self.payload, self.artifact_len)?;
+        let decode = |packed: &Self, base: Option<&[u8]>| {
+            codec::decode(packed.codec, &packed.payload, packed.artifact_len, base)
+        };
+        // The base's own digest need not be checked: what comes of a wrong one fails this one's.
+        let base = self.base.as_deref().map(|base| decode(base, None)).transpose()?;
+        let artifact = decode(self, base.as_deref())?;
         Verified::by_digest(artifact, &self.digest)
     }
 
@@ -98,7 +145,10 @@ impl Packed {
 
     pub(crate) fn kept_bytes(&self) -> u64 {
         let is_same = self.codec == Codec::Raw && self.frame.is_none();
-        self.payload.len() as u64 + if is_same { 0 } else { self.len() }
+        let unpacked = if is_same { 0 } else { self.len() };
+        // What is packed anew is seldom more than a third.
+        let base = self.base.as_deref().map_or(0, |base| base.payload.len() as u64 + self.artifact_len / 3);
+        self.payload.len() as u64 + unpacked + base
     }
 
     pub(super) fn into_frame(self) -> Option<Frame> {

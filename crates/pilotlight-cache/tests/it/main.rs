@@ -14,3 +14,5 @@ mod contract;
 mod controller;
 /// Damage that only the envelope's checks find.
 mod damage;
+/// Entries stored smaller while nobody uses them.
+mod recompress;

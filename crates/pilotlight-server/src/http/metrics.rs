@@ -43,7 +43,7 @@ const SERVER: [Of<Server>; 7] = [
     }),
 ];
 
-const USAGE: [Of<Usage>; 8] = [
+const USAGE: [Of<Usage>; 11] = [
     ("pilotlight_entries", "Entries kept", |usage| Some(usage.entries as f64)),
     ("pilotlight_logical_bytes", "Artifact bytes as clients put them", |usage| {
         Some(usage.logical_bytes as f64)
@@ -62,6 +62,13 @@ const USAGE: [Of<Usage>; 8] = [
     ("pilotlight_deduplicated_puts_total", "Puts whose artifact was there already", |usage| {
         Some(usage.deduplicated as f64)
     }),
+    ("pilotlight_recompressed_entries_total", "Entries recompressed while idle", |usage| {
+        Some(usage.recompressed as f64)
+    }),
+    ("pilotlight_recompressed_saved_bytes_total", "Bytes that recompressing saved", |usage| {
+        Some(usage.recompressed_bytes as f64)
+    }),
+    ("pilotlight_delta_entries", "Entries stored against a sibling", |usage| Some(usage.deltas as f64)),
 ];
 
 fn load(stats: &ServerStats, counter: fn(&ServerStats) -> &AtomicU64) -> Option<f64> {

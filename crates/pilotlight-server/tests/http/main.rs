@@ -12,3 +12,4 @@ mod harness;
 mod hostile;
 mod operators;
 mod real_clients;
+mod recompress;

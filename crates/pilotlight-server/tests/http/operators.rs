@@ -10,8 +10,8 @@ use parking_lot::Mutex;
 use pilotlight_cache::portable::Portable;
 use pilotlight_cache::{
     Backend, Checkup, Collect, Collected, Conflict, Cursor, Entry, Exported, Found, Head, Imported, Key,
-    Maintenance, MemoryBackend, Namespace, Page, Purged, Put, Result, SetAside, StoreAbout, Usage,
-    VerifyReport, Version, When,
+    Maintenance, MemoryBackend, Namespace, Page, Purged, Put, RecompressReport, Result, SetAside, StoreAbout,
+    Usage, VerifyReport, Version, When,
 };
 use pilotlight_server::Config;
 
@@ -210,6 +210,14 @@ impl Maintenance for Disk {
         }
         let _ = self.ended.lock().send(report.entries_checked);
         Ok(report)
+    }
+
+    fn recompress(
+        &self,
+        _idle_before_ms: u64,
+        _progress: &mut dyn FnMut(&RecompressReport) -> ControlFlow<()>,
+    ) -> Result<RecompressReport> {
+        Ok(RecompressReport::default())
     }
 
     fn pin(&self, key: &Key) -> Result<bool> {

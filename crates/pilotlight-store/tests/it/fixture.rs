@@ -7,11 +7,13 @@ use pilotlight_store::{Condition, PutRequest, Store};
 
 use crate::damage::files;
 use crate::layout::{self, Structure};
-use crate::setup::{START_MS, get, noise, open, put, request};
+use crate::setup::{DELTA, START_MS, TURNED, get, noise, open, original, put, request, store_against, turn};
 
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");
 /// Fixtures of format 1. The second has a sealed segment, a clear and more than one space.
 const FORMAT_1: [&str; 2] = ["v1", "v1-sealed"];
+/// Of format 2: entries that were rewritten, in a segment that is sealed and in one that is not.
+const FORMAT_2: &str = "v2";
 
 /// What stands in every fixture. Each was written once, by `write_fixture` below or a forerunner of it, and is never
 /// written again.
@@ -84,7 +86,7 @@ fn a_store_of_format_1_is_written_to_and_stays_whole() {
 #[test]
 fn the_fixtures_hold_every_structure_of_the_format() {
     let mut held = BTreeSet::new();
-    for fixture in FORMAT_1 {
+    for fixture in FORMAT_1.into_iter().chain([FORMAT_2]) {
         let fixture = Path::new(FIXTURES).join(fixture);
         let mut hold = |parts: Vec<layout::Part>| held.extend(parts.into_iter().map(|part| part.structure));
         files(&fixture.join("log"))
@@ -131,6 +133,86 @@ fn write_pins_fixture() {
         store.put(&PutRequest { group, ..request(key, &payload) }, Condition::Always).unwrap();
         if is_pinned {
             store.pin(b"", key).unwrap();
+        }
+    }
+}
+
+/// What stands in the fixture of format 2: key, seed and length of what was put, and how it is kept.
+fn rewritten() -> Vec<(Vec<u8>, u64, usize, Kept)> {
+    let of = |part: &str| {
+        let named = |name: &str| format!("{part} {name}").into_bytes();
+        [
+            (named("base"), 1, 20_000, Kept::Whole),
+            (named("delta"), 2, 900, Kept::Delta),
+            (named("long delta"), 3, 40_000, Kept::Delta),
+            (named("turned"), 4, 700, Kept::Turned),
+            (named("turned file"), 5, 40_000, Kept::Turned),
+        ]
+    };
+    ["sealed", "active"].into_iter().flat_map(of).collect()
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kept {
+    Whole,
+    Delta,
+    Turned,
+}
+
+#[test]
+fn a_store_of_format_2_opens_for_ever() {
+    let dir = tempfile::tempdir().unwrap();
+    copy(&Path::new(FIXTURES).join(FORMAT_2), dir.path());
+    for round in 0..3u64 {
+        let store = open(dir.path());
+        for (key, seed, len, kept) in rewritten() {
+            let stored = store.get(b"", &key).unwrap().expect("it is there");
+            let head: &[u8] = match kept {
+                Kept::Whole => b"head",
+                Kept::Delta => DELTA,
+                Kept::Turned => TURNED,
+            };
+            assert_eq!((&stored.head[..], stored.base.is_some()), (head, kept == Kept::Delta));
+            assert_eq!(original(&stored), noise(seed, len), "{}", String::from_utf8_lossy(&key));
+        }
+        // The base it came with is gone.
+        let stored = store.get(b"", b"orphan").unwrap().expect("it is there");
+        assert_eq!(original(&stored), noise(7, 500));
+        assert!(store.get(b"", b"deleted base").unwrap().is_none());
+        assert_eq!(store.usage(None).based, 5);
+        // It is written to, and stays whole.
+        put(&store, &round.to_le_bytes(), &noise(round, 900)).unwrap();
+        assert!(store_against(&store, b"", &round.to_le_bytes(), b"active base").unwrap());
+        assert!(store.delete(b"", &round.to_le_bytes(), Condition::Always).unwrap());
+    }
+}
+
+/// As `write_fixture`, for format 2.
+#[test]
+fn write_rewritten_fixture() {
+    let Some(dir) = std::env::var_os("PILOTLIGHT_WRITE_REWRITTEN_FIXTURE") else { return };
+    let store = open(Path::new(&dir));
+    put(&store, b"deleted base", &noise(6, 5000)).unwrap();
+    put(&store, b"orphan", &noise(7, 500)).unwrap();
+    assert!(store_against(&store, b"", b"orphan", b"deleted base").unwrap());
+    store.delete(b"", b"deleted base", Condition::Always).unwrap();
+    for (number, (key, seed, len, kept)) in rewritten().into_iter().enumerate() {
+        put(&store, &key, &noise(seed, len)).unwrap();
+        let part = key.split(|byte| *byte == b' ').next().unwrap();
+        match kept {
+            Kept::Whole => {}
+            Kept::Delta => {
+                assert!(store_against(&store, b"", &key, &[part, b" base"].concat()).unwrap());
+            }
+            Kept::Turned => assert!(turn(&store, b"", &key).unwrap()),
+        }
+        if number == 4 {
+            // Fills a segment, and takes no room in the repository.
+            for filler in 0..36u8 {
+                let key = [filler];
+                let filled = PutRequest { space: b"fillers", ..request(&key, &[0; 32_000]) };
+                store.put(&filled, Condition::Always).unwrap();
+            }
         }
     }
 }

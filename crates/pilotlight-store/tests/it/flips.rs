@@ -6,7 +6,7 @@ use pilotlight_store::{Condition, OpenError, Options, PutRequest, Store, StoreEr
 
 use crate::layout::{self, Part, Structure};
 use crate::media::{FileSystem, Simulated};
-use crate::setup::{Dice, noise, options, put, request, seed};
+use crate::setup::{Dice, noise, options, original, put, request, seed, store_against};
 
 const BOUND: u64 = 9 << 20;
 /// Flips in all parts of one structure.
@@ -49,6 +49,10 @@ fn filled() -> Filled {
         assert_eq!(store.clear(b"cleared").unwrap(), 1);
         gone.push((Vec::new(), deleted));
         gone.push((b"cleared".to_vec(), part.as_bytes().to_vec()));
+        put_in(b"", &format!("{part} base"), noise(40 + number as u64, 20_000));
+        put_in(b"", &format!("{part} delta"), noise(50, 3000));
+        let (delta, base) = (format!("{part} delta"), format!("{part} base"));
+        assert!(store_against(&store, b"", delta.as_bytes(), base.as_bytes()).unwrap());
         if part == "sealed" {
             (0..32).for_each(|filler| put_in(b"", &format!("filler {filler}"), noise(filler, 32_000)));
         }
@@ -76,7 +80,7 @@ fn look(media: &Arc<Simulated>, filled: &Filled, what: &str) -> (Vec<Vec<u8>>, u
     for _ in 0..2 {
         let store = Store::open(options_in(media.clone())).unwrap_or_else(|error| panic!("{what}: {error}"));
         let holds = |space: &[u8], key: &[u8]| match store.get(space, key) {
-            Ok(stored) => stored.map(|stored| stored.payload.to_vec()),
+            Ok(stored) => stored.map(|stored| original(&stored)),
             Err(StoreError::Corrupt { .. }) => {
                 assert!(store.get(space, key).unwrap().is_none(), "{what}: after one error it is a miss");
                 None
@@ -137,11 +141,12 @@ fn check(structure: Structure, part: &Part, missing: &[Vec<u8>], back: usize, wh
         | Structure::Key
         | Structure::Head
         | Structure::Payload
+        | Structure::Base
         | Structure::Reference => {
             assert!(missing.iter().all(|key| *key == part.key), "{what}: {} missing", missing.len());
             assert_eq!(back, 0, "{what}");
         }
-        // Two entries share each file.
+        // Two entries need each file.
         Structure::FilePayload => {
             assert!(missing.len() == 2 && back == 0, "{what}: {} missing", missing.len())
         }
@@ -149,8 +154,15 @@ fn check(structure: Structure, part: &Part, missing: &[Vec<u8>], back: usize, wh
         Structure::SegmentHeader
         | Structure::Names
         | Structure::Row
-        | Structure::Trailer
-        | Structure::FileHeader => {
+        | Structure::RowBase
+        | Structure::Trailer => {
+            assert!(missing.is_empty() && back == 0, "{what}: {} missing", missing.len())
+        }
+        // What is stored against a payload needs to know what that is.
+        Structure::FileHeader if part.key.ends_with(b"base") => {
+            assert!(missing.len() <= 2 && back == 0, "{what}: {} missing", missing.len())
+        }
+        Structure::FileHeader => {
             assert!(missing.is_empty() && back == 0, "{what}: {} missing", missing.len())
         }
     }

@@ -12,6 +12,8 @@ pub(crate) enum Structure {
     Head,
     Payload,
     Reference,
+    /// The reference to another payload that a record's own needs.
+    Base,
     /// A record that says that a key is gone.
     Tombstone,
     /// A record that says that a space is empty.
@@ -19,6 +21,8 @@ pub(crate) enum Structure {
     /// The names of spaces in a footer.
     Names,
     Row,
+    /// The base of a row, behind all rows.
+    RowBase,
     Trailer,
     /// What a payload file begins with.
     FileHeader,
@@ -26,7 +30,7 @@ pub(crate) enum Structure {
 }
 
 impl Structure {
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 16] = [
         Self::SegmentHeader,
         Self::InlineHeader,
         Self::ExternalHeader,
@@ -34,10 +38,12 @@ impl Structure {
         Self::Head,
         Self::Payload,
         Self::Reference,
+        Self::Base,
         Self::Tombstone,
         Self::Clear,
         Self::Names,
         Self::Row,
+        Self::RowBase,
         Self::Trailer,
         Self::FileHeader,
         Self::FilePayload,
@@ -80,7 +86,14 @@ pub(crate) fn segment(bytes: &[u8]) -> Vec<Part> {
         parts.extend(
             (0..rows).map(|row| part(Structure::Row, first_row + 96 * row..first_row + 96 * (row + 1), b"")),
         );
-        assert_eq!(first_row + 96 * rows, trailer);
+        let (first_base, bases) = (first_row + 96 * rows, number(bytes, trailer + 12, 4));
+        let based = (0..rows).filter(|row| bytes[first_row + 96 * row + 63] & 8 != 0).count();
+        assert_eq!((bases, first_base + 32 * bases), (based, trailer));
+        parts.extend(
+            (0..bases).map(|base| {
+                part(Structure::RowBase, first_base + 32 * base..first_base + 32 * (base + 1), b"")
+            }),
+        );
         parts.push(part(Structure::Trailer, trailer..bytes.len(), b""));
     }
     parts
@@ -100,7 +113,8 @@ pub(crate) fn payload_file(bytes: &[u8]) -> Vec<Part> {
 
 /// The parts of the record at `at`, and where it ends.
 fn record(bytes: &[u8], at: usize) -> (usize, Vec<Part>) {
-    let is_external = bytes[at + 5] & 1 == 1;
+    let (is_external, is_grouped, is_based) =
+        (bytes[at + 5] & 1 != 0, bytes[at + 5] & 4 != 0, bytes[at + 5] & 8 != 0);
     let payload_len = if is_external { 32 } else { number(bytes, at + 12, 4) };
     let key_at = at + 64;
     let head_at = key_at + number(bytes, at + 6, 2);
@@ -118,11 +132,16 @@ fn record(bytes: &[u8], at: usize) -> (usize, Vec<Part>) {
         true => (Structure::ExternalHeader, Structure::Reference),
         false => (Structure::InlineHeader, Structure::Payload),
     };
-    let parts = vec![
+    let base_end = payload_at - if is_grouped { 4 } else { 0 };
+    let base_at = base_end - if is_based { 32 } else { 0 };
+    let mut parts = vec![
         part(header, at..key_at, key),
         part(Structure::Key, key_at..head_at, key),
-        part(Structure::Head, head_at..payload_at, key),
+        part(Structure::Head, head_at..base_at, key),
         part(payload, payload_at..end, key),
     ];
+    if is_based {
+        parts.insert(3, part(Structure::Base, base_at..base_end, key));
+    }
     (end, parts)
 }

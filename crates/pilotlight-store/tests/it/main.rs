@@ -43,6 +43,8 @@ mod quarantine;
 mod read_only;
 /// What goes wrong while the store repairs, cleans and removes, and what must not follow from it.
 mod repair;
+/// Entries kept in another form, and payloads stored against others.
+mod rewrite;
 /// What the tests share.
 mod setup;
 /// Puts staged together, settled with one write, and taken back together when that fails.

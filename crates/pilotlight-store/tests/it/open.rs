@@ -42,9 +42,9 @@ fn refuse(change: impl Fn(&str) -> String) -> OpenError {
 fn a_later_format_is_refused_with_a_hint_and_not_touched() {
     // Whatever a later version writes behind the number.
     for rest in ["seed 0123456789abcdef\n", "seeds 1 2 3\nmore\n", ""] {
-        let error = refuse(|_| format!("pilotlight-store\nformat 2\n{rest}"));
-        assert!(matches!(error, OpenError::TooNew { found: 2, expected: 1, .. }), "{error}");
-        assert!(error.to_string().contains("has format 2, expected at most 1"), "{error}");
+        let error = refuse(|_| format!("pilotlight-store\nformat 3\n{rest}"));
+        assert!(matches!(error, OpenError::TooNew { found: 3, expected: 2, .. }), "{error}");
+        assert!(error.to_string().contains("has format 3, expected at most 2"), "{error}");
         assert!(error.hint().contains("newer Pilotlight"), "{}", error.hint());
     }
 }

@@ -1,7 +1,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use pilotlight_store::{Condition, ManualClock, Options, PutRequest, Result, Store};
+use pilotlight_store::{Condition, ManualClock, Options, PutRequest, Result, Rewrite, Store, Stored};
 
 pub(crate) const START_MS: u64 = 1_700_000_000_000;
 
@@ -34,7 +34,56 @@ pub(crate) fn put(store: &Store, key: &[u8], payload: &[u8]) -> Result<u64> {
 }
 
 pub(crate) fn get(store: &Store, key: &[u8]) -> Option<Vec<u8>> {
-    store.get(b"", key).expect("get").map(|stored| stored.payload.to_vec())
+    store.get(b"", key).expect("get").map(|stored| original(&stored))
+}
+
+/// In place of [`request`]'s head: the payload is back to front.
+pub(crate) const TURNED: &[u8] = b"turned";
+/// In place of [`request`]'s head: the payload says by how much it differs from its base.
+pub(crate) const DELTA: &[u8] = b"delta";
+
+/// What was put, whatever form it is kept in.
+pub(crate) fn original(stored: &Stored) -> Vec<u8> {
+    match (&stored.head[..], &stored.base) {
+        (DELTA, Some(base)) => delta(&stored.payload, &whole(&base.head, &base.payload)),
+        (head, None) => whole(head, &stored.payload),
+        (head, Some(_)) => panic!("{head:?} with a base"),
+    }
+}
+
+pub(crate) fn whole(head: &[u8], payload: &[u8]) -> Vec<u8> {
+    match head {
+        b"head" => payload.to_vec(),
+        TURNED => turned(payload),
+        other => panic!("{other:?} without a base"),
+    }
+}
+
+pub(crate) fn turned(payload: &[u8]) -> Vec<u8> {
+    payload.iter().rev().copied().collect()
+}
+
+/// From a payload and a base to what is kept, and back.
+pub(crate) fn delta(payload: &[u8], base: &[u8]) -> Vec<u8> {
+    payload.iter().zip(base.iter().cycle()).map(|(byte, other)| byte ^ other).collect()
+}
+
+/// Turns an entry's payload.
+pub(crate) fn turn(store: &Store, space: &[u8], key: &[u8]) -> Result<bool> {
+    let Some(stored) = store.peek(space, key)? else { return Ok(false) };
+    let payload = turned(&original(&stored));
+    let version = stored.stat.version;
+    store.rewrite(&Rewrite { space, key, version, head: TURNED, payload: &payload, base: None })
+}
+
+/// Stores an entry's payload against another's.
+pub(crate) fn store_against(store: &Store, space: &[u8], key: &[u8], base_key: &[u8]) -> Result<bool> {
+    let Some(of_base) = store.stat(space, base_key) else { return Ok(false) };
+    let Some(base) = store.base(space, base_key, of_base.version)? else { return Ok(false) };
+    let Some(stored) = store.peek(space, key)? else { return Ok(false) };
+    let payload = delta(&original(&stored), &whole(&base.head, &base.payload));
+    let version = stored.stat.version;
+    store.rewrite(&Rewrite { space, key, version, head: DELTA, payload: &payload, base: Some(&base) })
 }
 
 /// Bytes that do not compress and are different for every seed.

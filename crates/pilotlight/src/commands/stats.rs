@@ -84,7 +84,13 @@ fn usage(usage: &UsageReport) -> Vec<Vec<String>> {
         row("expired", usage.expired.to_string()),
         row("quarantined", usage.quarantined.to_string()),
         row("deduplicated", usage.deduplicated.to_string()),
+        row("recompressed", recompressed(usage)),
     ]
+}
+
+fn recompressed(usage: &UsageReport) -> String {
+    let UsageReport { recompressed, recompressed_bytes, deltas, .. } = *usage;
+    format!("{recompressed}, {} saved, {} against a sibling", output::bytes(recompressed_bytes), deltas)
 }
 
 fn by_reason(reasons: &BTreeMap<String, u64>) -> String {

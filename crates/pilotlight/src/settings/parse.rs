@@ -74,6 +74,10 @@ impl Settings {
             })?,
             drain_timeout: found.one(table::DRAIN_TIMEOUT, values::duration)?,
             password,
+            recompress_after: found.one(table::RECOMPRESS_AFTER, |text| match text {
+                "off" => Ok(None),
+                _ => positive_duration(text).map(Some),
+            })?,
             is_strict: found.one(table::STRICT, values::switch)?,
             databases: found.one(table::DATABASES, |text| values::count(text, 1, u64::from(u16::MAX)))?
                 as u16,

@@ -69,6 +69,9 @@ settings! {
     DURABILITY: "durability" "LEVEL" = "relaxed", Form::Choice(&["relaxed", "batch", "always"]),
         "When a put is acknowledged: once the kernel has it (relaxed, synced every second), after a sync shared \
          with other puts (batch), after a sync of its own (always)";
+    RECOMPRESS_AFTER: "recompress-after" "DURATION" = "10m", Form::One,
+        "Store entries that nobody used for as long smaller, in the background and while little else is to be done, \
+         or `off`";
     MAX_ENTRY_SIZE: "max-entry-size" "SIZE" = "512MiB", Form::One,
         "Largest artifact that may be put";
     REQUEST_TIMEOUT: "request-timeout" "DURATION" = "4s", Form::One,

@@ -8,7 +8,7 @@ use super::expected::{Expected, Name, Value};
 use super::workload::{BOUND, Client, name, options, space, spaces};
 use crate::media::crash::{Crash, Moment};
 use crate::media::{FileSystem, Simulated};
-use crate::setup::{Dice, get, put};
+use crate::setup::{Dice, get, original, put};
 
 /// What is left of a store that crashed, and what was expected of it.
 pub(super) struct Wreck<'a> {
@@ -145,9 +145,9 @@ impl Wreck<'_> {
         for name in self.expected.names() {
             let held = store.get(space(name), &name.1.to_le_bytes());
             let held = held.unwrap_or_else(|error| panic!("{}: {name:?}: {error}", self.what));
-            let held = held.map(|stored| {
-                assert_eq!(&stored.head[..], b"head", "{}", self.what);
-                Value { payload: stored.payload[..].into(), expires_ms: stored.stat.expires_ms }
+            let held = held.map(|stored| Value {
+                payload: original(&stored).into(),
+                expires_ms: stored.stat.expires_ms,
             });
             let payload = held.as_ref().map(|value| &value.payload[..]);
             if !self.expected.allows(name, payload, self.crash) {

@@ -9,7 +9,7 @@ use pilotlight_store::{Condition, Durability, ManualClock, Options, PutRequest, 
 
 use super::expected::{Evicted, Expected, Name, State, Value};
 use crate::media::crash::Crash;
-use crate::setup::{Dice, START_MS, noise, request};
+use crate::setup::{Dice, START_MS, noise, original, request, store_against, turn};
 
 /// The least bound there is: its segments are a megabyte each, and the cleaner is soon at work.
 pub(super) const BOUND: u64 = (8 << 20) + (64 << 10);
@@ -119,7 +119,8 @@ impl Client {
     /// Does one of the things that clients do.
     pub(super) fn step(&mut self) {
         match self.dice.below(100) {
-            0..50 => self.put_some(1),
+            0..42 => self.put_some(1),
+            42..50 => self.rewrite(),
             50..62 => {
                 let count = 2 + self.dice.below(4);
                 self.put_some(count);
@@ -170,6 +171,19 @@ impl Client {
         });
     }
 
+    /// As a put goes what is meant to change nothing.
+    fn rewrite(&mut self) {
+        let (name, base) = (self.name(), self.name());
+        let (space, key) = (space(name), name.1.to_le_bytes());
+        let is_delta = self.dice.percent(70);
+        let base = base.1.to_le_bytes();
+        self.change(Vec::new(), |store| {
+            let rewritten =
+                if is_delta { store_against(store, space, &key, &base) } else { turn(store, space, &key) };
+            rewritten.map(|_| ())
+        });
+    }
+
     fn get(&mut self) {
         let name = self.name();
         self.look(name);
@@ -177,7 +191,7 @@ impl Client {
 
     fn look(&mut self, name: Name) {
         let found = match self.store().get(space(name), &name.1.to_le_bytes()) {
-            Ok(found) => found.map(|stored| stored.payload),
+            Ok(found) => found.map(|stored| original(&stored)),
             Err(error) => return assert!(!matches!(error, StoreError::Corrupt { .. }), "{error}"),
         };
         let is_right = self.expected.allows(name, found.as_deref(), Crash::Kill);

@@ -3,12 +3,20 @@
 //! All numbers are little-endian. Checks are XXH3-64 seeded with the store's secret, so that bytes which a client put
 //! can never pass for a record of the store's own.
 
+mod footer;
+
 use std::num::NonZeroU32;
 
 use xxhash_rust::xxh3::{Xxh3, xxh3_64_with_seed, xxh3_128_with_seed};
 
-/// The format this build writes, and the newest it reads.
-pub(crate) const FORMAT_VERSION: u32 = 1;
+pub(crate) use self::footer::{ROW_LEN, Row, TRAILER_LEN, decode_footer, encode_footer, footer_len};
+
+/// The format a store is made in, and has for as long as nothing in it was rewritten.
+pub(crate) const FORMAT_FIRST: u32 = 1;
+/// The format of a store in which something was rewritten, and the newest that this build reads.
+pub(crate) const FORMAT_REWRITTEN: u32 = 2;
+/// What a segment's header says. Of a rewritten record only its flags tell.
+const SEGMENT_VERSION: u32 = 1;
 /// Records start at multiples of this, so that a 32-bit number reaches 32 GiB into a segment.
 pub(crate) const ALIGN: u64 = 8;
 /// Length of the header of a record, in bytes.
@@ -19,10 +27,6 @@ const CHECK_LEN: usize = 8;
 pub(crate) const SEGMENT_HEADER_LEN: usize = 32;
 /// Length of a reference to a payload that lives in a file of its own, in bytes.
 pub(crate) const REF_LEN: usize = 32;
-/// Length of one row of a segment's footer, in bytes.
-pub(crate) const ROW_LEN: usize = 96;
-/// Length of the trailer that ends a sealed segment, in bytes.
-pub(crate) const TRAILER_LEN: usize = 32;
 /// Longest head (the envelope before its payload), in bytes.
 pub(crate) const HEAD_LEN_MAX: usize = 256 << 10;
 /// Longest key with its space, in bytes.
@@ -36,10 +40,13 @@ const EXTERNAL: u8 = 1;
 const PINNED: u8 = 2;
 /// Of records: the head ends in the group's number.
 const GROUPED: u8 = 4;
+/// Of records: the head ends in a reference to the payload's base, in front of the group's number. Of rows: one follows the
+/// rows.
+const BASED: u8 = 8;
+const REWRITTEN: u8 = 16;
 
 const RECORD_MAGIC: [u8; 4] = *b"PLrc";
 const SEGMENT_MAGIC: [u8; 8] = *b"PLsegmnt";
-const TRAILER_MAGIC: [u8; 4] = *b"PLft";
 
 /// What a record says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,6 +92,10 @@ pub(crate) struct Header {
     pub(crate) is_pinned: bool,
     /// The entry leaves with its group. Counts in `head_len`, and is not in the fixed part.
     pub(crate) group: Option<NonZeroU32>,
+    /// The payload can be read with this one only. Counts in `head_len` too.
+    pub(crate) base: Option<BaseRef>,
+    /// The entry was rewritten, and need not be again.
+    pub(crate) is_rewritten: bool,
     pub(crate) key_len: u16,
     pub(crate) head_len: u32,
     pub(crate) payload_len: u32,
@@ -139,6 +150,28 @@ impl Ref {
     }
 }
 
+/// Which payload another was stored against: one that lives in a file, whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BaseRef {
+    pub(crate) reference: Ref,
+    /// Length of the base's payload.
+    pub(crate) payload_len: u32,
+}
+
+impl BaseRef {
+    fn encode(&self) -> [u8; REF_LEN] {
+        let mut bytes = self.reference.encode();
+        let (_, rest) = bytes.split_at_mut(REF_LEN - size_of::<u32>());
+        rest.copy_from_slice(&self.payload_len.to_le_bytes());
+        bytes
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let (reference, rest) = bytes.split_at_checked(REF_LEN - size_of::<u32>())?;
+        Some(Self { reference: Ref::decode(reference)?, payload_len: Reader(rest).u32()? })
+    }
+}
+
 /// Makes `bytes` the record's bytes before its body: header, key and head, checked. The key comes in parts, which are
 /// written one behind the other.
 pub(crate) fn encode_prefix(
@@ -159,7 +192,9 @@ pub(crate) fn encode_prefix(
     bytes.push(
         flag(header.is_external, EXTERNAL)
             | flag(header.is_pinned, PINNED)
-            | flag(header.group.is_some(), GROUPED),
+            | flag(header.group.is_some(), GROUPED)
+            | flag(header.base.is_some(), BASED)
+            | flag(header.is_rewritten, REWRITTEN),
     );
     bytes.extend_from_slice(&header.key_len.to_le_bytes());
     bytes.extend_from_slice(&header.head_len.to_le_bytes());
@@ -172,6 +207,9 @@ pub(crate) fn encode_prefix(
     bytes.extend_from_slice(&header.payload_check.to_le_bytes());
     key.iter().for_each(|part| bytes.extend_from_slice(part));
     bytes.extend_from_slice(head);
+    if let Some(base) = &header.base {
+        bytes.extend_from_slice(&base.encode());
+    }
     if let Some(group) = header.group {
         bytes.extend_from_slice(&group.get().to_le_bytes());
     }
@@ -204,7 +242,7 @@ pub(crate) struct Record<'a> {
     pub(crate) reference: Option<Ref>,
 }
 
-/// The fixed part alone, unchecked but for its magic: enough to know how much to read. Of a group it knows nothing.
+/// The fixed part alone, unchecked but for its magic: enough to know how much to read. Of a group or a base it knows nothing.
 pub(crate) fn decode_header(bytes: &[u8]) -> Option<Header> {
     let mut reader = Reader(bytes);
     if reader.take(4)? != RECORD_MAGIC {
@@ -217,6 +255,8 @@ pub(crate) fn decode_header(bytes: &[u8]) -> Option<Header> {
         is_external: flags & EXTERNAL != 0,
         is_pinned: flags & PINNED != 0,
         group: None,
+        base: None,
+        is_rewritten: flags & REWRITTEN != 0,
         key_len: reader.u16()?,
         head_len: reader.u32()?,
         payload_len: reader.u32()?,
@@ -241,10 +281,16 @@ pub(crate) fn decode_record(bytes: &[u8], seed: u64) -> Option<Record<'_>> {
     if record_check(fixed, key, head, reference, seed) != expected {
         return None;
     }
-    if bytes.get(5)? & GROUPED != 0 {
+    let flags = bytes.get(5)?;
+    if flags & GROUPED != 0 {
         let (own, group) = head.split_at_checked(head.len().checked_sub(GROUP_LEN)?)?;
         head = own;
         header.group = NonZeroU32::new(Reader(group).u32()?);
+    }
+    if flags & BASED != 0 {
+        let (own, base) = head.split_at_checked(head.len().checked_sub(REF_LEN)?)?;
+        head = own;
+        header.base = Some(BaseRef::decode(base)?);
     }
     Some(Record { header, key, head, reference: reference.and_then(Ref::decode) })
 }
@@ -279,7 +325,7 @@ impl SegmentHeader {
         let mut bytes = [0; SEGMENT_HEADER_LEN];
         let mut writer = Writer(&mut bytes);
         writer.put(&SEGMENT_MAGIC);
-        writer.put(&FORMAT_VERSION.to_le_bytes());
+        writer.put(&SEGMENT_VERSION.to_le_bytes());
         writer.put(&[0; 4]);
         writer.put(&self.created_seq.to_le_bytes());
         let check = xxh3_64_with_seed(&bytes[..24], seed);
@@ -294,142 +340,13 @@ impl SegmentHeader {
 
     pub(crate) fn decode(bytes: &[u8], seed: u64) -> Option<Self> {
         let mut reader = Reader(bytes);
-        if reader.take(8)? != SEGMENT_MAGIC || reader.u32()? > FORMAT_VERSION {
+        if reader.take(8)? != SEGMENT_MAGIC || reader.u32()? > SEGMENT_VERSION {
             return None;
         }
         reader.take(4)?;
         let created_seq = reader.u64()?;
         (reader.u64()? == xxh3_64_with_seed(bytes.get(..24)?, seed)).then_some(Self { created_seq })
     }
-}
-
-/// One row of a segment's footer: what the index needs to know of one record.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Row {
-    pub(crate) record_type: RecordType,
-    /// The key's hash; of a [`RecordType::Clear`] 0, of a [`RecordType::Leave`] the group's number.
-    pub(crate) hash: u128,
-    pub(crate) seq: u64,
-    pub(crate) expires_ms: u64,
-    /// In the segment, in bytes.
-    pub(crate) offset: u64,
-    /// In the segment, in bytes.
-    pub(crate) record_len: u32,
-    pub(crate) payload_len: u32,
-    pub(crate) logical_len: u32,
-    pub(crate) cost_ms: u32,
-    pub(crate) created_ms: u64,
-    /// Index into the footer's spaces; in memory, the store's number of the space.
-    pub(crate) space: u16,
-    pub(crate) is_pinned: bool,
-    pub(crate) group: Option<NonZeroU32>,
-    pub(crate) reference: Option<Ref>,
-}
-
-/// The footer that a sealed segment ends in: its rows and the names of the spaces they speak of.
-pub(crate) fn encode_footer(rows: &[Row], spaces: &[Vec<u8>], seed: u64) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(rows.len() * ROW_LEN + TRAILER_LEN + 256);
-    for space in spaces {
-        bytes.push(u8::try_from(space.len()).unwrap_or(u8::MAX));
-        bytes.extend_from_slice(space);
-    }
-    let spaces_len = bytes.len();
-    for row in rows {
-        let end = bytes.len() + ROW_LEN;
-        bytes.extend_from_slice(&row.hash.to_le_bytes());
-        bytes.extend_from_slice(&row.seq.to_le_bytes());
-        bytes.extend_from_slice(&row.expires_ms.to_le_bytes());
-        bytes.extend_from_slice(&row.created_ms.to_le_bytes());
-        bytes.extend_from_slice(&((row.offset / ALIGN) as u32).to_le_bytes());
-        bytes.extend_from_slice(&row.record_len.to_le_bytes());
-        bytes.extend_from_slice(&row.payload_len.to_le_bytes());
-        bytes.extend_from_slice(&row.logical_len.to_le_bytes());
-        bytes.extend_from_slice(&row.cost_ms.to_le_bytes());
-        bytes.extend_from_slice(&row.space.to_le_bytes());
-        bytes.push(row.record_type.number());
-        let pinned = if row.is_pinned { PINNED } else { 0 };
-        bytes.push(if row.reference.is_some() { EXTERNAL | pinned } else { pinned });
-        let reference = row.reference.as_ref().map_or([0; REF_LEN], Ref::encode);
-        // The last bytes of a reference are not in use.
-        bytes.extend_from_slice(reference.split_at(REF_LEN - GROUP_LEN).0);
-        bytes.extend_from_slice(&row.group.map_or(0, NonZeroU32::get).to_le_bytes());
-        debug_assert_eq!(bytes.len(), end, "a row has its length");
-    }
-    let mut trailer = Vec::with_capacity(TRAILER_LEN);
-    trailer.extend_from_slice(&TRAILER_MAGIC);
-    trailer.extend_from_slice(&(rows.len() as u32).to_le_bytes());
-    trailer.extend_from_slice(&(spaces_len as u32).to_le_bytes());
-    trailer.extend_from_slice(&0u32.to_le_bytes());
-    trailer.extend_from_slice(&xxh3_64_with_seed(&bytes, seed).to_le_bytes());
-    let check = xxh3_64_with_seed(&trailer, seed);
-    trailer.extend_from_slice(&check.to_le_bytes());
-    bytes.append(&mut trailer);
-    bytes
-}
-
-/// How long a footer is, by its trailer; `None` when the bytes are no trailer.
-pub(crate) fn footer_len(trailer: &[u8], seed: u64) -> Option<u64> {
-    let mut reader = Reader(trailer);
-    if reader.take(4)? != TRAILER_MAGIC {
-        return None;
-    }
-    let rows = u64::from(reader.u32()?);
-    let spaces_len = u64::from(reader.u32()?);
-    reader.u32()?;
-    reader.u64()?;
-    let expected = reader.u64()?;
-    (xxh3_64_with_seed(trailer.get(..TRAILER_LEN - 8)?, seed) == expected)
-        .then_some(rows * ROW_LEN as u64 + spaces_len + TRAILER_LEN as u64)
-}
-
-/// Rows and spaces of a whole footer, checked.
-pub(crate) fn decode_footer(footer: &[u8], seed: u64) -> Option<(Vec<Row>, Vec<Vec<u8>>)> {
-    let (body, trailer) = footer.split_at_checked(footer.len().checked_sub(TRAILER_LEN)?)?;
-    let mut reader = Reader(trailer.get(4..)?);
-    let row_count = reader.u32()? as usize;
-    let spaces_len = reader.u32()? as usize;
-    reader.u32()?;
-    if xxh3_64_with_seed(body, seed) != reader.u64()? {
-        return None;
-    }
-    let (names, rows) = body.split_at_checked(spaces_len)?;
-    let mut spaces = Vec::new();
-    let mut reader = Reader(names);
-    while !reader.0.is_empty() {
-        let len = usize::from(reader.u8()?);
-        spaces.push(reader.take(len)?.to_vec());
-    }
-    let rows = rows.chunks_exact(ROW_LEN).map(decode_row).collect::<Option<Vec<_>>>()?;
-    (rows.len() == row_count).then_some((rows, spaces))
-}
-
-fn decode_row(bytes: &[u8]) -> Option<Row> {
-    let mut reader = Reader(bytes);
-    let mut row = Row {
-        record_type: RecordType::Put,
-        hash: reader.u128()?,
-        seq: reader.u64()?,
-        expires_ms: reader.u64()?,
-        created_ms: reader.u64()?,
-        offset: u64::from(reader.u32()?) * ALIGN,
-        record_len: reader.u32()?,
-        payload_len: reader.u32()?,
-        logical_len: reader.u32()?,
-        cost_ms: reader.u32()?,
-        space: reader.u16()?,
-        is_pinned: false,
-        group: None,
-        reference: None,
-    };
-    row.record_type = RecordType::from_number(reader.u8()?)?;
-    let flags = reader.u8()?;
-    row.is_pinned = flags & PINNED != 0;
-    let reference = reader.take(REF_LEN - GROUP_LEN)?;
-    if flags & EXTERNAL != 0 {
-        row.reference = Some(Ref::decode(reference)?);
-    }
-    row.group = NonZeroU32::new(reader.u32()?);
-    Some(row)
 }
 
 struct Reader<'a>(&'a [u8]);
@@ -487,6 +404,8 @@ mod tests {
             is_external: false,
             is_pinned: false,
             group: None,
+            base: None,
+            is_rewritten: false,
             key_len: 3,
             head_len: 4,
             payload_len: 5,
@@ -504,7 +423,13 @@ mod tests {
         let reference = Ref { digest: 1, generation: 2, payload_offset: 3 };
         let grouped =
             Header { is_pinned: true, group: NonZeroU32::new(7), head_len: 4 + GROUP_LEN as u32, ..header() };
+        let base =
+            Some(BaseRef { reference: Ref { digest: 4, generation: 5, payload_offset: 6 }, payload_len: 7 });
+        let based = Header { base, is_rewritten: true, head_len: 4 + REF_LEN as u32, ..header() };
+        let both = Header { base, head_len: grouped.head_len + REF_LEN as u32, is_external: true, ..grouped };
         for (header, reference) in [
+            (based, None),
+            (both, Some(reference)),
             (header(), None),
             (Header { is_external: true, ..header() }, Some(reference)),
             (grouped, None),
@@ -524,40 +449,6 @@ mod tests {
             for len in 0..bytes.len() {
                 assert!(decode_record(&bytes[..len], 42).is_none(), "cut to {len}");
             }
-        }
-    }
-
-    #[test]
-    fn a_footer_decodes_to_what_was_encoded_and_any_flipped_bit_is_noticed() {
-        let row = Row {
-            record_type: RecordType::Put,
-            hash: 1 << 100,
-            seq: 2,
-            expires_ms: 3,
-            offset: 32,
-            record_len: 80,
-            payload_len: 5,
-            logical_len: 6,
-            cost_ms: 7,
-            created_ms: 8,
-            space: 1,
-            is_pinned: true,
-            group: NonZeroU32::new(12),
-            reference: Some(Ref { digest: 9, generation: 10, payload_offset: 11 }),
-        };
-        let bare = Row { is_pinned: false, group: None, reference: None, ..row.clone() };
-        let rows = vec![row, Row { record_type: RecordType::Tombstone, ..bare.clone() }, bare];
-        let spaces = vec![vec![], b"db1".to_vec()];
-        let footer = encode_footer(&rows, &spaces, 42);
-        let trailer = &footer[footer.len() - TRAILER_LEN..];
-        assert_eq!(footer_len(trailer, 42), Some(footer.len() as u64));
-        assert_eq!(decode_footer(&footer, 42), Some((rows, spaces)));
-        for bit in 0..footer.len() * 8 {
-            let mut damaged = footer.clone();
-            damaged[bit / 8] ^= 1 << (bit % 8);
-            let trailer = &damaged[footer.len() - TRAILER_LEN..];
-            let is_noticed = footer_len(trailer, 42).is_none() || decode_footer(&damaged, 42).is_none();
-            assert!(is_noticed, "bit {bit}");
         }
     }
 
