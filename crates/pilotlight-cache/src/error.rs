@@ -189,7 +189,7 @@ impl Error {
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
         match self.kind() {
-            ErrorKind::Full => Some("raise `--max-size`, or pass a smaller entry"),
+            ErrorKind::Full => Some("raise `--max-size` where the disk has room, or pass a smaller entry"),
             ErrorKind::Unavailable => Some("check that the disk is mounted and writable"),
             ErrorKind::Corrupt => {
                 Some("the entry was set aside and will be compiled again; run `pilotlight verify`")

@@ -49,10 +49,10 @@ impl Failure {
         self
     }
 
-    /// The same with a hint, if it has none of its own.
+    /// The same with a hint on top of its own.
     #[must_use]
-    pub(crate) fn with_hint_unless_any(mut self, hint: impl Into<String>) -> Self {
-        self.hint = self.hint.or_else(|| Some(hint.into()));
+    pub(crate) fn with_hint_added(mut self, hint: &str) -> Self {
+        self.hint = Some(self.hint.map_or_else(|| hint.to_owned(), |own| format!("{own}; {hint}")));
         self
     }
 

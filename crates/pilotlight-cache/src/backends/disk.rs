@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Debug};
 use std::num::NonZeroU32;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -10,14 +10,15 @@ use bytes::Bytes;
 use futures_channel::oneshot;
 use pilotlight_store::media::{Disk, Media};
 use pilotlight_store::{
-    Clock, Condition, Durability, Examination, LookingOnly, OpenError, Options, PutRequest, Repaired, Stat,
-    Store, StoreError, Stored, TryGet,
+    Clock, Condition, Durability, LookingOnly, OpenError, Options, PutRequest, Stat, Store, StoreError,
+    Stored, TryGet,
 };
 
 use crate::envelope::{self, Sealed};
 use crate::recompress::Recompressor;
 use crate::{
-    Backend, Cursor, Entry, Error, Found, Head, Key, Kind, Namespace, Page, Put, Result, Usage, Version, When,
+    Backend, Cursor, Entry, Error, ErrorKind, Found, Head, Key, Kind, Namespace, Page, Put, Result, Usage,
+    Version, When,
 };
 
 /// Runs a job that may block, somewhere it may: the server gives its thread pool, a client without a runtime runs it on
@@ -91,38 +92,11 @@ impl DiskBackend {
         Self::open_on(LookingOnly::at(Arc::new(Disk)), options)
     }
 
-    /// Opens the store and rebuilds what can be rebuilt of it. What is left is to verify it, and to rewrite what is damaged.
-    ///
-    /// # Errors
-    /// As [`DiskBackend::open`].
-    pub fn open_repaired(options: DiskOptions) -> Result<(Arc<Self>, Repaired), OpenError> {
-        let mut repaired = Repaired::default();
-        let open = |options| Store::open_repaired(options).map(|(store, did)| (store, repaired = did).0);
-        let backend = Self::open_with(Arc::new(Disk), options, open)?;
-        Ok((backend, repaired))
-    }
-
-    /// Looks at the structure of a directory that nobody has open as a store.
-    ///
-    /// # Errors
-    /// For one that is no store, or cannot be read.
-    pub fn examine(dir: &Path) -> Result<Examination, OpenError> {
-        pilotlight_store::examine(&Disk, dir)
-    }
-
-    /// Rewrites the log up to what a repair found damaged; gives how many segments that were.
-    ///
-    /// # Errors
-    /// When the disk fails; all that is whole is there then.
-    pub fn rewrite_damaged(&self, repaired: &Repaired) -> Result<u64> {
-        repaired.damaged_through.map_or(Ok(0), |id| self.store.rewrite_through(id).map_err(from_store))
-    }
-
     fn open_on(media: Arc<dyn Media>, options: DiskOptions) -> Result<Arc<Self>, OpenError> {
         Self::open_with(media, options, Store::open)
     }
 
-    fn open_with(
+    pub(super) fn open_with(
         media: Arc<dyn Media>,
         options: DiskOptions,
         open: impl FnOnce(Options) -> Result<Store, OpenError>,
@@ -394,7 +368,7 @@ pub(crate) fn from_store(error: StoreError) -> Error {
         StoreError::PinnedFull { pinned_bytes, max_bytes } => {
             Error::Full { needed_bytes: pinned_bytes, bound_bytes: max_bytes }
         }
-        StoreError::DiskFull { needed_bytes } => Error::Full { needed_bytes, bound_bytes: 0 },
+        StoreError::DiskFull { .. } => Error::backend(ErrorKind::Full, error),
         StoreError::TooLarge { what, size_bytes, max_bytes } => {
             Error::TooLarge { what, size_bytes, max_bytes }
         }

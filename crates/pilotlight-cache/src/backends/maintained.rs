@@ -1,14 +1,46 @@
 //! What an operator asks of the embedded store.
 
 use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
 
-use super::disk::{DiskBackend, from_store, open_stored, set_aside};
+use super::disk::{DiskBackend, DiskOptions, from_store, open_stored, set_aside};
 use crate::portable::Portable;
 use crate::{
-    Checkup, Collect, Collected, Conflict, Cursor, Exported, Head, Imported, Key, Maintenance, Namespace,
-    Purged, RecompressReport, Result, SetAside, StoreAbout, VerifyReport, Version,
+    Checkup, Collect, Collected, Conflict, Cursor, Examination, Exported, Head, Imported, Key, Maintenance,
+    Namespace, Purged, RecompressReport, Repaired, Result, SetAside, StoreAbout, VerifyReport, Version,
 };
-use pilotlight_store::Stat;
+use pilotlight_store::media::Disk;
+use pilotlight_store::{OpenError, Stat, Store};
+
+impl DiskBackend {
+    /// Opens the store and rebuilds what can be rebuilt of it. What is left is to verify it, and to rewrite what is damaged.
+    ///
+    /// # Errors
+    /// As [`DiskBackend::open`].
+    pub fn open_repaired(options: DiskOptions) -> Result<(Arc<Self>, Repaired), OpenError> {
+        let mut repaired = Repaired::default();
+        let open = |options| Store::open_repaired(options).map(|(store, did)| (store, repaired = did).0);
+        let backend = Self::open_with(Arc::new(Disk), options, open)?;
+        Ok((backend, repaired))
+    }
+
+    /// Looks at the structure of a directory that nobody has open as a store.
+    ///
+    /// # Errors
+    /// For one that is no store, or cannot be read.
+    pub fn examine(dir: &Path) -> Result<Examination, OpenError> {
+        pilotlight_store::examine(&Disk, dir)
+    }
+
+    /// Rewrites the log up to what a repair found damaged; gives how many segments that were.
+    ///
+    /// # Errors
+    /// When the disk fails; all that is whole is there then.
+    pub fn rewrite_damaged(&self, repaired: &Repaired) -> Result<u64> {
+        repaired.damaged_through.map_or(Ok(0), |id| self.store.rewrite_through(id).map_err(from_store))
+    }
+}
 
 impl Maintenance for DiskBackend {
     fn verify(&self, progress: &mut dyn FnMut(&VerifyReport) -> ControlFlow<()>) -> Result<VerifyReport> {

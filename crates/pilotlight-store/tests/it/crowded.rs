@@ -129,3 +129,26 @@ fn a_disk_without_any_room_is_not_littered_and_keeps_what_it_has() {
     }
     assert_eq!(medium.files().paths(Path::new("/store")).len(), before);
 }
+
+#[test]
+fn whoever_does_not_know_the_bound_evicts_nothing_on_a_full_disk() {
+    let media = Simulated::holding(FileSystem::default());
+    media.alter(|files| files.capacity = Some(5 << 20));
+    let unbounded = || Options { media: media.clone(), ..options(Path::new("/store"), Options::UNBOUNDED).0 };
+    let store = Store::open(unbounded()).unwrap();
+    let mut taken = Vec::new();
+    for key in 0..200u64 {
+        match put(&store, &key.to_le_bytes(), &noise(key, if key.is_multiple_of(2) { 900 } else { 60_000 })) {
+            Ok(_) => taken.push(key),
+            Err(StoreError::DiskFull { .. }) => {}
+            Err(error) => panic!("put {key}: {error}"),
+        }
+    }
+    assert!(taken.len() < 200 && store.usage(None).evicted == 0, "{} taken", taken.len());
+    drop(store);
+    let store = Store::open(unbounded()).unwrap();
+    for key in taken {
+        let payload = noise(key, if key.is_multiple_of(2) { 900 } else { 60_000 });
+        assert_eq!(get(&store, &key.to_le_bytes()), Some(payload), "{key}");
+    }
+}

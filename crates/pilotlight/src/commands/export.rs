@@ -71,7 +71,7 @@ pub(super) fn run(arguments: &Export) -> Result<Answer, Failure> {
         }
     };
     let report = write(&*access, begun?).map_err(|failure| match path {
-        Some(_) if !failure.is_broken_pipe() => failure.with_hint_unless_any(
+        Some(_) if !failure.is_broken_pipe() => failure.with_hint_added(
             "what is done so far is kept: go on with the same command and `--resume` instead of a selection",
         ),
         _ => failure,

@@ -196,7 +196,7 @@ fn refused(trouble: &Trouble) -> Failure {
 }
 
 fn interrupted(failure: Failure) -> Failure {
-    failure.with_hint_unless_any(
+    failure.with_hint_added(
         "what is imported so far is kept: import the same file again, and what is there already is passed over",
     )
 }
