@@ -55,6 +55,66 @@ def test_an_avx512_entry_in_a_shared_home_directory_is_not_used_on_avx2(
     assert ran.report_total("miss") == 0, "the first one's entry is still there"
 
 
+SAVED = """
+import contextlib, sys, tempfile
+import torch
+from torch._inductor import CompiledArtifact, config, standalone_compile
+module = torch.nn.Linear(8, 3)
+def work(x):
+    with torch.no_grad(): return module(x), x.sin()
+def backend(gm, args, **kwargs):
+    artifact = standalone_compile(gm, args)
+    with tempfile.TemporaryDirectory() as directory:
+        artifact.save(path=directory, format="unpacked")
+        return CompiledArtifact.load(path=directory, format="unpacked")
+refused = config.patch(fx_graph_remote_cache=False) if "refused" in sys.argv else contextlib.nullcontext()
+with refused:
+    torch.compile(work, fullgraph=True, backend=backend)(torch.randn(4, 8))
+print("saved")
+"""
+
+
+@pytest.mark.skipif(torch.backends.cpu.get_cpu_capability() != "AVX512", reason="this CPU has no AVX-512 to differ by")
+def test_what_another_kind_of_cpu_put_does_not_keep_an_artifact_from_being_saved(
+    programs: Programs, server: Pilotlight
+) -> None:
+    quiet = {"PILOTLIGHT_QUIET": "1"}
+    assert programs.run(SAVED, url=url_of(server), env=quiet).out == "saved\n"
+    narrow = programs.run(SAVED, url=url_of(server), env={**quiet, "ATEN_CPU_CAPABILITY": "avx2"})
+    assert narrow.out == "saved\n", narrow.err
+    assert narrow.count("miss", "aot-autograd", "graphs") == 1, "an entry is of no use without its graphs"
+    for pinned in ({}, {"ATEN_CPU_CAPABILITY": "avx2"}):
+        warm = programs.run(SAVED, url=url_of(server), env=quiet | pinned)
+        assert warm.out == "saved\n", warm.err
+        assert warm.report_total("miss") == 0, warm.report
+
+
+def test_graphs_that_are_refused_in_code_take_the_entries_that_need_them_along(programs: Programs, server: Pilotlight) -> None:
+    for _ in range(2):
+        ran = programs.run(SAVED, "refused", url=url_of(server), env={"PILOTLIGHT_QUIET": "1"})
+        assert ran.out == "saved\n", ran.err
+        assert ran.count("hit", "aot-autograd") + ran.count("put", "aot-autograd") == 0, ran.report
+
+
+OVERRIDDEN = """
+import torch
+from torch._functorch._aot_autograd.autograd_cache import AOTAutogradCache
+from torch._inductor import remote_cache
+torch.compile(lambda x: x + 1)(torch.ones(3))
+first = AOTAutogradCache.get_remote_cache()
+class Backend(remote_cache.RemoteCacheBackend):
+    def _get(self, key): return None
+    def _put(self, key, data): pass
+remote_cache.RemoteAOTAutogradCache.backend_override_cls = lambda: Backend()
+print(type(first.backend).__name__, type(AOTAutogradCache.get_remote_cache().backend).__name__)
+"""
+
+
+def test_a_backend_that_a_test_puts_in_place_late_is_used(programs: Programs, server: Pilotlight) -> None:
+    ran = programs.run(OVERRIDDEN, url=url_of(server), env={"PILOTLIGHT_QUIET": "1"})
+    assert ran.out == "RedisRemoteCacheBackend Backend\n", ran.err
+
+
 def loop(step: int, element: str = "float") -> str:
     return (
         f"for(int64_t x0=static_cast<int64_t>(0L); x0<static_cast<int64_t>(64L); x0+=static_cast<int64_t>({step}L)) {{"

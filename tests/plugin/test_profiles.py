@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import pickle
+import sys
+import types
+import unittest
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +77,22 @@ def test_launchers_and_sessions_have_none(tmp_path: Path, monkeypatch: pytest.Mo
     assert pgo.default_job_id() != ids[str(script)], "other arguments may mean other sizes"
     pgo.default_job_id.cache_clear()
     assert (ids["-c"], ids[""], ids[pytest.__file__]) == (None, None, None)
+
+
+def test_a_file_of_tests_has_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pilotlight.torch import pgo
+
+    script = tmp_path / "test_model.py"
+    script.write_text("unittest.main()")
+    monkeypatch.setattr("sys.argv", [str(script)])
+    main = types.ModuleType("__main__")
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    pgo.default_job_id.cache_clear()
+    assert pgo.default_job_id() is not None
+    main.TestModel = type("TestModel", (unittest.TestCase,), {})  # type: ignore[attr-defined]
+    pgo.default_job_id.cache_clear()
+    assert pgo.default_job_id() is None
+    pgo.default_job_id.cache_clear()
 
 
 def test_naming_a_closure_fails_no_compile(monkeypatch: pytest.MonkeyPatch, fleet: Fleet) -> None:

@@ -7,7 +7,7 @@ import threading
 from types import ModuleType
 from typing import Any
 
-from pilotlight.torch import graphs, puts, remote, replacing
+from pilotlight.torch import graphs, puts, remote, replacing, switches
 
 _MODULE = "torch._functorch._aot_autograd.autograd_cache"
 
@@ -18,12 +18,39 @@ _ENTRIES = ("GenericAOTAutogradResult", "GenericAOTAutogradCacheEntry", "AOTAuto
 def patch(module: ModuleType) -> None:
     """Called when torch has executed the module."""
     cache = module.AOTAutogradCache
+    replacing.replace_if_there(module, "should_use_remote_autograd_cache", "", _unless_graphs_are_refused)
+    replacing.replace_if_there(cache, "get_remote_cache", "", _anew_for_tests)
     # torch 2.6 writes in `save` itself; its entries are put as stock torch puts them.
     if replacing.replace_if_there(cache, "_write_to_local_cache", "key content", puts.noticing_content):
         replacing.replace(cache, "save", "key entry remote", lambda original: _save(original, module))
     replacing.replace(module, "log_cache_bypass", "args kwargs", graphs.recorded_bypass("aot-autograd"))
     # Of torch 2.12 and later; earlier ones explain every key.
     replacing.replace_if_there(module, "_get_debug_lines_for_cache_key", "pickler details key", _noting_details)
+
+
+def _unless_graphs_are_refused(original: replacing.Function) -> replacing.Function:
+    """Entries are of use only with their graphs: see `switches`, which switches those on for whoever wants these."""
+
+    def should_use_remote_autograd_cache() -> bool:
+        return bool(original()) and (_is_overridden() or not switches.graphs_are_refused())
+
+    return should_use_remote_autograd_cache
+
+
+def _anew_for_tests(original: replacing.Function) -> replacing.Function:
+    """torch keeps the first remote cache it makes, which stock torch makes when somebody has switched it on: by then a test has
+    put its own backend in place. We switch it on before."""
+
+    def get_remote_cache() -> Any:
+        make = getattr(original, "__wrapped__", original)
+        return make() if _is_overridden() else original()
+
+    return get_remote_cache
+
+
+def _is_overridden() -> bool:
+    caches = sys.modules.get("torch._inductor.remote_cache")
+    return caches is not None and caches.RemoteAOTAutogradCache.backend_override_cls is not None
 
 
 class _Asked(threading.local):

@@ -8,10 +8,10 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from pilotlight import _summary
-from pilotlight.torch import cpp_sets, hosts, lookups, marks, puts
+from pilotlight.torch import cpp_sets, hosts, lookups, marks, puts, remote
 
 if TYPE_CHECKING:
-    from pilotlight._native import Client
+    from pilotlight._native import Client, Entry
 
 # Looking whether the remote has what the local cache has may cost a process this much in all.
 _BUDGET_S = 0.5
@@ -35,17 +35,28 @@ def on_local_hit(lookup: lookups.Lookup, cache: Any, entry: Any, content: bytes)
     _spent_s += time.monotonic() - begin
 
 
-def fetch_graphs_of(client: Client, entry: Any, codecache: ModuleType) -> None:
-    """Gets the graphs that an AOTAutograd entry names and the lists of their kernels in one round trip."""
+def fetch_graphs_of(client: Client, entry: Any, codecache: ModuleType) -> bool:
+    """Gets the graphs that an AOTAutograd entry names and the lists of their kernels in one round trip.
+
+    Returns whether each of them is on this disk, or came and fits this host.
+    """
     wanted = []
     for part in (entry.compiled_fw, entry.compiled_bw):
         key = (getattr(part, "fx_graph_cache_info", None) or ("",))[0]
         if key and not os.path.isdir(codecache.FxGraphCache._get_tmp_dir_for_key(key)):
             wanted.append(key)
     if not wanted:
-        return
+        return True
     graphs = [f"pt2:fx-graph-v1::{key}:c1".encode() for key in wanted]
     lists = cpp_sets.set_keys(wanted)
     entries = client.get_many([*graphs, *lists])
     lookups.expect(dict(zip(graphs, entries, strict=False)))
     cpp_sets.prefetch_listed(lists, entries[len(graphs) :])
+    return all(_has_fitting(client, key, newest) for key, newest in zip(graphs, entries, strict=False))
+
+
+def _has_fitting(client: Client, key: bytes, newest: Entry | None) -> bool:
+    if newest is not None and (newest.fingerprint is None or newest.fingerprint == remote.fingerprint()):
+        return True
+    # The newest variant is another host's, or gone: there may be older ones.
+    return next(iter(client.candidates(key, remote.fingerprint())), None) is not None

@@ -80,7 +80,7 @@ def _candidates(original: replacing.Function, module: ModuleType) -> replacing.F
             return
         # Also where no remote is asked, as after an entry of its that does not load.
         for step in original(cls, local, None, key):
-            if _may_be_used(lookup, *step[:2]):
+            if _may_be_used(lookup, *step[:2]) and _has_graphs(cls, lookup, step[0], module):
                 yield step
         if lookup is None:
             return
@@ -88,6 +88,8 @@ def _candidates(original: replacing.Function, module: ModuleType) -> replacing.F
         # Step by step: an error of ours must not reach torch, one that torch throws into the generator is its own.
         while (step := _next(found)) is not None:
             candidate, entry = step
+            if not _has_graphs(cls, lookup, candidate, module):
+                continue
             yield (candidate, entry.artifact, False) if with_origin else (candidate, entry.artifact)
 
     return iterate_over_candidates
@@ -99,6 +101,19 @@ def _may_be_used(lookup: Lookup | None, candidate: Any, content: bytes) -> bool:
             if lookup is not None:
                 lookup.local_misfits += 1
             return False
+    return True
+
+
+def _has_graphs(cls: Any, lookup: Lookup | None, entry: Any, module: ModuleType) -> bool:
+    """Whether an AOTAutograd entry's graphs are at hand: fetches them, since they are what torch asks for next.
+
+    Without them torch compiles all of it again, and then has two entries of one key, which `standalone_compile` cannot save.
+    """
+    if lookup is not None and cls.__name__ == "AOTAutogradCache":
+        with remote.guarded("getting an entry's graphs"):
+            if not backfill.fetch_graphs_of(lookup.client, entry, module):
+                lookup.graphless += 1
+                return False
     return True
 
 
@@ -119,7 +134,7 @@ def _find(original: replacing.Function, module: ModuleType) -> replacing.Functio
             found: tuple[Any, ...] = original(cls, key, local, remote_cache, evaluate_guards, hints)
         with remote.guarded("counting a lookup"):
             remote.pass_notices()
-            _settle(cls, lookup, remote_cache, found, module)
+            _settle(cls, lookup, remote_cache, found)
         return found
 
     return find_guarded_entry
@@ -143,7 +158,7 @@ def _may_touch_cpu(cls: Any) -> bool:
     return bool(getattr(config, "bundled_autograd_cache", False))
 
 
-def _settle(cls: Any, lookup: Lookup, cache: Any, found: tuple[Any, ...], module: ModuleType) -> None:
+def _settle(cls: Any, lookup: Lookup, cache: Any, found: tuple[Any, ...]) -> None:
     """Counts the outcome, and does what follows from a hit."""
     entry, content = found[:2]
     name = CACHES[cls.__name__][1]
@@ -165,9 +180,7 @@ def _settle(cls: Any, lookup: Lookup, cache: Any, found: tuple[Any, ...], module
         if lookup.kind == "aot-autograd":
             _summary.record("hit", lookup.kind)
             puts.write_through(cls, lookup.key, content, lookup.made_for)
-    if lookup.kind == "aot-autograd":
-        backfill.fetch_graphs_of(lookup.client, entry, module)
-    else:
+    if lookup.kind != "aot-autograd":
         state.found = lookup
 
 

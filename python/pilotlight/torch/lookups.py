@@ -37,6 +37,8 @@ class Lookup:
         self.handed_out = 0
         self.refused = 0
         self.misfits = 0
+        # AOTAutograd entries whose graphs are not to be had for this host.
+        self.graphless = 0
         # Of torch's local cache.
         self.local_misfits = 0
         # For which hosts the entry handed out last was made; any if `None`.
@@ -102,6 +104,8 @@ class Lookup:
             return "refused"
         if self.misfits:
             return "fingerprint"
+        if self.graphless:
+            return "graphs"
         remotely = self._observed.reason("guards" if self.handed_out else "absent")
         return "fingerprint" if remotely == "absent" and self.local_misfits else remotely
 

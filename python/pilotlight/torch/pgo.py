@@ -67,11 +67,11 @@ def _caches_disabled() -> bool:
 def default_job_id() -> str | None:
     """The same wherever the same script runs with the same arguments; `None` for what is no script of the user's.
 
-    Launchers that live beside torch (pytest, vllm) run many different programs, an interactive session is a new one each
-    time: a profile shared by those would make them recompile what they need not.
+    Launchers that live beside torch (pytest, vllm) run many different programs, a file of tests many in one process, an interactive
+    session is a new one each time: a profile shared by those would make them recompile what they need not.
     """
     script = sys.argv[0] if sys.argv else ""
-    if not os.path.isfile(script):
+    if not os.path.isfile(script) or _holds_tests(sys.modules.get("__main__")):
         return None
     path = os.path.realpath(script)
     if any(path.startswith(os.path.realpath(sysconfig.get_path(where)) + os.sep) for where in ("purelib", "scripts", "stdlib")):
@@ -83,6 +83,14 @@ def default_job_id() -> str | None:
         return None
     digest = digest_of(os.path.basename(path), content, *map(str, sys.argv[1:])).hex()
     return f"pilotlight-{digest[:32]}"
+
+
+def _holds_tests(module: ModuleType | None) -> bool:
+    """Whether the program is a file of tests that runs itself."""
+    unittest = sys.modules.get("unittest")
+    if unittest is None or module is None:
+        return False
+    return any(isinstance(value, type) and issubclass(value, unittest.TestCase) for value in vars(module).values())
 
 
 def _lasting(original: replacing.Function, module: ModuleType) -> replacing.Function:

@@ -40,11 +40,15 @@ def _autograd_remote_is_ours() -> bool:
     caches = sys.modules.get("torch._inductor.remote_cache")
     if config is None or caches is None or not getattr(config, "enable_remote_autograd_cache", None):
         return False
-    inductor = sys.modules.get("torch._inductor.config")
-    is_refused = inductor is not None and inductor.fx_graph_remote_cache is False
-    if is_refused and "TORCHINDUCTOR_AUTOGRAD_REMOTE_CACHE" in activation.switched_on:
-        # The user says no to graphs, and it was not the user who said yes to the other.
+    if graphs_are_refused():
         return False
     # With a test's own backends in place, the test means what it set.
     overridden = (caches.RemoteAOTAutogradCache.backend_override_cls, caches.RemoteFxGraphCache.backend_override_cls)
     return overridden == (None, None)
+
+
+def graphs_are_refused() -> bool:
+    """Whether the user says no to remote graphs, and it was not the user who said yes to AOTAutograd entries."""
+    inductor = sys.modules.get("torch._inductor.config")
+    is_refused = inductor is not None and inductor.fx_graph_remote_cache is False
+    return is_refused and "TORCHINDUCTOR_AUTOGRAD_REMOTE_CACHE" in activation.switched_on
