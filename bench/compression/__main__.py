@@ -1,7 +1,7 @@
 """How small entries become: a corpus of real ones, and ten recompiles of one model, made with the torch that is installed.
 
-`python -m bench.compression`; `make bench-compression` builds what it needs. Recompiles take about ten minutes the first time; they
-are kept in bench/results/recompiles, and made anew when that is removed.
+`python -m bench.compression`; `make bench-compression` builds what it needs. Recompiles take about ten minutes the first time;
+they are kept in bench/results/recompiles, and made anew when that is removed.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ def compile_edited(number: int) -> None:
     torch.manual_seed(SEED)
     task = gpt2()
 
-    class Edited(torch.nn.Module):
+    class Edited(torch.nn.Module):  # type: ignore[misc]
         """The model with the one line that somebody changes between two runs."""
 
         def __init__(self) -> None:

@@ -66,7 +66,7 @@ def put_and_recompress(server: Pilotlight, entries: Mapping[bytes, bytes]) -> in
     while server.stats()["usage"]["recompressed"] < len(entries):
         assert time.monotonic() - begin < DEADLINE_S, server.log()
         # Asked all the time, it would rest most of it.
-        time.sleep(1.0)
+        time.sleep(0.25)
     assert server.stats()["usage"]["deltas"] > 0
     check(server, entries)
     server.kill()

@@ -11,7 +11,7 @@ use crate::store::Inner;
 pub struct StoreUsage {
     /// Entries.
     pub entries: u64,
-    /// Sum of [`PutRequest::logical_len`].
+    /// Sum of [`crate::PutRequest::logical_len`].
     pub logical_bytes: u64,
     /// As `du` counts the directory; of a space: without rounding and overhead.
     pub stored_bytes: u64,
@@ -19,7 +19,7 @@ pub struct StoreUsage {
     pub bound_bytes: u64,
     /// What pinned entries take, without what they share; part of `stored_bytes`.
     pub pinned_bytes: u64,
-    /// See [`Store::set_quota`]; of all, none.
+    /// See [`crate::Store::set_quota`]; of all, none.
     pub quota_bytes: Option<u64>,
     /// Evicted for space.
     pub evicted: u64,

@@ -67,8 +67,8 @@ def _caches_disabled() -> bool:
 def default_job_id() -> str | None:
     """The same wherever the same script runs with the same arguments; `None` for what is no script of the user's.
 
-    Launchers that live beside torch (pytest, vllm) run many different programs, a file of tests many in one process, an interactive
-    session is a new one each time: a profile shared by those would make them recompile what they need not.
+    Launchers that live beside torch (pytest, vllm) run many different programs, a file of tests many in one process, an
+    interactive session is a new one each time: a profile shared by those would make them recompile what they need not.
     """
     script = sys.argv[0] if sys.argv else ""
     if not os.path.isfile(script) or _holds_tests(sys.modules.get("__main__")):

@@ -18,7 +18,7 @@ pub enum Codec {
     Raw = 0,
     /// As one zstd frame.
     Zstd = 1,
-    /// As one zstd frame that goes on where another entry's artifact ends, its base: see [`super::squeeze`]. Never on a wire.
+    /// As one zstd frame that goes on where another entry's artifact ends, its base. Never on a wire.
     Delta = 2,
 }
 

@@ -20,6 +20,8 @@ pub(crate) const LEN_MAX: u64 = 16 << 20;
 const LEVEL: i32 = 19;
 const LEVEL_LONG: i32 = 12;
 const LEVEL_LEN_MAX: usize = 4 << 20;
+/// Of deltas of what is nearly the same: the first makes them no smaller, and takes twenty times as long.
+const LEVEL_DELTA: i32 = 12;
 /// To find out which of two bases is better.
 const LEVEL_TRIAL: i32 = 3;
 /// zstd takes no smaller window.
@@ -70,11 +72,17 @@ impl Squeezable {
 
     /// The envelope with what differs from another artifact. It takes that to be read.
     pub(crate) fn against(&self, base: &[u8]) -> Option<Sealed> {
+        let payload = compress(&self.artifact, Some(base), self.window_log(base), LEVEL_DELTA)?;
+        Some(self.sealed(Codec::Delta, payload))
+    }
+
+    /// The same, compressed as well as we can: worth it where much differs.
+    pub(crate) fn squeezed_against(&self, base: &[u8]) -> Option<Sealed> {
         let payload = compress(&self.artifact, Some(base), self.window_log(base), self.level())?;
         Some(self.sealed(Codec::Delta, payload))
     }
 
-    /// About how long that would be, for a comparison: it takes a tenth of the time.
+    /// About how long that would be, for a comparison: it takes a third of the time.
     pub(crate) fn len_against(&self, base: &[u8]) -> Option<usize> {
         compress(&self.artifact, Some(base), self.window_log(base), LEVEL_TRIAL).map(|payload| payload.len())
     }

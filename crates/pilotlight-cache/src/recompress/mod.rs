@@ -175,27 +175,29 @@ impl State {
         let payload_len = subject.squeezable.payload_len();
         let is_at_most =
             |sealed: &Sealed, percent: usize, of_len: usize| sealed.payload.len() * 100 <= of_len * percent;
-        let delta = self.best_delta(subject)?;
-        let is_clear = |(delta, _): &&(Sealed, Sibling)| is_at_most(delta, DELTA_PERCENT_CLEAR, payload_len);
-        if let Some((delta, sibling)) = delta.as_ref().filter(is_clear)
+        let best = self.best_sibling(subject)?;
+        if let Some((opened, sibling)) = &best
+            && let Some(delta) = subject.squeezable.against(opened.artifact())
+            && is_at_most(&delta, DELTA_PERCENT_CLEAR, payload_len)
             && let Some(base) = subject.base(sibling)?
         {
-            return subject.rewrite(delta, Some(&base));
+            return subject.rewrite(&delta, Some(&base));
         }
         let squeezed = subject.squeezable.squeezed();
         let squeezed = squeezed.filter(|squeezed| is_at_most(squeezed, SQUEEZED_PERCENT_MAX, payload_len));
         let alone_len = squeezed.as_ref().map_or(payload_len, |squeezed| squeezed.payload.len());
-        let is_better = |(delta, _): &&(Sealed, Sibling)| is_at_most(delta, DELTA_PERCENT_MAX, alone_len);
-        if let Some((delta, sibling)) = delta.as_ref().filter(is_better)
+        if let Some((opened, sibling)) = &best
+            && let Some(delta) = subject.squeezable.squeezed_against(opened.artifact())
+            && is_at_most(&delta, DELTA_PERCENT_MAX, alone_len)
             && let Some(base) = subject.base(sibling)?
         {
-            return subject.rewrite(delta, Some(&base));
+            return subject.rewrite(&delta, Some(&base));
         }
         squeezed.map_or(Ok(Fate::Left), |squeezed| subject.rewrite(&squeezed, None))
     }
 
-    /// The delta against the better of the siblings that look most like it.
-    fn best_delta(&mut self, subject: &Subject<'_>) -> Result<Option<(Sealed, Sibling)>> {
+    /// The sibling against which it would take least, of those that look most like it.
+    fn best_sibling(&mut self, subject: &Subject<'_>) -> Result<Option<(Squeezable, Sibling)>> {
         let mut best: Option<(usize, Squeezable, Sibling)> = None;
         for sibling in self.siblings.like(&subject.class, &subject.sketch, subject.key.bytes(), TRIES) {
             let Some(opened) = subject.opened(&sibling)? else {
@@ -207,9 +209,7 @@ impl State {
                 best = Some((len, opened, sibling));
             }
         }
-        let delta = best
-            .and_then(|(_, opened, sibling)| Some((subject.squeezable.against(opened.artifact())?, sibling)));
-        Ok(delta)
+        Ok(best.map(|(_, opened, sibling)| (opened, sibling)))
     }
 }
 

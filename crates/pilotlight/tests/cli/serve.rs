@@ -164,6 +164,14 @@ fn a_recorded_trace_is_what_the_simulator_reads() {
     assert!(lines[..3].iter().all(|line| line[2] == lines[0][2] && line[3] != "0"), "{text}");
     assert_eq!(lines[3][3], "0", "a miss");
     // What was recorded is not written over.
-    let text = home.run(&["serve", "--record-trace", file.to_str().unwrap()]);
+    let text = home.run(&[
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--http",
+        "off",
+        "--record-trace",
+        file.to_str().unwrap(),
+    ]);
     assert!(text.contains("hint: name a file that is not there yet"), "{text}");
 }
