@@ -78,6 +78,7 @@ wheel: server venv-build ## Build the wheel: the Python package with its module,
 	@install -D $(BIN) python/pilotlight.data/scripts/pilotlight
 	@strip python/pilotlight.data/scripts/pilotlight 2>/dev/null || true
 	@rm -f $(TARGET)/wheels/pilotlight-*.whl
+	@[ -e $(TARGET)/release/lib_native.so ] || echo "building the Python module: some minutes, the first time" >&2
 	@cd python && ../.venv-build/bin/maturin build --release --locked --quiet --out $(abspath $(TARGET))/wheels
 	@ls $(TARGET)/wheels/pilotlight-*.whl
 
@@ -145,7 +146,10 @@ clean-venv: ## Remove the Python environments and fetched tools, but not the Rus
 .PHONY: server loadgen tools venv venv-test venv-build venv-lint clients cargo-deny
 # Set PILOTLIGHT_BIN or LOADGEN_BIN to test another build.
 server:
-	@[ -n "$${PILOTLIGHT_BIN:-}" ] || cargo build --release --locked --quiet -p pilotlight
+	@[ -n "$${PILOTLIGHT_BIN:-}" ] || { \
+		[ -e $(TARGET)/release/pilotlight ] || echo "building the server: some minutes, the first time" >&2; \
+		cargo build --release --locked --quiet -p pilotlight; \
+	}
 
 loadgen:
 	@[ -n "$${LOADGEN_BIN:-}" ] || cargo build --release --locked --quiet -p loadgen

@@ -149,9 +149,12 @@ def _append_report() -> None:
     client: Client | None = clients.client() if clients is not None else None
     if client is not None:
         line |= {"url": client.url, "client": client.stats()}
-    # One write of less than a page under O_APPEND: the lines of several processes do not mix.
-    with open(path, "ab", buffering=0) as file:
-        file.write(json.dumps(line).encode() + b"\n")
+    try:
+        # One write of less than a page under O_APPEND: the lines of several processes do not mix.
+        with open(path, "ab", buffering=0) as file:
+            file.write(json.dumps(line).encode() + b"\n")
+    except OSError as error:
+        _say(f"pilotlight: cannot write PILOTLIGHT_REPORT: {error}")
 
 
 def _may_speak() -> bool:

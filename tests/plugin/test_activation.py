@@ -6,6 +6,7 @@ import functools
 import os
 import subprocess
 import sys
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -295,6 +296,21 @@ def test_who_is_told(env: dict[str, str], did: bool, told: bool, monkeypatch: py
         report.record("hit", "pgo")
     monkeypatch.setattr(_summary, "report", report)
     assert _summary._wants_summary() == told
+
+
+def test_a_report_that_cannot_be_written_is_told_and_the_summary_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from pilotlight import _summary
+
+    monkeypatch.setenv("PILOTLIGHT_REPORT", str(tmp_path / "absent" / "report.json"))
+    monkeypatch.setenv("PILOTLIGHT_SUMMARY", "1")
+    monkeypatch.setattr(_summary, "_started_pid", os.getpid())
+    monkeypatch.setattr(_summary, "_may_speak", lambda: True)
+    _summary._finish()
+    said = capsys.readouterr().err
+    assert "pilotlight: cannot write PILOTLIGHT_REPORT: [Errno 2]" in said
+    assert "s of compiling saved" in said
 
 
 def test_the_worker_of_a_compile_pool_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
