@@ -195,7 +195,8 @@ impl Cache {
     async fn verified(&self, key: &Key, answer: Result<Option<Found>>) -> Result<Option<Found<Verified>>> {
         let Some(found) = answer? else { return Ok(None) };
         let artifact = &found.entry.artifact;
-        if artifact.len() > VERIFY_INLINE_MAX && !artifact.is_verified() {
+        let is_long = artifact.len() > VERIFY_INLINE_MAX || !artifact.is_portable();
+        if is_long && !artifact.is_verified() {
             let artifact = artifact.clone();
             if let Err(error) = self.offload(move || artifact.verify().map(drop)).await {
                 return Err(self.set_aside(key, found.version, error).await);

@@ -21,7 +21,7 @@ impl Reused {
     pub(crate) fn for_len(len: usize) -> Self {
         // A thread that is ending has none.
         let kept = KEPT.try_with(Cell::take).unwrap_or_default();
-        if (len..=2 * len).contains(&kept.capacity()) {
+        if (len..=len + len / 8).contains(&kept.capacity()) {
             return Self(kept);
         }
         keep(kept);
@@ -87,7 +87,7 @@ mod tests {
         let place = long.as_ptr();
         drop(long);
         let short = Reused::for_len(5000);
-        assert!(short.0.capacity() <= 10_000);
+        assert!(short.0.capacity() <= 6000);
         drop(short);
         assert_eq!(filled(2, 1 << 20).as_ptr(), place, "the longer one is kept");
         drop(filled(3, KEPT_LEN_MAX + 1));

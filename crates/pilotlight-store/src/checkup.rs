@@ -61,14 +61,14 @@ impl Inner {
     }
 
     fn lost_files(&self) -> std::io::Result<u64> {
-        let held = |blobs: &blobs::Blobs| -> HashSet<String> {
-            let state = blobs.state.lock();
-            state.held.names().map(|(digest, generation)| format!("{digest:032x}.{generation:x}")).collect()
-        };
+        let held =
+            |blobs: &blobs::Blobs| -> HashSet<(u128, u64)> { blobs.state.lock().held.names().collect() };
         // Held before and after: what comes and goes meanwhile is not lost.
         let mut lost = held(&self.blobs);
         for (name, _) in files(&*self.options.media, &self.options.dir.join(blobs::DIR))? {
-            lost.remove(&name);
+            if let Some(name) = crate::orphans::parse(&name) {
+                lost.remove(&name);
+            }
         }
         let now = held(&self.blobs);
         Ok(lost.iter().filter(|name| now.contains(*name)).count() as u64)

@@ -78,7 +78,9 @@ impl Inner {
             if let Some(reservation) = self.space.try_reserve(bytes) {
                 return Ok(reservation);
             }
-            if !self.tidy() && !self.make_room(bytes) {
+            // Others may keep us tidying, and make no room for us.
+            self.tidy();
+            if self.space.excess(bytes) > 0 && !self.make_room(bytes) {
                 break;
             }
         }

@@ -236,7 +236,12 @@ impl Store {
         self.inner.tidy()
     }
 
-    /// Whether [`Store::tidy`] would find anything.
+    /// The same, unless somebody is at it, or has nothing to do.
+    pub fn try_tidy(&self) -> bool {
+        !self.is_tidy() && self.inner.try_tidy()
+    }
+
+    /// Whether [`Store::tidy`] would find nothing.
     #[must_use]
     pub fn is_tidy(&self) -> bool {
         self.inner.untidied.lock().is_empty()
@@ -368,7 +373,7 @@ pub(crate) fn stat(slot: &Slot) -> Stat {
         hits: u32::from(slot.hits),
         group: slot.group_number,
         is_pinned: slot.is_pinned,
-        is_rewritten: slot.is_rewritten,
+        is_rewritten: slot.is_rewritten || slot.is_base,
         is_based: slot.base_len > 0,
     }
 }

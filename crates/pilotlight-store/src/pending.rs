@@ -298,7 +298,15 @@ impl Inner {
     /// as the rest of a put: who waits for the answer to one need not wait for that.
     pub(crate) fn tidy(&self) -> bool {
         // What another has taken in hand is not free before that one is through.
-        let _tidying = self.tidying.lock();
+        self.tidy_holding(self.tidying.lock())
+    }
+
+    /// The same, unless another is at it: for whoever needs no room.
+    pub(crate) fn try_tidy(&self) -> bool {
+        self.tidying.try_lock().is_some_and(|tidying| self.tidy_holding(tidying))
+    }
+
+    fn tidy_holding(&self, _tidying: parking_lot::MutexGuard<'_, ()>) -> bool {
         let files = mem::take(&mut *self.untidied.lock());
         files.iter().for_each(|file| self.blobs.release(file));
         !files.is_empty()

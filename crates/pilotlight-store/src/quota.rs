@@ -104,6 +104,8 @@ impl Inner {
         if !is_over() {
             return Ok(Some(share));
         }
+        // Nobody leaves for what is free already.
+        self.tidy();
         // As for all who make room, one at a time: see `leave_together`.
         let _room = self.room.lock();
         while is_over() {

@@ -137,7 +137,7 @@ impl Inner {
         let Rewrite { space, key, version, head, payload, .. } = *rewrite;
         let hash = key_hash(space, key, self.seed);
         let now_ms = self.options.clock.now_ms();
-        let is_meant = |slot: &&Slot| slot.seq == version && !slot.is_expired(now_ms);
+        let is_meant = |slot: &&Slot| slot.seq == version && !slot.is_expired(now_ms) && !slot.is_base;
         let Some(slot) = self.index.shard(hash).get(hash).filter(is_meant).copied() else { return Ok(false) };
         let request = request_for(&slot, rewrite);
         self.check_sizes(&request)?;
@@ -202,6 +202,7 @@ impl Inner {
         let (_, place) = self.log.append(&append, Some(change))?;
         let Header { payload_len, is_external, is_rewritten, base, .. } = append.header;
         let base_len = base.map_or(0, |base| base.payload_len);
+        let is_rewritten = is_rewritten || old.is_rewritten;
         let mut slot = Slot { place, payload_len, is_external, is_rewritten, base_len, ..old };
         slot.standing = self.policy.resized(&old.standing, &old.asset(), &slot.asset());
         shard.insert(slot);

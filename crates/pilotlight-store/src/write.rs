@@ -121,8 +121,10 @@ impl Inner {
             new_files: held.holds.clone(),
             is_rewrite: false,
         };
+        // As when it is pinned: the same payload is put again.
+        let is_base = old.is_some_and(|old| old.is_base) && change.old_files == change.new_files;
         let (seq, place) = self.log.append(&append, Some(change))?;
-        let slot = self.slot(&append, seq, place, old.as_ref().filter(live), now_ms);
+        let slot = Slot { is_base, ..self.slot(&append, seq, place, old.as_ref().filter(live), now_ms) };
         shard.insert(slot);
         if let Some(old) = &old {
             self.log.note_dead(&old.place);

@@ -56,7 +56,11 @@ def fetch_graphs_of(client: Client, entry: Any, codecache: ModuleType) -> bool:
 
 
 def _has_fitting(client: Client, key: bytes, newest: Entry | None) -> bool:
-    if newest is not None and (newest.fingerprint is None or newest.fingerprint == remote.fingerprint()):
+    if newest is None or newest.fingerprint is None:
+        return newest is not None
+    if newest.fingerprint == (host := remote.fingerprint()):
         return True
-    # The newest variant is another host's, or gone: there may be older ones.
-    return next(iter(client.candidates(key, remote.fingerprint())), None) is not None
+    # The newest variant is another kind of host's: there may be older ones.
+    older = next(iter(client.candidates(key, host)), None)
+    lookups.expect({key: older})
+    return older is not None

@@ -121,7 +121,7 @@ impl DiskBackend {
             // was put since, and a pile of them must not be worked off for nobody.
             if !sender.is_canceled() {
                 let _ = sender.send(work(&store));
-                store.tidy();
+                store.try_tidy();
             }
         }));
         let closing = |_| Error::Unavailable { what: "the store".to_owned(), source: None };
@@ -144,7 +144,9 @@ impl DiskBackend {
     async fn get(&self, key: &Key) -> Result<Option<Found>> {
         let space = key.namespace().as_str().as_bytes();
         let Some(stat) = self.store.stat(space, key.bytes()) else { return Ok(None) };
+        // With a base there may be any number of bytes to read.
         if stat.stored_bytes <= GET_INLINE_MAX
+            && !stat.is_based
             && let TryGet::Ready(found) = self.store.try_get(space, key.bytes()).map_err(from_store)?
         {
             return found.map(|stored| open_stored(&self.store, key, stored)).transpose();
@@ -254,7 +256,7 @@ impl Backend for DiskBackend {
         if !self.store.is_tidy() {
             let store = self.store.clone();
             self.blocking.run(Box::new(move || {
-                store.tidy();
+                store.try_tidy();
             }));
         }
         settled

@@ -100,7 +100,13 @@ impl Recompressor {
                 let page = store.scan_for(&space, cursor, PAGE, wanted).map_err(from_store)?;
                 for (key, stat) in page.keys {
                     let key = Key::in_namespace(namespace.clone(), key);
-                    let fate = state.look_at(store, &space, &key, &stat)?;
+                    let fate = match state.look_at(store, &space, &key, &stat) {
+                        // There is no room for another's new form either.
+                        Err(error @ (Error::ReadOnly { .. } | Error::Full { .. })) => return Err(error),
+                        // Others need not wait for one that cannot be read now; another run looks again.
+                        Err(_) => Fate::Unchanged,
+                        Ok(fate) => fate,
+                    };
                     report.note(fate);
                     if stat.is_rewritten {
                         unknown_left.set(unknown_left.get().saturating_sub(1));

@@ -191,13 +191,17 @@ fn drips_that_end_well_are_paid_from_the_budget_too() {
     // Each answer takes 0.7 stalls for a few bytes, of which half a stall is free.
     let absent = b"*1\r\n$-1\r\n".to_vec();
     let pause = STALL.mul_f64(0.7 / absent.len() as f64);
-    let server = Faulty::that(Does::Drips(absent, pause));
-    let client = client(server.port, Settings { trouble_budget: STALL, ..settings() });
-    let started = Instant::now();
-    while client.notice().is_none_or(|notice| !notice.contains("left alone")) {
-        assert_eq!(client.get_many(&[b"k"]), [None]);
-        assert!(started.elapsed() < Duration::from_secs(20), "{:?}", client.stats());
-    }
+    let is_spent = |client: &Client| client.notice().is_some_and(|notice| notice.contains("left alone"));
+    let attempt = || {
+        let server = Faulty::that(Does::Drips(absent.clone(), pause));
+        let client = client(server.port, Settings { trouble_budget: STALL, ..settings() });
+        // On a machine so busy that a byte is a stall late, the breaker opens first, for longer than a test should wait.
+        while !is_spent(&client) && stat(&client, "timeout") == 0 {
+            assert_eq!(client.get_many(&[b"k"]), [None]);
+        }
+        is_spent(&client).then_some((server, client))
+    };
+    let (server, client) = (0..20).find_map(|_| attempt()).expect("one of twenty without a stall");
     assert!(Duration::from_micros(stat(&client, "trouble_us")) <= STALL * 3, "{:?}", client.stats());
     let asked = server.connections();
     assert_eq!(client.get_many(&[b"k"]), [None]);
