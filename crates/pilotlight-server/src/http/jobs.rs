@@ -60,8 +60,9 @@ pub(super) fn run<T: Serialize + 'static>(
             Ok(report) => JobLine::Report(report),
             Err(error) => JobLine::Error(Problem::from(&error)),
         };
-        let _ = send(&sender, &last);
+        // First: whoever has read the report may begin the next job at once.
         drop(turn);
+        let _ = send(&sender, &last);
     });
     let body = Body::new(Lines(receiver));
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response())
