@@ -75,6 +75,28 @@ fn a_rewritten_entry_is_the_same_entry_in_another_form() {
     }
 }
 
+#[test]
+fn a_base_is_not_rewritten_and_nobody_tries_again() {
+    for len in [5000, 40_000] {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(dir.path());
+        let payload = put_like(&store, b"base", len);
+        put_like(&store, b"delta", 40_000);
+        let version = store.stat(b"", b"base").unwrap().version;
+        store.leave_as_is(b"", b"base", version);
+        assert!(store_against(&store, b"", b"delta", b"base").unwrap());
+        let check = |store: &Store| {
+            assert!(store.stat(b"", b"base").unwrap().is_rewritten, "else every run would look at it");
+            assert!(!turn(store, b"", b"base").unwrap());
+            assert_eq!(get(store, b"base").as_ref(), Some(&payload));
+        };
+        check(&store);
+        assert!(store.pin(b"", b"base").unwrap());
+        check(&store);
+        check(&open_again(store, dir.path()));
+    }
+}
+
 fn open_again(store: Store, dir: &std::path::Path) -> Store {
     drop(store);
     open(dir)
