@@ -279,6 +279,17 @@ def test_what_was_put_is_noted_until_the_remote_is_emptied(server: Pilotlight, t
     assert third.lacks(b"cpp-kernel:1")
 
 
+def test_what_another_process_put_since_is_not_put_again(server: Pilotlight, tmp_path: Path) -> None:
+    late, client = remote(server, tmp_path)
+    assert late.is_missing(b"cpp-kernel:1")
+    other, _ = remote(server, tmp_path)
+    assert other.put(b"cpp-kernel:1", b"object", 7700)
+    assert late.lacks(b"cpp-kernel:1"), "its note is older"
+    assert not late.is_missing(b"cpp-kernel:1")
+    assert not late.lacks(b"cpp-kernel:1"), "noted now"
+    assert client.get_many([b"cpp-kernel:1"])[0].compile_ms == 7700
+
+
 def test_prefetched_kernels_cost_no_further_round_trip(server: Pilotlight, tmp_path: Path) -> None:
     writer, _ = remote(server, tmp_path / "a")
     keys = [b"cpp-kernel:%d" % number for number in range(5)]

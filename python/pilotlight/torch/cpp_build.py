@@ -149,7 +149,7 @@ class Build:
         remote = known.remote()
         if remote is None or self.origin not in (Origin.COMPILED, Origin.LOCAL):
             return
-        if self.origin is Origin.LOCAL and not remote.lacks(key):
+        if self.origin is Origin.LOCAL and not remote.is_missing(key):
             return
         with open(self._binary, "rb") as file:
             data = file.read()

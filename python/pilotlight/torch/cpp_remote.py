@@ -122,6 +122,18 @@ class Remote:
         """Whether an artifact found on this disk should be put. Costs one round trip per process, and none per key."""
         return self._has_epoch() and key not in self._noted
 
+    def is_missing(self, key: bytes) -> bool:
+        """As `lacks`, but asks the remote cache too: another process of this disk may have got it from there, or put it since.
+
+        To put it again would take away what it is known to have cost.
+        """
+        if not self.lacks(key):
+            return False
+        if self._client.has([key]) == [True]:
+            self.note(key)
+            return False
+        return True
+
     def note(self, key: bytes) -> None:
         """Note that the remote cache has `key`, and this disk too."""
         with self._lock:
