@@ -119,6 +119,15 @@ impl Stored {
         Form { base, is_external: self.is_external, is_rewritten: self.is_rewritten }
     }
 
+    /// Notes that it is put again as it is, and refuses to do so twice: no other write came between, so its base cannot be held
+    /// once more, and a third time would be no better. After a power cut entries of two spaces may hold one base.
+    pub(crate) fn check_not_tried(&self, tried: &mut Option<u64>) -> Result<()> {
+        if tried.replace(self.stat.version) == Some(self.stat.version) {
+            return Err(StoreError::Corrupt { what: "its base is another space's".to_owned() });
+        }
+        Ok(())
+    }
+
     /// The put that makes it anew under its key.
     pub(crate) fn again<'a>(&'a self, space: &'a [u8], key: &'a [u8]) -> PutRequest<'a> {
         PutRequest {
@@ -258,6 +267,7 @@ impl Store {
         expires_ms: Option<u64>,
         condition: Condition,
     ) -> Result<Option<u64>> {
+        let mut tried = None;
         loop {
             let Some(stored) = self.get(space, key)? else { return Ok(None) };
             let is_met = match condition {
@@ -268,6 +278,7 @@ impl Store {
             if !is_met {
                 return Ok(None);
             }
+            stored.check_not_tried(&mut tried)?;
             let request = PutRequest { expires_ms, ..stored.again(space, key) };
             // Another write may have come between: then the loop looks at what it wrote.
             let condition = Condition::Version(stored.stat.version);

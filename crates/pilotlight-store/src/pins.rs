@@ -16,6 +16,7 @@ const SHARE: u64 = 2;
 
 impl Inner {
     pub(crate) fn repin(&self, space: &[u8], key: &[u8], pinning: Pinning) -> Result<bool> {
+        let mut tried = None;
         loop {
             let TryGet::Ready(Some(stored)) = self.get(space, key, Wait::Allowed, Noted::No)? else {
                 return Ok(false);
@@ -23,6 +24,7 @@ impl Inner {
             if stored.stat.is_pinned == (pinning == Pinning::Pin) {
                 return Ok(true);
             }
+            stored.check_not_tried(&mut tried)?;
             let request = stored.again(space, key);
             // Another write may have come between: then the loop looks at what it wrote.
             let condition = Condition::Version(stored.stat.version);
