@@ -68,14 +68,15 @@ fn exports(address: &SocketAddr, has_password: bool) -> String {
 
 /// Sums up a run in one line.
 pub(super) fn ended(server: &Server) {
-    let total = KindReport::total(&server.cache.stats().snapshot());
+    let counted = server.cache.stats().snapshot();
+    let total = KindReport::total(&counted);
     output::note(format_args!(
-        "served {}, {} and {} in {}; saved {} of compile time",
+        "served {}, {} and {} in {}; compile time saved: {}",
         output::count(total.hits, "hit"),
         output::count(total.misses, "miss"),
         output::count(total.puts, "put"),
         output::seconds(server.started.elapsed().as_secs_f64()),
-        output::seconds(total.saved_seconds),
+        output::saved(total.saved_seconds, counted.stock_graphs_ms as f64 / 1000.0),
     ));
 }
 

@@ -129,8 +129,8 @@ fn stats_count_by_kind_what_was_done() {
     let page = home.run(&["stats", "--server", &url]);
     for line in [
         "out: kind      hits  misses  hit rate  puts  exceptions  served  received  saved",
-        "out: fx-graph     1       1    50.0 %     1           0   2 KiB     2 KiB     0s",
-        "out: total        1       1    50.0 %     1           0   2 KiB     2 KiB     0s",
+        "out: fx-graph     1       1    50.0 %     1           0   2 KiB     2 KiB      -",
+        "out: total        1       1    50.0 %     1           0   2 KiB     2 KiB      -",
         "out: entries       1",
         "out: compile time saved: 0s",
     ] {
@@ -139,6 +139,26 @@ fn stats_count_by_kind_what_was_done() {
     let json = home.output(&["stats", "--json", "--server", &url], b"").stdout;
     let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
     assert_eq!(json["kinds"]["fx-graph"]["hit_rate"], 0.5);
+}
+
+#[test]
+fn counters_begin_with_the_server_and_sizes_do_not() {
+    let home = Home::new();
+    let server = home.serve(&[]);
+    home.run_with(&["put", "k", "--server", &server.url()], b"x");
+    home.run(&["get", "k", "--server", &server.url()]);
+    server.signal("TERM");
+    assert_eq!(server.end().0, 0);
+    let server = home.serve(&[]);
+    let page = home.run(&["stats", "--server", &server.url()]);
+    assert!(page.contains("\nout: counted since the start, "), "{page}");
+    let json = home.output(&["stats", "--json", "--server", &server.url()], b"").stdout;
+    let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
+    assert_eq!((&json["total"]["hits"], &json["total"]["puts"]), (&0.into(), &0.into()));
+    assert_eq!(json["usage"]["entries"], 1);
+    let json = home.output(&["ls", "--json", "--server", &server.url()], b"").stdout;
+    let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
+    assert_eq!(json[0]["hits"], 0);
 }
 
 #[test]
@@ -226,6 +246,7 @@ err: hint: stop the other server, give this one its own `--data-dir`, or talk to
     assert_eq!(keys(&home.output(&["ls", "--json", "--data-dir", data], b"").stdout), keys(&listed));
     let stats = home.run(&["stats", "--data-dir", data]);
     assert!(stats.contains("out: entries       2"), "{stats}");
+    assert!(stats.contains("out: a directory that no server has open: nothing is counted"), "{stats}");
     let verified = home.run(&["verify", "--data-dir", data]);
     assert!(verified.starts_with("exit 0\nout: checked 2 entries, "), "{verified}");
     expect(&home.run(&["rm", "pt2:fx-graph-v1::f:c1", "--data-dir", data]), "exit 0\nerr: deleted 1 entry");
