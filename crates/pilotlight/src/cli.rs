@@ -12,13 +12,16 @@ use crate::settings::Flags;
 const EXAMPLES: &str = "\
 Start a server, then point a job at it:
   pilotlight serve
-  export TORCHINDUCTOR_FX_GRAPH_REMOTE_CACHE=1 TORCHINDUCTOR_AUTOGRAD_REMOTE_CACHE=1
-  export TORCHINDUCTOR_REDIS_URL=redis://127.0.0.1:6379
+  export PILOTLIGHT_URL=pilotlight://127.0.0.1:6379
   python train.py
   pilotlight stats
 
-Or, where the Python package is installed:
+For one command alone:
   pilotlight run -- python train.py
+
+Where the Python package is not installed, in stock PyTorch:
+  export TORCHINDUCTOR_FX_GRAPH_REMOTE_CACHE=1 TORCHINDUCTOR_AUTOGRAD_REMOTE_CACHE=1
+  export TORCHINDUCTOR_REDIS_URL=redis://127.0.0.1:6379
 
 Exit codes: 0 done, 1 a negative answer (a miss, damage found), 2 an error.";
 

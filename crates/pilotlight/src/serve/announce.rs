@@ -34,9 +34,7 @@ pub(super) fn started(settings: &Settings, bound: &Bound, server: &Server) {
     fact("limits", &limits);
     fact("durability", durability(settings.durability));
     fact("password", if settings.server.password.is_some() { "needed" } else { "none" });
-    if let Some(address) = bound.resp.first() {
-        output::note(exports(address, settings.server.password.is_some()));
-    }
+    output::note(exports(bound, settings.server.password.is_some()));
 }
 
 fn durability(durability: Durability) -> &'static str {
@@ -51,16 +49,22 @@ fn or_off(addresses: &[String]) -> String {
     if addresses.is_empty() { "off".to_owned() } else { addresses.join(" ") }
 }
 
-/// The variables that make stock PyTorch use this server.
-fn exports(address: &SocketAddr, has_password: bool) -> String {
+/// The variables that make jobs use this server: those with the plug-in, and stock PyTorch, which knows no Unix sockets.
+fn exports(bound: &Bound, has_password: bool) -> String {
+    let password = if has_password { ":PASSWORD@" } else { "" };
+    let Some(address) = bound.resp.first() else {
+        let path = bound.unix().first().map(|path| path.display().to_string()).unwrap_or_default();
+        return format!("\nTo use it from torch.compile:\n  export PILOTLIGHT_URL=unix://{password}{path}\n");
+    };
     let host = if address.ip().is_unspecified() {
         format!("THIS_HOST:{}", address.port())
     } else {
         address.to_string()
     };
-    let password = if has_password { ":PASSWORD@" } else { "" };
     format!(
-        "\nTo use it from torch.compile, nothing to install:\n  \
+        "\nTo use it from torch.compile:\n  \
+         export PILOTLIGHT_URL=pilotlight://{password}{host}\n\
+         Or without the Python package, in stock PyTorch:\n  \
          export TORCHINDUCTOR_FX_GRAPH_REMOTE_CACHE=1 TORCHINDUCTOR_AUTOGRAD_REMOTE_CACHE=1 \
          TORCHINDUCTOR_REDIS_URL=redis://{password}{host}\n"
     )
