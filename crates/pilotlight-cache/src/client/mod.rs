@@ -42,8 +42,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use self::address::Address;
-pub use self::address::AddressError;
+pub use self::address::{Address, AddressError, Login, Place};
 pub use self::candidates::Candidates;
 use self::core::Core;
 use crate::Details;

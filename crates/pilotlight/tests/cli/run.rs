@@ -1,7 +1,7 @@
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
-use crate::harness::Home;
+use crate::harness::{Home, expect};
 
 const LINE: &str = r#"{"pid":1,"hit":{"fx-graph":{"":2}},"miss":{"fx-graph":{"absent":1},"cpp-kernel":{"fingerprint":3}},"put":{"fx-graph":{"":1}},"saved_ms":1500,"client":{}}"#;
 
@@ -30,6 +30,14 @@ fn the_command_is_told_which_cache_to_use() {
     assert_eq!(told(&home, &[]), "redis://variable:1\n");
     assert_eq!(told(&home, &["--url", "file:///flag"]), "file:///flag\n");
     assert_eq!(told(&Home::new(), &[]), "pilotlight://127.0.0.1:6379\n");
+}
+
+#[test]
+fn quiet_reaches_the_processes_of_the_command() {
+    let script = ["--", "/bin/sh", "-c", "echo quiet: $PILOTLIGHT_QUIET"];
+    expect(&Home::new().run(&[&["run", "--quiet"], &script[..]].concat()), "exit 0\nout: quiet: 1");
+    let loud = Home::new().run(&[&["run"], &script[..]].concat());
+    assert!(loud.contains("out: quiet:\n"), "{loud}");
 }
 
 #[test]
