@@ -129,7 +129,7 @@ pub(crate) struct Run {
     /// Write what the command's processes did to this file, as JSON
     #[arg(long, value_name = "FILE")]
     pub(crate) report: Option<PathBuf>,
-    /// Print no summary
+    /// Print neither start lines nor notices nor a summary
     #[arg(long, short)]
     pub(crate) quiet: bool,
     /// The command and its arguments, after `--`
@@ -140,13 +140,15 @@ pub(crate) struct Run {
 /// Where entries are, for the commands that look at them.
 #[derive(Debug, Args)]
 pub(crate) struct Target {
-    /// Server to ask [default: $PILOTLIGHT_HTTP_URL or http://127.0.0.1:6380]
+    /// Server to ask, by its HTTP address or as in PILOTLIGHT_URL [default: $PILOTLIGHT_HTTP_URL, $PILOTLIGHT_URL or
+    /// http://127.0.0.1:6380]
     #[arg(long, value_name = "URL", conflicts_with = "data_dir")]
     pub(crate) server: Option<String>,
     /// Directory of a server that is not running, to look at directly
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
-    /// File that holds the server's password [default: $PILOTLIGHT_PASSWORD]
+    /// File that holds the server's password [default: the URL's own, $PILOTLIGHT_PASSWORD or the file in
+    /// $PILOTLIGHT_PASSWORD_FILE]
     #[arg(long, value_name = "FILE")]
     pub(crate) password_file: Option<String>,
     /// Print JSON, for programs

@@ -2,6 +2,7 @@
 
 mod checkup;
 mod directory;
+mod endpoint;
 mod server;
 
 use std::time::Duration;
@@ -15,12 +16,8 @@ use pilotlight_server::report::{
 };
 
 use crate::cli::Target;
-use crate::environment;
 use crate::failure::Failure;
 use crate::open::{self, Purpose};
-use crate::settings;
-
-const SERVER_DEFAULT: &str = "http://127.0.0.1:6380";
 
 /// Entries exported at a time: as many are exported twice, at most, by one that is interrupted and goes on.
 const EXPORT_PAGE: usize = 256;
@@ -122,10 +119,6 @@ pub(crate) fn mend(
 }
 
 fn server(target: &Target) -> Result<server::Server, Failure> {
-    let password = match &target.password_file {
-        Some(path) => Some(settings::password_in(path)?),
-        None => environment::variable("PILOTLIGHT_PASSWORD"),
-    };
-    let url = target.server.clone().or_else(|| environment::variable("PILOTLIGHT_HTTP_URL"));
-    server::Server::new(url.as_deref().unwrap_or(SERVER_DEFAULT), password)
+    let endpoint = endpoint::of(target)?;
+    server::Server::new(&endpoint.url, endpoint.password)
 }

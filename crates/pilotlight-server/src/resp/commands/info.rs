@@ -61,6 +61,9 @@ fn server(session: &Session, text: &mut String) {
     line(text, format_args!("redis_version:{REDIS_VERSION}"));
     line(text, format_args!("redis_mode:standalone"));
     line(text, format_args!("pilotlight_version:{}", env!("CARGO_PKG_VERSION")));
+    if let Some(address) = session.server().http.first() {
+        line(text, format_args!("pilotlight_http:{address}"));
+    }
     line(text, format_args!("os:{} {}", std::env::consts::OS, std::env::consts::ARCH));
     line(text, format_args!("arch_bits:{}", usize::BITS));
     line(text, format_args!("process_id:{}", std::process::id()));
