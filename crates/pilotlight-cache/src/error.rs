@@ -158,6 +158,26 @@ impl ErrorKind {
             Self::Internal => "internal",
         }
     }
+
+    /// What a person can do about it, where something is known.
+    #[must_use]
+    pub fn hint(self) -> Option<&'static str> {
+        match self {
+            Self::Full => Some("raise `--max-size` where the disk has room, or pass a smaller entry"),
+            Self::Unavailable => Some("check that the disk is mounted and writable"),
+            Self::Corrupt => {
+                Some("the entry was set aside and will be compiled again; run `pilotlight verify`")
+            }
+            Self::TooLarge => Some("raise `--max-entry-size`, or `--max-size` if that is the smaller"),
+            Self::Timeout
+            | Self::Unverified
+            | Self::Denied
+            | Self::ReadOnly
+            | Self::Unsupported
+            | Self::Invalid
+            | Self::Internal => None,
+        }
+    }
 }
 
 impl Error {
@@ -188,20 +208,6 @@ impl Error {
     /// What a person can do about it, where something is known.
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
-        match self.kind() {
-            ErrorKind::Full => Some("raise `--max-size` where the disk has room, or pass a smaller entry"),
-            ErrorKind::Unavailable => Some("check that the disk is mounted and writable"),
-            ErrorKind::Corrupt => {
-                Some("the entry was set aside and will be compiled again; run `pilotlight verify`")
-            }
-            ErrorKind::TooLarge => Some("raise `--max-entry-size`, or `--max-size` if that is the smaller"),
-            ErrorKind::Timeout
-            | ErrorKind::Unverified
-            | ErrorKind::Denied
-            | ErrorKind::ReadOnly
-            | ErrorKind::Unsupported
-            | ErrorKind::Invalid
-            | ErrorKind::Internal => None,
-        }
+        self.kind().hint()
     }
 }

@@ -270,6 +270,7 @@ fn refused(text: &str) -> Error {
         "NOAUTH" | "WRONGPASS" | "NOPERM" | "DENIED" => ErrorKind::Denied,
         "READONLY" => ErrorKind::ReadOnly,
         "OOM" | "MISCONF" => ErrorKind::Full,
+        "TOOLARGE" => ErrorKind::TooLarge,
         _ => ErrorKind::Unavailable,
     };
     // The server's words reach the user's terminal, so they are cut and cleaned.

@@ -83,6 +83,8 @@ impl Server {
 
     /// Sends a request and passes on whatever the answer is.
     fn send(&self, request: request::Builder, body: &[u8]) -> Result<Response<Body>, Failure> {
+        // What the server will not take, it refuses before the body is sent, and says why.
+        let request = if body.is_empty() { request } else { request.header("expect", "100-continue") };
         let request = request.body(body).map_err(|error| Failure::new("could not ask").because(&error))?;
         self.agent.run(request).map_err(|error| {
             // The server answers and closes before it has read what it will not take; the answer is lost with the rest.

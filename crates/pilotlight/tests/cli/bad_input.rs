@@ -44,6 +44,26 @@ err: hint: start one with `pilotlight serve`, name another with PILOTLIGHT_URL o
 }
 
 #[test]
+fn what_is_too_large_to_put_is_told_with_the_limit() {
+    let home = Home::new();
+    let server = home.serve(&["--max-entry-size", "1KiB"]);
+    for (key, len) in [("k", 1025), ("k", 10 << 20), ("pt2:fx-graph-v1::f:c1", 10 << 20)] {
+        let file = home.write("file", vec![0; len]);
+        expect(
+            &home.run(&["put", key, &file, "--server", &server.url()]),
+            &format!(
+                "exit 2\n\
+                 err: error: entry of {len} bytes, expected at most 1024\n\
+                 err:\n\
+                 err: hint: raise `--max-entry-size`, or `--max-size` if that is the smaller"
+            ),
+        );
+    }
+    let stats = home.run(&["stats", "--server", &server.url()]);
+    assert!(stats.contains("out: puts refused: 1 too-large"), "{stats}");
+}
+
+#[test]
 fn a_directory_that_is_not_there_is_not_made() {
     let home = Home::new();
     expect(
