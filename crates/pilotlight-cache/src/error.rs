@@ -33,6 +33,14 @@ pub enum Error {
         /// The bound.
         bound_bytes: u64,
     },
+    /// Too little would be left for what comes and goes.
+    #[error("{pinned_bytes} bytes would be pinned, expected at most {max_bytes}, half of the space")]
+    PinnedFull {
+        /// What would be.
+        pinned_bytes: u64,
+        /// Half of the bound, about.
+        max_bytes: u64,
+    },
     /// Larger than this backend takes.
     #[error("{what} of {size_bytes} bytes, expected at most {max_bytes}")]
     TooLarge {
@@ -192,7 +200,7 @@ impl Error {
         match self {
             Self::Unavailable { .. } => ErrorKind::Unavailable,
             Self::Timeout { .. } => ErrorKind::Timeout,
-            Self::Full { .. } => ErrorKind::Full,
+            Self::Full { .. } | Self::PinnedFull { .. } => ErrorKind::Full,
             Self::TooLarge { .. } => ErrorKind::TooLarge,
             Self::Corrupt { .. } => ErrorKind::Corrupt,
             Self::Unverified { .. } => ErrorKind::Unverified,
@@ -208,6 +216,11 @@ impl Error {
     /// What a person can do about it, where something is known.
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
-        self.kind().hint()
+        match self {
+            Self::PinnedFull { .. } => Some(
+                "unpin other entries (`pilotlight ls` shows them), or raise `--max-size` where the disk has room",
+            ),
+            error => error.kind().hint(),
+        }
     }
 }

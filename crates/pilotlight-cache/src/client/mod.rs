@@ -45,6 +45,7 @@ use bytes::Bytes;
 pub use self::address::{Address, AddressError, Login, Place};
 pub use self::candidates::Candidates;
 use self::core::Core;
+pub use self::directory::ROOT as DIRECTORY_ROOT;
 use crate::Details;
 
 /// A remote cache. Cheap to clone; clones share connections, counters and breakers. Connects on the first operation.

@@ -158,12 +158,12 @@ impl Connection {
         for _ in 0..usize::from(address.login.is_some()) + usize::from(address.database != 0) {
             match self.wire.reply(0, deadline)? {
                 Reply::Simple(_) => {}
-                Reply::Error(text) => return Err(refused(&text)),
+                Reply::Error(text) => return Err(turned_away(&text, address)),
                 _ => return Err(garbage()),
             }
         }
         match self.wire.reply(0, deadline)? {
-            Reply::Error(text) if is_refusal_to_talk(&text) => Err(refused(&text)),
+            Reply::Error(text) if is_refusal_to_talk(&text) => Err(turned_away(&text, address)),
             Reply::Error(text) => {
                 let is_known = text.starts_with("ERR wrong number of arguments");
                 self.dialect = if is_known { Dialect::Pilotlight } else { Dialect::Plain };
@@ -262,6 +262,19 @@ fn is_refusal_to_talk(text: &str) -> bool {
     ["NOAUTH", "WRONGPASS", "LOADING", "MASTERDOWN", "ERR max number of clients", "DENIED"]
         .iter()
         .any(|prefix| text.starts_with(prefix))
+}
+
+/// An error reply to a greeting: whom a password is wanted of is told where to write it.
+fn turned_away(text: &str, address: &Address) -> Error {
+    let error = refused(text);
+    if !(text.starts_with("NOAUTH") || text.starts_with("WRONGPASS")) {
+        return error;
+    }
+    let form = match &address.place {
+        Place::Unix { .. } => "unix://:PASSWORD@/path/to/socket",
+        Place::Tcp { .. } | Place::Directory { .. } => "pilotlight://:PASSWORD@host",
+    };
+    Error::backend(error.kind(), format!("{error} Write the password into the URL: {form}"))
 }
 
 /// An error reply, by the prefix that is its API.

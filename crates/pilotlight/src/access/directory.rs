@@ -20,7 +20,7 @@ use pilotlight_server::report::{
     StatsReport, StoreReport,
 };
 
-use super::{Access, EXPORT_PAGE};
+use super::{Access, EXPORT_PAGE, checkup};
 use crate::failure::Failure;
 use crate::open::{Opened, Purpose, Store, open};
 
@@ -35,6 +35,7 @@ impl Directory {
             return Err(Failure::new(format!("there is no directory `{}`", dir.display()))
                 .with_hint("`--data-dir` takes the directory that `serve` was given or named at its start"));
         }
+        checkup::refuse_others(dir)?;
         let opened = open(Store {
             dir: dir.to_owned(),
             // Looking at a directory must not evict from it because some other bound was said here.

@@ -102,10 +102,7 @@ pub(crate) fn mend(
             ..MendedReport::default()
         });
     };
-    if let Some(holder) = checkup::holder(directory) {
-        return Err(Failure::new(format!("`{}` is in use by {holder}", directory.display()))
-            .with_hint("stop the server there first, or have it mend what it can with `--server URL`"));
-    }
+    checkup::refuse_others(directory)?;
     let are_permissions_mended = checkup::mend_permissions(directory)?;
     let mended = open::repair(directory, &mut |report| progress(&CheckedReport::progress(report)))?;
     let found = &mended.repaired.found;

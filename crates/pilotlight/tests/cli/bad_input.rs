@@ -78,6 +78,45 @@ err: hint: `--data-dir` takes the directory that `serve` was given or named at i
 }
 
 #[test]
+fn a_directory_that_jobs_share_is_told_from_a_server_s() {
+    let home = Home::new();
+    home.write("shared/pilotlight-1/00/x.entry", "");
+    let directory = home.path("shared");
+    for command in ["stats", "ls", "verify", "doctor", "gc"] {
+        expect(
+            &home.run(&[command, "--data-dir", directory.to_str().unwrap()]),
+            "
+exit 2
+err: error: `[HOME]/shared` is a directory that jobs share (`file://[HOME]/shared`), and no server's
+err:
+err: hint: jobs keep it by themselves; `--data-dir` takes the directory that `serve` named at its start",
+        );
+    }
+}
+
+#[test]
+fn more_pins_than_half_of_the_space_are_refused_with_two_ways_on() {
+    let home = Home::new();
+    let server = home.serve(&["--max-size", "64MiB"]);
+    // Nothing that compresses.
+    let mut state = 1_u64;
+    let noise = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 32) as u32
+    });
+    let noise: Vec<u8> = noise.take(10 << 20).flat_map(u32::to_le_bytes).collect();
+    let file = home.write("noise", noise);
+    let put = home.run(&["put", "k", &file, "--server", &server.url()]);
+    assert!(put.starts_with("exit 0"), "{put}");
+    let text = home.run(&["pin", "k", "--server", &server.url()]);
+    assert!(
+        text.starts_with("exit 2\n") && text.contains(" bytes would be pinned, expected at most "),
+        "{text}"
+    );
+    assert!(text.contains("hint: unpin other entries") && text.contains("`--max-size`"), "{text}");
+}
+
+#[test]
 fn a_server_or_a_directory_but_not_both() {
     let text = Home::new().run(&["ls", "--server", "http://x:1", "--data-dir", "/x"]);
     assert!(text.contains("'--server <URL>' cannot be used with '--data-dir <DIR>'"), "{text}");

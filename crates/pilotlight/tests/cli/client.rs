@@ -224,15 +224,18 @@ fn a_stopped_directory_answers_as_its_server_did() {
     let listed = home.output(&["ls", "--json", "--server", &url], b"").stdout;
     let data = home.path(".local/share/pilotlight");
     let data = data.to_str().unwrap();
-    let locked = home.run(&["stats", "--data-dir", data]);
+    let mut locked = home.run(&["stats", "--data-dir", data]);
+    let process =
+        locked.split_once(" in use by ").and_then(|(_, rest)| rest.lines().next()).unwrap().to_owned();
+    assert!(process.starts_with("process ") && process.contains("serve"), "{process}");
+    locked = locked.replace(&process, "[PROCESS]");
     expect(
         &locked,
         "
 exit 2
-err: error: could not open the store in `[HOME]/.local/share/pilotlight`
-err:   caused by: `[HOME]/.local/share/pilotlight` is in use by another process
+err: error: `[HOME]/.local/share/pilotlight` is in use by [PROCESS]
 err:
-err: hint: stop the other server, give this one its own `--data-dir`, or talk to the running one with `--server`",
+err: hint: ask the server there, with `--server URL`, or stop it first",
     );
     server.signal("TERM");
     assert_eq!(server.end().0, 0);
@@ -355,7 +358,7 @@ fn gc_gives_back_what_was_deleted_at_a_server_and_in_a_stopped_directory() {
     let data = home.path(".local/share/pilotlight");
     let stray = data.join("blobs/00112233445566778899aabbccddeeff.ffff");
     let data = data.to_str().unwrap();
-    assert!(home.run(&["gc", "--data-dir", data]).contains("is in use by another process"));
+    assert!(home.run(&["gc", "--data-dir", data]).contains("is in use by process "));
     server.signal("TERM");
     assert_eq!(server.end().0, 0);
     std::fs::write(&stray, [7; 50_000]).unwrap();
