@@ -25,6 +25,12 @@ Where the Python package is not installed, in stock PyTorch:
 
 Exit codes: 0 done, 1 a negative answer (a miss, damage found), 2 an error.";
 
+const COMPLETIONS: &str = "\
+Where they are looked for:
+  pilotlight completions bash > ~/.local/share/bash-completion/completions/pilotlight
+  pilotlight completions zsh > \"${fpath[1]}/_pilotlight\"
+  pilotlight completions fish > ~/.config/fish/completions/pilotlight.fish";
+
 /// A remote compile cache for torch.compile and the compilers around it
 #[derive(Debug, Parser)]
 #[command(name = "pilotlight", version, after_help = EXAMPLES, max_term_width = 100)]
@@ -96,6 +102,7 @@ pub(crate) enum Command {
     /// Show the reference of the settings, or an example file
     Config(Config),
     /// Print a completion script for a shell
+    #[command(after_help = COMPLETIONS)]
     Completions {
         /// The shell
         shell: Shell,
@@ -165,9 +172,10 @@ pub(crate) struct Stats {
 /// The namespace that entries are in.
 #[derive(Debug, Args)]
 pub(crate) struct In {
-    /// Namespace of the entries; Redis' database N is `dbN`, and 0 the default one
-    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
-    pub(crate) namespace: String,
+    /// Namespace of the entries; Redis' database N is `dbN`, and 0 the default one, `''` [default: the database in the URL,
+    /// else the default one]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) namespace: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -218,7 +226,7 @@ pub(crate) struct Put {
     #[arg(default_value = "-")]
     pub(crate) file: PathBuf,
     /// How long to keep it: `90s`, `12h`, `7d`
-    #[arg(long, value_name = "DURATION", value_parser = crate::settings::duration)]
+    #[arg(long, value_name = "DURATION", value_parser = crate::settings::positive_duration)]
     pub(crate) ttl: Option<std::time::Duration>,
     #[command(flatten)]
     pub(crate) namespace: In,
@@ -345,11 +353,12 @@ pub(crate) struct QuarantinePurge {
 }
 
 #[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
 pub(crate) struct Config {
     /// Print the reference page (Markdown)
-    #[arg(long, required_unless_present = "example")]
+    #[arg(long)]
     pub(crate) reference: bool,
     /// Print a configuration file with every key, its help and its default
-    #[arg(long, conflicts_with = "reference")]
+    #[arg(long)]
     pub(crate) example: bool,
 }

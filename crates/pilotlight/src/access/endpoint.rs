@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
+use pilotlight_cache::Namespace;
 use pilotlight_cache::client::{Address, Login, Place};
 
 use crate::cli::Target;
@@ -25,26 +26,55 @@ pub(super) struct Endpoint {
     pub(super) password: Option<String>,
 }
 
-/// What `target` or the environment names.
-pub(super) fn of(target: &Target) -> Result<Endpoint, Failure> {
-    let in_file = target.password_file.as_deref().map(settings::password_in).transpose()?;
-    let named = [
+/// A server as it was named.
+pub(super) enum Named {
+    /// By what is, or is not, an HTTP address.
+    Http(String),
+    /// As jobs are told, by this flag or variable.
+    AsForJobs(&'static str, Address),
+}
+
+impl Named {
+    /// The namespace of its database.
+    pub(super) fn namespace(&self) -> Namespace {
+        match self {
+            Self::Http(_) => Namespace::default(),
+            Self::AsForJobs(_, address) => Namespace::database(address.database),
+        }
+    }
+}
+
+/// The server that `target` or else the environment names.
+pub(super) fn named(target: &Target) -> Result<Option<Named>, Failure> {
+    let all = [
         ("--server", target.server.clone()),
         ("PILOTLIGHT_HTTP_URL", environment::variable("PILOTLIGHT_HTTP_URL")),
         ("PILOTLIGHT_URL", environment::variable("PILOTLIGHT_URL")),
     ];
-    let mut named = named.into_iter().filter_map(|(name, url)| Some((name, url?)));
-    let Some((name, url)) = named.next() else {
-        return Ok(Endpoint { url: DEFAULT.to_owned(), password: or_usual(in_file)? });
+    let Some((name, url)) = all.into_iter().find_map(|(name, url)| Some((name, url?))) else {
+        return Ok(None);
     };
     // What is no URL of a job's is for the HTTP client to judge.
     let is_of_jobs = ["pilotlight://", "redis://", "rediss://", "unix://", "file://"]
         .iter()
         .any(|scheme| url.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme)));
     if name != "PILOTLIGHT_URL" && !is_of_jobs {
-        return Ok(Endpoint { url, password: or_usual(in_file)? });
+        return Ok(Some(Named::Http(url)));
     }
-    let address = Address::parse(&url).map_err(|error| Failure::of_address(name, &error))?;
+    match Address::parse(&url) {
+        Ok(address) => Ok(Some(Named::AsForJobs(name, address))),
+        Err(error) => Err(Failure::of_address(name, &error)),
+    }
+}
+
+/// Where to ask that server, or the usual one.
+pub(super) fn of(target: &Target) -> Result<Endpoint, Failure> {
+    let in_file = target.password_file.as_deref().map(settings::password_in).transpose()?;
+    let (name, address) = match named(target)? {
+        Some(Named::AsForJobs(name, address)) => (name, address),
+        Some(Named::Http(url)) => return Ok(Endpoint { url, password: or_usual(in_file)? }),
+        None => return Ok(Endpoint { url: DEFAULT.to_owned(), password: or_usual(in_file)? }),
+    };
     let own = address.login.as_ref().map(|login| login.password.clone());
     let password = or_usual(in_file.or(own))?;
     Ok(Endpoint { url: http(name, &address, password.as_deref())?, password })

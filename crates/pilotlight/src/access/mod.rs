@@ -66,6 +66,14 @@ pub(crate) fn open_for(target: &Target, purpose: Purpose) -> Result<Box<dyn Acce
     })
 }
 
+/// The namespace that `target` stands for where none is said: that of the database in a URL.
+pub(crate) fn namespace(target: &Target) -> Result<Namespace, Failure> {
+    if target.data_dir.is_some() {
+        return Ok(Namespace::default());
+    }
+    Ok(endpoint::named(target)?.map_or_else(Namespace::default, |named| named.namespace()))
+}
+
 /// Collects what nobody needs where `target` says.
 pub(crate) fn collect(
     target: &Target,

@@ -39,6 +39,8 @@ struct Report {
     refused: Counts,
     /// Graphs that torch does not cache.
     bypass: Counts,
+    /// Entries of torch's local cache that the cache lacked.
+    backfill: Counts,
     /// Compile time that the hits took when they were made, in milliseconds.
     saved_ms: u64,
 }
@@ -167,6 +169,7 @@ impl Report {
                 (&mut sum.drop, report.drop),
                 (&mut sum.refused, report.refused),
                 (&mut sum.bypass, report.bypass),
+                (&mut sum.backfill, report.backfill),
             ] {
                 add(into, from);
             }

@@ -17,7 +17,7 @@ fn what_jobs_are_told_is_enough_for_commands() {
     let server = home.serve(&["--listen", "127.0.0.1:0", "--listen", &unix]);
     let urls = [
         format!("pilotlight://{}", redis(&server)),
-        format!("redis://{}/3", redis(&server)),
+        format!("redis://{}/0", redis(&server)),
         format!("pilotlight://:of-another-server@{}", redis(&server)),
         format!("unix://{}", socket.display()),
     ];
@@ -29,6 +29,22 @@ fn what_jobs_are_told_is_enough_for_commands() {
     // An HTTP address was meant for commands.
     let job = Home::new().with("PILOTLIGHT_URL", "file:///shared").with("PILOTLIGHT_HTTP_URL", &server.url());
     expect(&job.run(&["get", "k"]), "exit 0\nout: x");
+}
+
+#[test]
+fn the_database_in_the_url_is_the_namespace_and_an_empty_one_points_to_others() {
+    let server_home = Home::new();
+    let server = server_home.serve(&[]);
+    let url = format!("pilotlight://{}/3", redis(&server));
+    let job = Home::new().with("PILOTLIGHT_URL", &url);
+    expect(&job.run_with(&["put", "k"], b"x"), "exit 0\nerr: stored 1 B");
+    expect(&job.run(&["get", "k", "--namespace", "db3"]), "exit 0\nout: x");
+    assert!(job.run(&["get", "k", "--namespace", ""]).starts_with("exit 1\n"));
+    assert!(job.run(&["ls"]).ends_with(" k\n"));
+    let text = job.run(&["ls", "--namespace", "3"]);
+    let hint = "err: hint: nothing in the namespace 3; look into another: '', db3\n";
+    assert!(text.ends_with(hint), "{text}");
+    assert!(!job.run(&["ls", "--namespace", "3", "--json"]).contains("hint"));
 }
 
 #[test]
