@@ -6,6 +6,7 @@
 )]
 
 mod faulty;
+mod told;
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -228,25 +229,6 @@ fn noise(len: usize) -> Vec<u8> {
         state as u8
     };
     (0..len).map(|_| next()).collect()
-}
-
-#[test]
-fn who_is_turned_away_at_the_greeting_is_told_what_to_write() {
-    let form = "Write the password into the URL: pilotlight://:PASSWORD@host";
-    for (greeting, expected) in [
-        ("-NOAUTH Authentication required.\r\n", form),
-        ("-WRONGPASS invalid username-password pair or user is disabled.\r\n", form),
-        (
-            "HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n",
-            "the port for Redis clients, 6379 by default",
-        ),
-    ] {
-        let server = Faulty::that_greets(Does::Closes(greeting.into()), Does::Closes(Vec::new()));
-        let client = client(server.port, settings());
-        assert_eq!(client.ping(), None);
-        let notice = client.notice().unwrap();
-        assert!(notice.contains(expected), "{notice}");
-    }
 }
 
 #[test]

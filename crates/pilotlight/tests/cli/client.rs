@@ -48,27 +48,6 @@ fn rm_deletes_what_is_there_and_says_what_is_not() {
 }
 
 #[test]
-fn pins_are_set_and_lifted_and_seen() {
-    let home = Home::new();
-    let server = home.serve(&[]);
-    let url = server.url();
-    for key in ["a/b", "c"] {
-        home.run_with(&["put", key, "--server", &url], b"x");
-    }
-    let pinned = || -> Vec<String> {
-        let output = home.output(&["ls", "--json", "--server", &url], b"");
-        let entries: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout).unwrap();
-        let pinned = entries.iter().filter(|entry| entry["is_pinned"] == true);
-        pinned.map(|entry| entry["key"].as_str().unwrap().to_owned()).collect()
-    };
-    expect(&home.run(&["pin", "a/b", "--server", &url]), "exit 0\nerr: pinned 1 entry");
-    assert_eq!(pinned(), ["a/b"]);
-    expect(&home.run(&["pin", "c", "d", "--server", &url]), "exit 1\nerr: pinned 1 entry, 1 absent");
-    expect(&home.run(&["unpin", "a/b", "c", "--server", &url]), "exit 0\nerr: unpinned 2 entries");
-    assert!(pinned().is_empty());
-}
-
-#[test]
 fn a_namespace_stays_under_its_quota() {
     let home = Home::new();
     let server = home.serve(&["--quota", "db1=200KB", "--quota", "team=1MiB"]);

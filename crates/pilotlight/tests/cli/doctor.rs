@@ -137,7 +137,10 @@ fn whoever_has_the_directory_is_named_and_nothing_is_mended_under_it() {
     assert_eq!(code, Some(1));
     assert!(found.contains("it is in use by process ") && found.contains("pilotlight serve"), "{found}");
     let text = home.run(&["doctor", "--repair", "--data-dir", data.to_str().unwrap()]);
-    assert!(text.starts_with("exit 2\n") && text.contains("hint: ask the server there, with `--server URL`"), "{text}");
+    assert!(
+        text.starts_with("exit 2\n") && text.contains("hint: ask the server there, with `--server URL`"),
+        "{text}"
+    );
     stop(server);
 }
 

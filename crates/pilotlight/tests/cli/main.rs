@@ -14,5 +14,6 @@ mod configuration;
 mod doctor;
 mod harness;
 mod pages;
+mod pins;
 mod run;
 mod serve;
