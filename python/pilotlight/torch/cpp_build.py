@@ -10,7 +10,7 @@ from enum import Enum
 from typing import Any
 
 from pilotlight.torch import cpp_key, cpp_place, elf
-from pilotlight.torch.cpp_sets import used
+from pilotlight.torch.cpp_sets import used, waiting
 from pilotlight.torch.cpp_stats import count
 from pilotlight.torch.once import guarded, warn_once
 from pilotlight.torch.toolchain import Toolchain, toolchain
@@ -168,11 +168,13 @@ def following(build: Build, load: Callable[[], Any], compile_again: Callable[[],
 
     def load_and_keep() -> Any:
         try:
-            library = load()
+            with waiting():
+                library = load()
         except (ImportError, OSError) as error:
             if not build.recover(error):
                 raise
-            library = compile_again()
+            with waiting():
+                library = compile_again()
         build.loaded()
         return library
 
