@@ -129,6 +129,20 @@ def test_it_says_where_it_is_and_what_it_did(programs: Programs, server: Pilotli
     assert warm.report["saved_ms"] > 0
 
 
+def test_a_rank_says_which_it_is(programs: Programs, server: Pilotlight) -> None:
+    ran = programs.run(COMPILE, url=url_of(server), env={"RANK": "11", "LOCAL_RANK": "3", "PILOTLIGHT_SUMMARY": "1"})
+    said = [line for line in ran.err.splitlines() if line.startswith("pilotlight")]
+    assert len(said) == 1, "only the first rank of a host has a start line"
+    assert said[0].startswith("pilotlight: rank 11: 0 hits, ")
+    assert (ran.report["rank"], ran.report["local_rank"]) == (11, 3)
+    server.stop()
+    alone = programs.run(COMPILE, url=url_of(server), env={"LOCAL_RANK": "0"})
+    start, notice, *_ = [line for line in alone.err.splitlines() if line.startswith("pilotlight")]
+    assert start == f"pilotlight: local rank 0: {url_of(server)}, graphs, kernels and profiles, no answer"
+    assert notice.startswith("pilotlight: local rank 0: the cache at ")
+    assert "rank" not in alone.report
+
+
 def test_imported_by_hand_after_the_compiler_it_does_the_same(programs: Programs, server: Pilotlight) -> None:
     code = "import torch._inductor.compile_fx, torch._dynamo.pgo\nimport pilotlight.torch\nimport pilotlight.torch\n" + COMPILE
     by_hand = {"TORCH_DEVICE_BACKEND_AUTOLOAD": "0", "PILOTLIGHT_SUMMARY": "0"}
@@ -265,10 +279,10 @@ def test_the_summary_names_the_reasons() -> None:
     report.record("bypass", "aot-autograd", "Unsupported operator")
     report.record("refused", "fx-graph", "wrong type")
     assert report.lines() == [
-        "pilotlight: 2 hits, 4 misses (3 absent, 1 fingerprint), 0 puts; 61.5 s of compiling saved",
-        "pilotlight: 1 put dropped (1 full)",
-        "pilotlight: 1 entry refused (1 wrong type)",
-        "pilotlight: 1 graph bypassed the cache (1 Unsupported operator)",
+        "2 hits, 4 misses (3 absent, 1 fingerprint), 0 puts; 61.5 s of compiling saved",
+        "1 put dropped (1 full)",
+        "1 entry refused (1 wrong type)",
+        "1 graph bypassed the cache (1 Unsupported operator)",
     ]
 
 
