@@ -16,6 +16,7 @@ import json
 import os
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from pilotlight import _speech
@@ -81,6 +82,8 @@ record = report.record
 
 _started_pid = 0
 _announced = False
+# Parts of the plug-in that the user has switched off.
+_off: Sequence[str] = ()
 
 
 def start() -> None:
@@ -91,17 +94,21 @@ def start() -> None:
         atexit.register(_finish)
 
 
-def announce(client: Client) -> None:
-    """The start line, at the first use of the cache: a ping at import would make every import wait for the network."""
-    global _announced
+def announce(client: Client, on: Sequence[str], off: Sequence[str] = ()) -> None:
+    """The start line, at the first use of the cache: a ping at import would make every import wait for the network.
+
+    `on` and `off` are the parts that are and that could be.
+    """
+    global _announced, _off
     if _announced or not _may_speak():
         return
-    _announced = True
+    _announced, _off = True, off
     if _speech.is_quiet() or not _first_rank():
         return
     seconds = client.ping()
     answer = "no answer" if seconds is None else f"round trip {seconds * 1000:.2f} ms"
-    _speech.say(f"{client.url}, graphs, kernels and profiles, {answer}")
+    parts = (_listed(on), f"{_listed(off)} off" if off else "")
+    _speech.say(", ".join(filter(None, (client.url, *parts, answer))))
 
 
 def _take_kernels() -> None:
@@ -146,7 +153,7 @@ def _append_report() -> None:
     if not path:
         return
     program = os.path.basename(sys.argv[0]) if sys.argv else ""
-    line = {"pid": os.getpid(), "program": program, **_speech.ranks(), **report.as_dict()}
+    line = {"pid": os.getpid(), "program": program, **_speech.ranks(), "off": list(_off), **report.as_dict()}
     clients = sys.modules.get("pilotlight._client")
     client: Client | None = clients.client() if clients is not None else None
     if client is not None:
@@ -171,6 +178,10 @@ def _may_speak() -> bool:
 
 def _first_rank() -> bool:
     return os.environ.get("LOCAL_RANK", "0") == "0"
+
+
+def _listed(words: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
 
 
 def _plural(count: int, noun: str) -> str:

@@ -129,6 +129,33 @@ def test_it_says_where_it_is_and_what_it_did(programs: Programs, server: Pilotli
     assert warm.report["saved_ms"] > 0
 
 
+NO_GRAPHS = {"TORCHINDUCTOR_FX_GRAPH_REMOTE_CACHE": "0"}
+NO_KERNELS = {"PILOTLIGHT_KERNELS": "0"}
+NO_PROFILES = {"TORCH_DYNAMO_AUTOMATIC_DYNAMIC_REMOTE_PGO": "0"}
+
+
+# What a program with a kernel asks first.
+KERNEL = "import torch\nfrom pilotlight.torch.toolchain import toolchain\ntoolchain('g++').answers()\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "env", "parts", "off"),
+    [
+        (COMPILE, NO_KERNELS, "graphs and profiles, kernels off", ["kernels"]),
+        (COMPILE, NO_GRAPHS | NO_KERNELS, "profiles, graphs and kernels off", ["graphs", "kernels"]),
+        (KERNEL, NO_GRAPHS | NO_PROFILES, "kernels, graphs and profiles off", ["graphs", "profiles"]),
+    ],
+    ids=["kernels", "graphs and kernels", "graphs and profiles"],
+)
+def test_it_says_what_is_switched_off(
+    programs: Programs, server: Pilotlight, code: str, env: dict[str, str], parts: str, off: list[str]
+) -> None:
+    ran = programs.run(code, url=url_of(server), env=env)
+    first = next(line for line in ran.err.splitlines() if line.startswith("pilotlight"))
+    assert first.startswith(f"pilotlight: {url_of(server)}, {parts}, round trip "), ran.err
+    assert ran.report["off"] == off
+
+
 def test_a_rank_says_which_it_is(programs: Programs, server: Pilotlight) -> None:
     ran = programs.run(COMPILE, url=url_of(server), env={"RANK": "11", "LOCAL_RANK": "3", "PILOTLIGHT_SUMMARY": "1"})
     said = [line for line in ran.err.splitlines() if line.startswith("pilotlight")]
@@ -166,7 +193,7 @@ import torch
 from pilotlight import _client, _summary
 
 def child():
-    _summary.announce(_client.client())
+    _summary.announce(_client.client(), ["kernels"])
     print("asked", _client.client().put(b"k-%d" % os.getpid(), b"v"), flush=True)
 
 if __name__ == "__main__":

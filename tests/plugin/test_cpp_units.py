@@ -412,9 +412,9 @@ def test_what_else_is_written_meanwhile_is_not_taken_for_the_kernel(tmp_path: Pa
 def test_kernels_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
     from pilotlight.torch import toolchain
 
-    monkeypatch.setenv(toolchain.SWITCH, "0")
+    monkeypatch.setenv("PILOTLIGHT_KERNELS", "0")
     assert toolchain.toolchain("g++") is None
-    monkeypatch.delenv(toolchain.SWITCH)
+    monkeypatch.delenv("PILOTLIGHT_KERNELS")
     # torch's own way: what pytest would put back is gone for good.
     with torch._inductor.config.patch(force_disable_caches=True):
         assert toolchain.toolchain("g++") is None
