@@ -100,7 +100,7 @@ def announce(client: Client, on: Sequence[str], off: Sequence[str] = ()) -> None
     `on` and `off` are the parts that are and that could be.
     """
     global _announced, _off
-    if _announced or not _may_speak():
+    if _announced or not may_speak():
         return
     _announced, _off = True, off
     if _speech.is_quiet() or not _first_rank():
@@ -129,7 +129,7 @@ def _take_kernels() -> None:
 
 
 def _finish() -> None:
-    if not _may_speak():
+    if not may_speak():
         return
     try:
         _take_kernels()
@@ -166,7 +166,7 @@ def _append_report() -> None:
         _speech.say(f"cannot write PILOTLIGHT_REPORT: {error}")
 
 
-def _may_speak() -> bool:
+def may_speak() -> bool:
     """Not a forked child, not a worker of torch's or multiprocessing's."""
     if os.getpid() != _started_pid:
         return False

@@ -347,7 +347,7 @@ def test_a_report_that_cannot_be_written_is_told_and_the_summary_comes(
     monkeypatch.setenv("PILOTLIGHT_REPORT", str(tmp_path / "absent" / "report.json"))
     monkeypatch.setenv("PILOTLIGHT_SUMMARY", "1")
     monkeypatch.setattr(_summary, "_started_pid", os.getpid())
-    monkeypatch.setattr(_summary, "_may_speak", lambda: True)
+    monkeypatch.setattr(_summary, "may_speak", lambda: True)
     _summary._finish()
     said = capsys.readouterr().err
     assert "pilotlight: cannot write PILOTLIGHT_REPORT: [Errno 2]" in said
@@ -361,6 +361,6 @@ def test_the_worker_of_a_compile_pool_is_known(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(
         _summary, "sys", SimpleNamespace(modules={}, orig_argv=["python", "/x/torch/_inductor/compile_worker/__main__.py"])
     )
-    assert not _summary._may_speak()
+    assert not _summary.may_speak()
     monkeypatch.setattr(_summary, "sys", SimpleNamespace(modules={}, orig_argv=["python", "train.py"]))
-    assert _summary._may_speak()
+    assert _summary.may_speak()
