@@ -89,6 +89,22 @@ def test_what_another_kind_of_cpu_put_does_not_keep_an_artifact_from_being_saved
         assert warm.report_total("miss") == 0, warm.report
 
 
+@pytest.mark.skipif(torch.backends.cpu.get_cpu_capability() != "AVX512", reason="this CPU has no AVX-512 to differ by")
+def test_what_another_kind_of_cpu_left_in_a_shared_home_directory_does_not_either(
+    programs: Programs, server: Pilotlight, tmp_path: Path
+) -> None:
+    quiet, home = {"PILOTLIGHT_QUIET": "1"}, tmp_path / "home"
+    assert programs.run(SAVED, url=url_of(server), env=quiet, machine=home).out == "saved\n"
+    narrow = programs.run(SAVED, url=url_of(server), env={**quiet, "ATEN_CPU_CAPABILITY": "avx2"}, machine=home)
+    assert narrow.out == "saved\n", narrow.err
+    assert narrow.count("miss", "aot-autograd", "graphs") == 1, "the entry is on this disk, its graph for this CPU is not"
+    assert narrow.count("put", "fx-graph") == narrow.count("put", "aot-autograd") == 1, narrow.report
+    for pinned in ({}, {"ATEN_CPU_CAPABILITY": "avx2"}):
+        warm = programs.run(SAVED, url=url_of(server), env=quiet | pinned, machine=home)
+        assert warm.out == "saved\n", warm.err
+        assert warm.report_total("miss") + warm.report_total("put") == 0, warm.report
+
+
 def test_graphs_that_are_refused_in_code_take_the_entries_that_need_them_along(programs: Programs, server: Pilotlight) -> None:
     for _ in range(2):
         ran = programs.run(SAVED, "refused", url=url_of(server), env={"PILOTLIGHT_QUIET": "1"})
