@@ -171,6 +171,28 @@ def test_code_that_nobody_marked_is_used_only_where_it_plainly_fits(
         assert hosts.plainly_misfits(graph) == hosts.plainly_misfits(bundled) == misfits
 
 
+@pytest.mark.parametrize(
+    ("forward", "backward", "is_tied"),
+    [
+        (("cuda",), ("cuda",), False),
+        (("cuda", "cpu"), ("cuda",), True),
+        (("cuda",), ("cuda", "cpu"), True),
+        (("cuda",), None, False),
+    ],
+)
+def test_an_entry_any_of_whose_graphs_runs_on_the_cpu_is_tied_to_the_host(
+    forward: tuple[str, ...], backward: tuple[str, ...] | None, is_tied: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pilotlight.torch import puts, remote
+
+    def part(devices: tuple[str, ...] | None) -> Any:
+        return devices and SimpleNamespace(result=SimpleNamespace(source_code="", device_types=devices))
+
+    monkeypatch.setattr(remote, "fingerprint", lambda: b"h" * 32)
+    entry = SimpleNamespace(compiled_fw=part(forward), compiled_bw=part(backward))
+    assert puts.host_of(entry) == (b"h" * 32 if is_tied else None)
+
+
 def test_code_that_cannot_be_seen_is_not_used() -> None:
     from pilotlight.torch import hosts
 

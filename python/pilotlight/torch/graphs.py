@@ -296,7 +296,7 @@ def _save(original: replacing.Function, module: ModuleType) -> replacing.Functio
             original(key, compiled_graph, example_inputs, local, remote_cache)
             return
         if hasattr(module.FxGraphCache, "_write_to_local_cache"):
-            with puts.content_noticed(write=local, host=puts.host_of_graph(compiled_graph)) as noticed:
+            with puts.content_noticed(write=local, host=puts.host_of(compiled_graph)) as noticed:
                 # With `local`, so that the content passes `_write_to_local_cache`, where it is noticed.
                 original(key, compiled_graph, example_inputs, True, None)
             # torch 2.15 counts it; before, local caches were not counted.
