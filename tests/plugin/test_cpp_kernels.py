@@ -215,15 +215,30 @@ def test_an_object_on_this_disk_that_does_not_load_is_compiled_instead(fleet: Fl
     """Another process may have fetched it, and ended before it was loaded."""
     here = machine()
     here.run("train", url=fleet.url)
-    needing = [path for path in here.cache.rglob("*.so") if b"libstdc++.so.6" in path.read_bytes()]
-    assert len(needing) == 3
-    needing[0].write_bytes(needing[0].read_bytes().replace(b"libstdc++.so.6", b"libstdc--.so.6"))
+    spoil_one(here)
     ran = here.run("train", url=fleet.url)
     assert ran.equal
     assert ran.bytes == fleet.first.bytes
     assert (ran.kernels["refused"], ran.kernels["puts"]) == (1, 1)
     assert sum("main.cpp" in line for line in ran.started) == 1
     assert here.run("train", url=fleet.url).started == []
+
+
+def test_it_is_compiled_instead_with_kernels_switched_off_too(fleet: Fleet, machine: Callable[[], Machine]) -> None:
+    """As somebody may do because of it."""
+    here = machine()
+    here.run("train", url=fleet.url)
+    spoil_one(here)
+    ran = here.run("train", url=fleet.url, env={"PILOTLIGHT_KERNELS": "0"})
+    assert ran.bytes == fleet.first.bytes
+    assert ran.kernels["refused"] == sum("main.cpp" in line for line in ran.started) == 1
+
+
+def spoil_one(machine: Machine) -> None:
+    """Makes an object need a library that is not there."""
+    needing = [path for path in machine.cache.rglob("*.so") if b"libstdc++.so.6" in path.read_bytes()]
+    assert len(needing) == 3
+    needing[0].write_bytes(needing[0].read_bytes().replace(b"libstdc++.so.6", b"libstdc--.so.6"))
 
 
 def test_a_server_that_dies_costs_the_job_nothing_but_its_cache(fleet: Fleet, tmp_path: Path) -> None:
