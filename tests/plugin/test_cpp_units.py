@@ -14,7 +14,6 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -396,51 +395,6 @@ def test_a_lock_that_a_thread_held_while_another_forked_is_open_in_the_child() -
     done.set()
     holder.join()
     assert os.waitstatus_to_exitcode(status) == 7
-
-
-def test_what_else_is_written_meanwhile_is_not_taken_for_the_kernel(tmp_path: Path) -> None:
-    """The first call of a process compiles probes of the vector ISA inside `load_async`."""
-    from pilotlight.torch.cpp_build import Build
-
-    probe = tmp_path / "probe.cpp"
-    probe.with_suffix(".so").write_text("")
-    build = Build(SimpleNamespace(cache={}), "int kernel;", None, ())
-    build.wrote("int probe;", "g++ i", ("probe", str(probe)))
-    assert not build.is_done()
-
-
-@pytest.mark.parametrize("origin", ["UNKNOWN", "LOCAL", "COMPILED"])
-def test_an_object_that_does_not_load_is_removed_once_whoever_placed_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, origin: str
-) -> None:
-    """Another process may have fetched it while this one missed it, or this one has kernels switched off by now."""
-    from pilotlight.torch.cpp_build import Build, Origin
-
-    monkeypatch.setenv("PILOTLIGHT_KERNELS", "0")
-    source = tmp_path / "kernel.main.cpp"
-    binary = source.with_suffix(".so")
-    build = Build(SimpleNamespace(cache={"k": "failed"}), "int kernel;", None, ())
-    build.wrote("int kernel;", "g++ i", ("k", str(source)))
-    build.origin = Origin[origin]
-    binary.write_text("no object")
-    assert not build.recover(OSError(24, "too many open files")), "that says nothing about the object"
-    assert build.recover(ImportError("no object"))
-    assert not binary.exists()
-    assert build._cls.cache == {}
-    binary.write_text("what the compiler made")
-    assert not build.recover(ImportError("nor does it"))
-    assert binary.exists()
-
-
-def test_an_object_that_links_files_of_this_machine_is_left_to_torch(tmp_path: Path) -> None:
-    from pilotlight.torch.cpp_build import Build
-
-    binary = tmp_path / "kernel.so"
-    binary.write_text("linked to what is not there")
-    build = Build(SimpleNamespace(cache={}), "int kernel;", None, ["-lcustom"])
-    build.wrote("int kernel;", "g++ i", ("k", str(tmp_path / "kernel.cpp")))
-    assert not build.recover(ImportError("libcustom.so: cannot open shared object file"))
-    assert binary.exists()
 
 
 def test_kernels_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
