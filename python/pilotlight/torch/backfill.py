@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -43,7 +42,7 @@ def fetch_graphs_of(client: Client, entry: Any, codecache: ModuleType) -> bool:
     wanted = []
     for part in (entry.compiled_fw, entry.compiled_bw):
         key = (getattr(part, "fx_graph_cache_info", None) or ("",))[0]
-        if key and not os.path.isdir(codecache.FxGraphCache._get_tmp_dir_for_key(key)):
+        if key and not marks.any_may_be_used(codecache.FxGraphCache._get_tmp_dir_for_key(key)):
             wanted.append(key)
     if not wanted:
         return True
