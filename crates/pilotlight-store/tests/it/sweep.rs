@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use pilotlight_store::media::Media;
-use pilotlight_store::{Collect, Options, PutRequest, Store, StoreError};
+use pilotlight_store::{Collect, Condition, Options, PutRequest, Store, StoreError};
 
-use crate::media::crash::Change;
+use crate::media::crash::{Change, cut_power};
 use crate::media::{FileSystem, Operation, Simulated, Watched};
-use crate::setup::{get, noise, options, put, request, store_against};
+use crate::setup::{Dice, get, noise, options, put, request, store_against, turn};
 
 fn dir() -> &'static Path {
     Path::new("/store")
@@ -55,7 +55,7 @@ fn cleared(mib: u64, kept: u64) -> FileSystem {
         let payload = noise(key, 60_000);
         let request = PutRequest { space: b"cleared", ..request(b"", &payload) };
         let key = key.to_le_bytes();
-        store.put(&PutRequest { key: &key, ..request }, pilotlight_store::Condition::Always).unwrap();
+        store.put(&PutRequest { key: &key, ..request }, Condition::Always).unwrap();
     }
     let is_freed = |change: &Change| matches!(change, Change::SetLen { .. } | Change::Remove(_));
     killed_before(&media, is_freed, || _ = store.clear(b"cleared").unwrap())
@@ -225,12 +225,12 @@ fn a_sweep_takes_no_file_that_an_entry_of_any_form_holds() {
     put(&store, b"shares", &like(b'b', 50_000)).unwrap();
     assert!(store_against(&store, b"", b"delta", b"base").unwrap());
     assert!(store_against(&store, b"", b"other", b"gone").unwrap());
-    store.delete(b"", b"gone", pilotlight_store::Condition::Always).unwrap();
+    store.delete(b"", b"gone", Condition::Always).unwrap();
     drop(store);
     let store = Store::open(options_on(media, 64)).unwrap();
     // Replaced and not freed yet, and put again.
     put(&store, b"replaced", &noise(7, 50_000)).unwrap();
-    let staged = store.stage(&request(b"replaced", &noise(8, 50_000)), pilotlight_store::Condition::Always);
+    let staged = store.stage(&request(b"replaced", &noise(8, 50_000)), Condition::Always);
     store.sweep().unwrap();
     store.settle(staged.unwrap().unwrap()).unwrap();
     assert_eq!(store.usage(None).orphans, 0);
@@ -244,4 +244,24 @@ fn a_sweep_takes_no_file_that_an_entry_of_any_form_holds() {
     ] {
         assert_eq!(get(&store, key), Some(payload), "{}", String::from_utf8_lossy(key));
     }
+}
+
+/// Of an entry that was rewritten the record that names its old file may be the only one that a power cut leaves.
+#[test]
+fn a_file_that_a_rewritten_entry_may_need_goes_after_a_sync() {
+    let media = Simulated::holding(FileSystem::default());
+    let store = Store::open(options_on(media.clone(), 64)).unwrap();
+    let payload = noise(1, 50_000);
+    put(&store, b"key", &payload).unwrap();
+    store.sync().unwrap();
+    assert!(turn(&store, b"", b"key").unwrap());
+    // The process is killed, and what comes after it sweeps.
+    let killed = Simulated::holding(media.files());
+    assert_eq!(payload_files(&killed.files()).len(), 2);
+    let store = Store::open(options_on(killed.clone(), 64)).unwrap();
+    store.sweep().unwrap();
+    assert_eq!(payload_files(&killed.files()).len(), 1);
+    let cut = cut_power(&killed.files(), 100, 0, &mut Dice::new(1));
+    let store = Store::open(options_on(Simulated::holding(cut), 64)).unwrap();
+    assert_eq!(get(&store, b"key"), Some(payload));
 }
