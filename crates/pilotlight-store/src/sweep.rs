@@ -49,7 +49,7 @@ impl Store {
 
 /// Sweeps in the background.
 pub(crate) fn run(inner: &Inner) {
-    thread::park_timeout(inner.options.tick * AFTER_TICKS);
+    thread::park_timeout(inner.options.tick.saturating_mul(AFTER_TICKS));
     while !inner.is_closing.load(Relaxed) && !inner.is_swept() {
         if let Err(error) = inner.sweep_slowly() {
             tracing::warn!(%error, "cannot remove what a crash left");
@@ -92,6 +92,9 @@ impl Inner {
 
     fn sweep_slowly(&self) -> Result<()> {
         let _turn = self.sweep.turn.lock();
+        if self.is_swept() {
+            return Ok(());
+        }
         let (mut names, mut since) = (0, Instant::now());
         let swept = self.sweep_names(&mut |_| {
             names += 1;
@@ -101,9 +104,9 @@ impl Inner {
             }
             if self.is_closing.load(Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })?;
-        if swept.is_continue() {
-            let orphans = self.counters.orphans.load(Relaxed);
-            tracing::info!(orphans, "what a crash may have left is removed");
+        let orphans = self.counters.orphans.load(Relaxed);
+        if swept.is_continue() && orphans > 0 {
+            tracing::info!(orphans, "removed what a crash left");
         }
         Ok(())
     }

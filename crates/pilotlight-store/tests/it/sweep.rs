@@ -45,18 +45,19 @@ fn killed_before(
     killed.lock().take().expect("such a change")
 }
 
-/// A store of `mib` that was full, and was killed when a space was cleared that held all but `kept` entries: their files are
+/// A store of `mib` that was nearly full, and was killed when a space was cleared that held all but `kept` entries: their files are
 /// orphans.
 fn cleared(mib: u64, kept: u64) -> FileSystem {
     let media = Simulated::holding(FileSystem::default());
     let store = Store::open(options_on(media.clone(), mib)).unwrap();
     (0..kept).for_each(|key| _ = put(&store, &key.to_le_bytes(), &noise(key, 60_000)).unwrap());
-    for key in 1000..1000 + 16 * mib {
+    for key in 1000..1000 + 12 * mib {
         let payload = noise(key, 60_000);
         let request = PutRequest { space: b"cleared", ..request(b"", &payload) };
         let key = key.to_le_bytes();
         store.put(&PutRequest { key: &key, ..request }, Condition::Always).unwrap();
     }
+    assert_eq!(store.usage(None).evicted, 0);
     let is_freed = |change: &Change| matches!(change, Change::SetLen { .. } | Change::Remove(_));
     killed_before(&media, is_freed, || _ = store.clear(b"cleared").unwrap())
 }
@@ -111,7 +112,7 @@ fn the_bound_holds_before_it_is_known_what_a_crash_left() {
         });
         let store = Store::open(options_on(media.clone(), mib)).unwrap();
         let (used, mut before_sweep) = (store.usage(None).stored_bytes, 0);
-        for key in 5..20 * mib {
+        for key in 5..8 * mib {
             put(&store, &key.to_le_bytes(), &noise(key, 60_000)).unwrap();
             let usage = store.usage(None);
             if !usage.is_swept {
