@@ -2,7 +2,7 @@ use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -265,4 +265,39 @@ fn a_file_that_a_rewritten_entry_may_need_goes_after_a_sync() {
     let cut = cut_power(&killed.files(), 100, 0, &mut Dice::new(1));
     let store = Store::open(options_on(Simulated::holding(cut), 64)).unwrap();
     assert_eq!(get(&store, b"key"), Some(payload));
+}
+
+#[test]
+fn nothing_that_comes_and_goes_meanwhile_is_swept() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(options(dir.path(), 64 << 20).0).unwrap();
+    let (store, is_done) = (&store, &AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        let sweeps = scope.spawn(move || {
+            let mut sweeps = 0;
+            while !is_done.load(Relaxed) || sweeps < 3 {
+                store.collect(Collect::Run, &mut |_| ControlFlow::Continue(())).unwrap();
+                sweeps += 1;
+            }
+        });
+        let writers = [0u64, 1, 2].map(|writer| {
+            scope.spawn(move || {
+                for round in 0..300u64 {
+                    // Some share a file with what another put, holds, or has just let go.
+                    let payload = noise(round % 5, 40_000 + 1000 * (round % 5) as usize);
+                    let key = (10 * writer + round % 7).to_le_bytes();
+                    put(store, &key, &payload).unwrap();
+                    assert_eq!(get(store, &key), Some(payload), "writer {writer}, round {round}");
+                    if round % 3 == 0 {
+                        assert!(store.delete(b"", &key, Condition::Always).unwrap());
+                    }
+                }
+            })
+        });
+        let ended = writers.map(|writer| writer.join());
+        is_done.store(true, Relaxed);
+        ended.into_iter().for_each(|writer| writer.unwrap());
+        sweeps.join().unwrap();
+    });
+    assert_eq!(store.checkup().unwrap().lost_files, 0);
 }
