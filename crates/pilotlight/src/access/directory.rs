@@ -167,7 +167,8 @@ impl Access for Directory {
     }
 }
 
-/// Collects what nobody needs in `dir`. What an open clears away counts among it, so that is looked at first.
+/// Collects what nobody needs in `dir`. What expires in the background of the open store counts among it, so that is looked at
+/// first.
 pub(super) fn collect(
     dir: &Path,
     what: Collect,
@@ -189,8 +190,6 @@ pub(super) fn collect(
     Ok(CollectedReport {
         before_bytes: planned.before_bytes,
         expired: found.expired.max(planned.expired),
-        orphans: found.orphans + planned.orphans,
-        orphan_bytes: found.orphan_bytes + planned.orphan_bytes,
         ..found
     })
 }

@@ -113,11 +113,10 @@ pub(crate) fn mend(
     checkup::refuse_others(directory)?;
     let are_permissions_mended = checkup::mend_permissions(directory)?;
     let mended = open::repair(directory, &mut |report| progress(&CheckedReport::progress(report)))?;
-    let found = &mended.repaired.found;
     Ok(MendedReport {
         rebuilt: mended.repaired.rebuilt,
         set_aside: mended.verified.damaged.len() as u64,
-        orphans: found.orphans - found.rebuildable + mended.repaired.dropped + mended.collected.orphans,
+        orphans: mended.repaired.dropped + mended.collected.orphans,
         segments: mended.rewritten,
         are_permissions_mended,
     })
