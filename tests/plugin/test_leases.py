@@ -157,7 +157,9 @@ if os.environ.get("ANOTHER_HOST") == str(rank):
 class Model(torch.nn.Module):
     def __init__(self):
         super().__init__()
-        self.inner = torch.nn.Sequential(torch.nn.Linear(16, 32), torch.nn.GELU(), torch.nn.LayerNorm(32), torch.nn.Linear(32, 1))
+        self.inner = torch.nn.Sequential(
+            torch.nn.Linear(16, 32), torch.nn.GELU(), torch.nn.LayerNorm(32), torch.nn.Linear(32, 1)
+        )
 
     def forward(self, batch):
         return self.inner(batch)
