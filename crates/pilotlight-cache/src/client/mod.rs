@@ -32,9 +32,9 @@ mod operations;
 mod pace;
 mod patience;
 mod resp;
-mod socket;
 #[cfg(test)]
 mod simulation;
+mod socket;
 mod stream;
 mod sweep;
 mod tls;

@@ -34,7 +34,7 @@ impl Random {
     }
 
     fn one_in(&mut self, n: u64) -> bool {
-        self.next() % n == 0
+        self.next().is_multiple_of(n)
     }
 }
 
@@ -42,16 +42,42 @@ impl Random {
 enum Event {
     Starts(usize),
     /// A question arrives; `epoch` is the connection's.
-    Arrives { client: usize, epoch: u64, wait_ms: u64 },
+    Arrives {
+        client: usize,
+        epoch: u64,
+        wait_ms: u64,
+    },
     /// What the server waited for it.
-    WaitEnds { client: usize, epoch: u64, ticket: u64 },
-    Answers { client: usize, epoch: u64, answer: Answer },
+    WaitEnds {
+        client: usize,
+        epoch: u64,
+        ticket: u64,
+    },
+    Answers {
+        client: usize,
+        epoch: u64,
+        answer: Answer,
+    },
     /// The client gives up on an answer.
-    Stalls { client: usize, epoch: u64 },
-    AsksAgain { client: usize, epoch: u64 },
-    Compiled { client: usize, compile: u64 },
-    PutArrives { client: usize },
-    Renews { client: usize, compile: u64 },
+    Stalls {
+        client: usize,
+        epoch: u64,
+    },
+    AsksAgain {
+        client: usize,
+        epoch: u64,
+    },
+    Compiled {
+        client: usize,
+        compile: u64,
+    },
+    PutArrives {
+        client: usize,
+    },
+    Renews {
+        client: usize,
+        compile: u64,
+    },
     Breaks(Fault),
 }
 
@@ -167,7 +193,9 @@ impl Fleet {
             self.now_ms = self.now_ms.max(time_ms);
             // Who is stopped does, and is told, nothing until it goes on.
             let stopped_until_ms = match event {
-                Event::Arrives { .. } | Event::WaitEnds { .. } | Event::PutArrives { .. } => self.server_stopped_until_ms,
+                Event::Arrives { .. } | Event::WaitEnds { .. } | Event::PutArrives { .. } => {
+                    self.server_stopped_until_ms
+                }
                 Event::Breaks(_) => 0,
                 Event::Starts(client)
                 | Event::Answers { client, .. }
@@ -198,7 +226,9 @@ impl Fleet {
             }
             Event::Arrives { client, epoch, wait_ms } => self.arrives(client, epoch, wait_ms),
             Event::WaitEnds { client, epoch, ticket } => self.wait_ends(client, epoch, ticket),
-            Event::Answers { client, epoch, answer } if self.waits(client, epoch) => self.answered(client, answer),
+            Event::Answers { client, epoch, answer } if self.waits(client, epoch) => {
+                self.answered(client, answer)
+            }
             Event::Stalls { client, epoch } if self.waits(client, epoch) => self.failed(client),
             Event::AsksAgain { client, epoch } if self.waits(client, epoch) => self.ask(client),
             Event::Compiled { client, compile } if self.compiles(client, compile) => {
@@ -415,7 +445,11 @@ impl Fleet {
     /// What holds when nothing happens any more.
     fn check(&self) {
         for (index, client) in self.clients.iter().enumerate() {
-            assert!(matches!(client.state, State::Done | State::Dead), "client {index} is left in {:?}", client.state);
+            assert!(
+                matches!(client.state, State::Done | State::Dead),
+                "client {index} is left in {:?}",
+                client.state
+            );
         }
         assert!(self.table.is_empty() && self.asked_wait.is_empty(), "a lease is left");
         let has_survivor = self.clients.iter().any(|client| client.state == State::Done);
@@ -453,7 +487,8 @@ fn clients_that_fail_cost_the_others_one_more_compile_each() {
         let clients = 2 + (seed % 12) as usize;
         let mut fleet = Fleet::new(seed, clients);
         for _ in 0..fleet.random.within(1..4) {
-            let (client, at_ms) = (fleet.random.within(0..clients as u64) as usize, fleet.random.within(0..15_000));
+            let (client, at_ms) =
+                (fleet.random.within(0..clients as u64) as usize, fleet.random.within(0..15_000));
             let fault = match fleet.random.within(0..3) {
                 0 => Fault::Kill(client),
                 1 => Fault::Stop(client, at_ms + fleet.random.within(100..40_000)),
@@ -474,7 +509,8 @@ fn whatever_fails_everybody_is_done_in_time() {
         let clients = 2 + (seed % 12) as usize;
         let mut fleet = Fleet::new(seed, clients);
         for _ in 0..fleet.random.within(1..10) {
-            let (client, at_ms) = (fleet.random.within(0..clients as u64) as usize, fleet.random.within(0..30_000));
+            let (client, at_ms) =
+                (fleet.random.within(0..clients as u64) as usize, fleet.random.within(0..30_000));
             let fault = match fleet.random.within(0..6) {
                 0 => Fault::Kill(client),
                 1 => Fault::Stop(client, at_ms + fleet.random.within(100..40_000)),

@@ -50,7 +50,11 @@ fn page(report: &StatsReport, is_running: bool) -> String {
 fn leases(leases: &LeasesReport) -> String {
     let mut parts = vec![
         output::count(leases.granted, "lease"),
-        format!("{} waited {}", output::count(leases.followed, "lookup"), output::seconds(leases.waited_seconds)),
+        format!(
+            "{} waited {}",
+            output::count(leases.followed, "lookup"),
+            output::seconds(leases.waited_seconds)
+        ),
     ];
     let lost = leases.given_up + leases.gone + leases.expired;
     for (count, what) in [
