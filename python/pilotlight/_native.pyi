@@ -105,7 +105,8 @@ class Client:
         """Who compiles `key`, which was looked for and is not there. Waits `limit` seconds at most for another that does.
 
         `lead`: the caller, with the lease; others wait for what it puts. `look`: it is there now. `alone`: the caller, and
-        nobody waits: there are no leases here, or nobody answers. `timeout`: the caller, although another does.
+        nobody waits: there are no leases here, nobody answers, or nothing will come. `timeout`: the caller, although another
+        does. Raises what a signal's handler raises meanwhile, and nothing else.
         """
     def delete(self, key: bytes) -> bool: ...
     def quarantine(self, key: bytes) -> None:

@@ -123,7 +123,17 @@ impl Client {
 
     fn lease(&self, py: Python<'_>, key: &[u8], limit: f64) -> PyResult<(&'static str, Option<Lease>)> {
         let limit = seconds("limit", limit)?;
-        Ok(match quietly(py, || Some(self.0.lease(key, limit))) {
+        let mut interrupted = None;
+        let goes_on = || {
+            // Whoever waits for minutes must be able to stop it.
+            interrupted = Python::attach(|py| py.check_signals()).err();
+            interrupted.is_none()
+        };
+        let part = quietly(py, || Some(self.0.lease_while(key, limit, goes_on)));
+        if let Some(error) = interrupted {
+            return Err(error);
+        }
+        Ok(match part {
             Some(Part::Lead(lease)) => ("lead", Some(Lease(Some(lease)))),
             Some(Part::Look) => ("look", None),
             Some(Part::TimedOut) => ("timeout", None),

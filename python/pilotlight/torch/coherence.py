@@ -10,15 +10,18 @@ out, for a graph that it cannot cache or a switch of its own, keeps the others w
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 from pilotlight.torch.once import guarded
 
 SWITCH = "PILOTLIGHT_COHERENT"
 
-_group: Any = None
+# The job's own group, and ours.
+_groups: tuple[Any, Any] = (None, None)
 
 
 def is_wanted() -> bool:
@@ -34,9 +37,19 @@ def agreed(hit: bool) -> bool:
     return _all(hit) if distributed.get_world_size() > 1 else hit
 
 
+@contextlib.contextmanager
+def even_if_it_fails() -> Iterator[None]:
+    """A lookup that raises is no hit to the other ranks."""
+    try:
+        yield
+    except BaseException:
+        agreed(False)
+        raise
+
+
 @guarded(otherwise=False)
 def _all(hit: bool) -> bool:
-    global _group
+    global _groups
     import torch
     from torch import distributed
     from torch._subclasses.fake_tensor import unset_fake_temporarily
@@ -44,8 +57,8 @@ def _all(hit: bool) -> bool:
 
     # A lookup runs inside torch's tracing, whose tensors hold nothing.
     with no_dispatch(), unset_fake_temporarily():
-        if _group is None:
-            _group = distributed.new_group(backend="gloo")
+        if _groups[0] is not distributed.group.WORLD:
+            _groups = distributed.group.WORLD, distributed.new_group(backend="gloo")
         decision = torch.tensor([int(hit)], dtype=torch.int32)
-        distributed.all_reduce(decision, op=distributed.ReduceOp.MIN, group=_group)
+        distributed.all_reduce(decision, op=distributed.ReduceOp.MIN, group=_groups[1])
         return bool(decision.item())

@@ -131,12 +131,15 @@ def _find(original: replacing.Function, module: ModuleType) -> replacing.Functio
         lookup = _open_lookup(cls, key, remote_cache)
         if lookup is None:
             return original(cls, key, local, remote_cache, evaluate_guards, hints)  # type: ignore[no-any-return]
-        with lookups.inside(lookup):
-            found: tuple[Any, ...] = original(cls, key, local, remote_cache, evaluate_guards, hints)
-        if found[0] is None and lookup.kind == "fx-graph" and leases.graph_came(lookup.client, lookup.remote_key):
-            lookup = _open_lookup(cls, key, remote_cache) or lookup
+        with coherence.even_if_it_fails():
             with lookups.inside(lookup):
-                found = original(cls, key, local, remote_cache, evaluate_guards, hints)
+                found: tuple[Any, ...] = original(cls, key, local, remote_cache, evaluate_guards, hints)
+            # Where there are entries under other guards, or for other hosts, a lease on the key would find those at once.
+            is_absent = found[0] is None and lookup.kind == "fx-graph" and lookup.miss_reason() == "absent"
+            if is_absent and leases.graph_came(lookup.client, lookup.remote_key):
+                lookup = _open_lookup(cls, key, remote_cache) or lookup
+                with lookups.inside(lookup):
+                    found = original(cls, key, local, remote_cache, evaluate_guards, hints)
         if not coherence.agreed(found[0] is not None) and found[0] is not None:
             lookup.is_lone = True
             found = (None, None, {"cache_status_detailed": "full_miss"})

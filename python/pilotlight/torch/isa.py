@@ -90,7 +90,7 @@ def _check_build(original: Callable[[Any, str], bool]) -> Callable[[Any, str], b
         if _has_passed(self, code) or _passed_elsewhere(lease, self, code):
             return True
         # The name of the probe holds the flags as they are now.
-        keep = _keeper(self, code)
+        keep = _keeper(self, code, lease)
         try:
             if (passed := original(self, code)) and keep is not None:
                 keep()
@@ -115,9 +115,9 @@ def _passed_elsewhere(lease: KernelLease, isa: Any, code: str) -> bool:
 
 
 @guarded(otherwise=None)
-def _keeper(isa: Any, code: str) -> Callable[[], None] | None:
+def _keeper(isa: Any, code: str, lease: KernelLease) -> Callable[[], None] | None:
     known, probe = _toolchain(), _probe(isa, code)
-    return None if known is None else guarded(otherwise=None)(lambda: known.keep_passed(probe))
+    return None if known is None else guarded(otherwise=None)(lambda: known.keep_passed(probe, lease))
 
 
 def _probe(isa: Any, code: str) -> str:

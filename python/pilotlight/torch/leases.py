@@ -2,7 +2,7 @@
 
 Who misses a graph or a kernel asks the server who compiles it. Nothing here is needed for right numbers: whoever is not
 answered, or has waited long enough, compiles. `PILOTLIGHT_LEASES=0` switches it off, `PILOTLIGHT_LEASE_BUDGET` says for how
-many seconds a compile is waited for at most (600).
+many seconds a compile is waited for at most (600, and 120 in a distributed job).
 
 Nobody waits for another while a third may wait for it: a process that leads a kernel, or a thread that leads a graph, asks for
 no more of that kind than to lead it as well. AOTAutograd entries are never waited for: they are put after the backward, by when
@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 SWITCH = "PILOTLIGHT_LEASES"
 BUDGET_VARIABLE = "PILOTLIGHT_LEASE_BUDGET"
 BUDGET_S = 600.0
+# The most in a distributed job, whose other ranks may wait for this one in a collective, until that times out.
+DISTRIBUTED_S = 120.0
+# Below it is no wait, but what it takes to ask.
+_WAITED_S = 0.1
 
 
 class _Graphs(threading.local):
@@ -133,7 +137,7 @@ def _ask(client: Client, key: bytes, kind: str, limit_s: float) -> tuple[bool, L
     part, lease = client.lease(key, limit_s)
     waited_s = time.monotonic() - begin
     remote.pass_notices()
-    if part in ("look", "timeout") and limit_s > 0:
+    if waited_s > _WAITED_S:
         _summary.record_wait(kind, waited_s, came=part == "look")
         _extend_timeouts(waited_s)
     return part == "look", lease
@@ -155,8 +159,9 @@ def _limit_s() -> float:
     global _warned
     text = os.environ.get(BUDGET_VARIABLE, "").strip()
     with contextlib.suppress(ValueError):
-        if not text or (seconds := float(text)) >= 0:
-            return seconds if text else BUDGET_S
+        seconds = float(text or BUDGET_S)
+        if 0 <= seconds <= threading.TIMEOUT_MAX:
+            return min(seconds, DISTRIBUTED_S) if _is_distributed() else seconds
     if not _warned:
         _warned = True
         _client.tell(f"{BUDGET_VARIABLE} is {text!r}, expected a number of seconds; using {BUDGET_S:.0f}")
@@ -167,10 +172,12 @@ def may_wait() -> bool:
     """Not where ranks meet while they compile: one that waits there for another would wait for one that waits for it."""
     if os.environ.get(SWITCH) == "0" or coherence.is_wanted():
         return False
+    return not (_is_distributed() and _ranks_meet_in_compiles())
+
+
+def _is_distributed() -> bool:
     distributed = sys.modules.get("torch.distributed")
-    if distributed is None or not distributed.is_available() or not distributed.is_initialized():
-        return True
-    return not _ranks_meet_in_compiles()
+    return distributed is not None and distributed.is_available() and distributed.is_initialized()
 
 
 # Settings of torch's under which compiling a graph calls collectives, torch 2.6 to 2.15; where one is not there, it is off.
@@ -182,6 +189,7 @@ _MEETINGS = {
         "max_autotune",
         "max_autotune_gemm",
     ),
+    "torch._inductor.config_comms": ("runtime_estimations_align_across_all_distributed_ranks",),
     "torch._functorch.config": ("_sync_decision_cross_ranks", "_sync_cache_decision_cross_ranks"),
 }
 
@@ -199,8 +207,7 @@ def _ranks_meet_in_compiles() -> bool:
 
 def _extend_timeouts(waited_s: float) -> None:
     """As torch does for hits: the other ranks' collectives have waited for this one."""
-    distributed = sys.modules.get("torch.distributed")
-    if distributed is None or not distributed.is_available() or not distributed.is_initialized():
+    if not _is_distributed():
         return
     with remote.guarded("extending the collectives' timeouts"):
         from torch._inductor.codecache import add_ephemeral_timeout_increase_for_distributed

@@ -92,23 +92,24 @@ class Toolchain:
     def passed_elsewhere(self, lease: KernelLease, probe: str) -> bool:
         """Takes the lease on a probe, and says whether it passed where it was tried until then.
 
-        The lease is on a key that nothing stands under: the probes of a host are one entry. So whoever waited leads next, looks
-        at that entry, and gives the lease up at once.
+        The lease is on a key of its own, since the probes of a host are one entry.
         """
-        if (cache := self.remote()) is None:
-            return False
-        lease.came(cache.client, cpp_key.PREFIX + b"probe:" + digest_of(self.base, "probe", probe).hex().encode())
-        if not lease.leads():
+        if (cache := self.remote()) is None or not lease.came(cache.client, self._probe_key(probe)):
             return False
         with self._lock:
             self._asked_remote = False
             self._ask_remote()
             return probe in self._passed
 
-    def keep_passed(self, probe: str) -> None:
+    def keep_passed(self, probe: str, lease: KernelLease) -> None:
         with self._lock:
             self._passed.add(probe)
             self._keep()
+        if lease.leads() and (cache := self.remote()) is not None:
+            lease.end(stored=cache.client.put(self._probe_key(probe), b"passed", producer="pilotlight-cpp"))
+
+    def _probe_key(self, probe: str) -> bytes:
+        return cpp_key.PREFIX + b"probe:" + digest_of(self.base, "probe", probe).hex().encode()
 
     def _ask_remote(self) -> None:
         if self._asked_remote or (cache := self.remote()) is None:

@@ -134,7 +134,7 @@ impl Core {
         self.trouble.failed(error, took, &self.shown);
     }
 
-    fn count_lost(&self, lost: Duration) {
+    pub(super) fn count_lost(&self, lost: Duration) {
         let lost_us = u64::try_from(lost.as_micros()).unwrap_or(u64::MAX);
         Counters::add(&self.counters.trouble_us, lost_us);
     }

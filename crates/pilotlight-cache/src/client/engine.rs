@@ -66,8 +66,8 @@ pub(super) enum Asked {
     Look,
     /// Whoever wants it.
     Alone,
-    /// Another still does, for so long already; such a compile takes as long as expected.
-    Wait { age: Duration, expected: Option<Duration> },
+    /// Another still does, for so long already; the longest of the latest such compiles took so long.
+    Wait { age: Duration, longest: Option<Duration> },
 }
 
 /// A lease, where it was given.

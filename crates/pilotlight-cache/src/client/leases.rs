@@ -6,7 +6,7 @@
 //! child, whose parent's leases are none of its business.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
@@ -22,9 +22,8 @@ use super::trouble::Sort;
 pub(super) const LASTS: Duration = Duration::from_secs(10);
 /// How often a leader is heard of.
 pub(super) const RENEWED_EVERY: Duration = Duration::from_secs(3);
-/// How long a follower goes on asking a server that does not answer: one that is restarted is back by then. In the life of a
-/// process.
-pub(super) const OUTAGE_MAX: Duration = Duration::from_secs(2);
+/// A follower goes on asking a server that does not answer after this long, while its budget for trouble lasts: one that is
+/// restarted is back by then.
 pub(super) const OUTAGE_PAUSE: Duration = Duration::from_millis(200);
 /// What to do about a key that is not there.
 #[derive(Debug)]
@@ -62,8 +61,6 @@ struct Held {
 #[derive(Debug, Default)]
 pub(super) struct Heart {
     state: Guarded<Beating>,
-    /// Milliseconds that followers spent on servers that did not answer.
-    outage_ms: AtomicU32,
 }
 
 #[derive(Debug, Default)]
@@ -81,13 +78,19 @@ impl Client {
     /// bounded as everything else.
     #[must_use]
     pub fn lease(&self, key: &[u8], limit: Duration) -> Part {
+        self.lease_while(key, limit, || true)
+    }
+
+    /// The same, given up when `goes_on` says no: it is asked each time that the server has answered to wait.
+    pub fn lease_while(&self, key: &[u8], limit: Duration, goes_on: impl FnMut() -> bool) -> Part {
         let began = Instant::now();
-        let part = self.core.part(key, limit);
+        let part = self.core.part(key, limit, goes_on);
         let counters = &self.core.counters;
         let (counter, is_follower) = match &part {
             Part::Lead(_) => (&counters.led, false),
             Part::Look => (&counters.followed, true),
             Part::Alone => return part,
+            Part::TimedOut if limit.is_zero() => return part,
             Part::TimedOut => (&counters.lease_timeouts, true),
         };
         Counters::add(counter, 1);
@@ -102,7 +105,7 @@ impl Client {
 }
 
 impl Core {
-    fn part(self: &Arc<Self>, key: &[u8], limit: Duration) -> Part {
+    fn part(self: &Arc<Self>, key: &[u8], limit: Duration, mut goes_on: impl FnMut() -> bool) -> Part {
         let began = Instant::now();
         let mut patience = Patience::new(limit);
         loop {
@@ -111,8 +114,9 @@ impl Core {
                 Some(Asked::Lead(hold)) => return Part::Lead(Lease::new(self, key, hold)),
                 Some(Asked::Look) => return Part::Look,
                 Some(Asked::Alone) => return Part::Alone,
-                Some(Asked::Wait { age, expected }) => patience.after_wait(began.elapsed(), age, expected),
-                None => patience.after_failure(began.elapsed(), || self.heart.sits_out()),
+                Some(Asked::Wait { .. }) if !goes_on() => Some(End::TimedOut),
+                Some(Asked::Wait { age, longest }) => patience.after_wait(began.elapsed(), age, longest),
+                None => patience.after_failure(began.elapsed(), || self.sits_out()),
             };
             match end {
                 Some(End::Alone) => return Part::Alone,
@@ -139,6 +143,16 @@ impl Core {
                 None
             }
         }
+    }
+
+    /// Waits a little for a server that does not answer, if the budget has that left.
+    fn sits_out(&self) -> bool {
+        let is_left = self.trouble.afford(OUTAGE_PAUSE);
+        if is_left {
+            self.count_lost(OUTAGE_PAUSE);
+            thread::sleep(OUTAGE_PAUSE);
+        }
+        is_left
     }
 
     /// A round of renewals, on the thread for that: what it costs costs nobody else. Whether there is more to renew.
@@ -205,16 +219,6 @@ impl Heart {
         {
             thread.unpark();
         }
-    }
-
-    /// Waits a little for a server that does not answer, if that was not done too often.
-    fn sits_out(&self) -> bool {
-        let pause_ms = OUTAGE_PAUSE.as_millis() as u32;
-        let is_left = self.outage_ms.fetch_add(pause_ms, Relaxed) < OUTAGE_MAX.as_millis() as u32;
-        if is_left {
-            thread::sleep(OUTAGE_PAUSE);
-        }
-        is_left
     }
 }
 

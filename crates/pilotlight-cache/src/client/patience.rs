@@ -4,9 +4,9 @@ use std::time::Duration;
 
 /// What one question waits for; then it is asked anew, so that a server that is gone is noticed.
 const WAIT: Duration = Duration::from_millis(500);
-/// A compile may take so many times what it usually takes, and this at least, before nobody waits for it any longer.
+/// A compile may take so many times what the longest of late took, and this at least, before nobody waits for it any longer.
 const OVERDUE_FACTOR: u32 = 4;
-const OVERDUE_MIN: Duration = Duration::from_secs(30);
+const OVERDUE_MIN: Duration = Duration::from_secs(120);
 
 /// One follower's. Every `elapsed` is since it first asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,15 +34,15 @@ impl Patience {
         (WAIT.min(self.limit.saturating_sub(elapsed)), self.has_waited)
     }
 
-    /// Another has compiled it for `age`, and such a compile takes as long as `expected`. Nothing: ask again.
+    /// Another has compiled it for `age`, and the longest such compile took `longest`. Nothing: ask again.
     pub(super) fn after_wait(
         &mut self,
         elapsed: Duration,
         age: Duration,
-        expected: Option<Duration>,
+        longest: Option<Duration>,
     ) -> Option<End> {
         self.has_waited = true;
-        (elapsed >= self.limit || is_overdue(age, expected)).then_some(End::TimedOut)
+        (elapsed >= self.limit || is_overdue(age, longest)).then_some(End::TimedOut)
     }
 
     /// Nobody answered; `sits_out` waits a little, if that was not done too often. Nothing: ask again.
@@ -54,8 +54,8 @@ impl Patience {
 }
 
 /// Whether a compile has taken so long that it is not to be waited for, though its leader lives: it may hang.
-fn is_overdue(age: Duration, expected: Option<Duration>) -> bool {
-    expected.is_some_and(|expected| age > OVERDUE_MIN.max(expected * OVERDUE_FACTOR))
+fn is_overdue(age: Duration, longest: Option<Duration>) -> bool {
+    longest.is_some_and(|longest| age > OVERDUE_MIN.max(longest * OVERDUE_FACTOR))
 }
 
 #[cfg(test)]
@@ -63,12 +63,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_compile_is_overdue_when_it_takes_four_times_what_it_does_and_half_a_minute() {
+    fn a_compile_is_overdue_when_it_takes_four_times_the_longest_and_two_minutes() {
         let seconds = Duration::from_secs;
         assert!(!is_overdue(seconds(1000), None));
-        assert!(!is_overdue(seconds(30), Some(seconds(1))));
-        assert!(is_overdue(seconds(31), Some(seconds(1))));
-        assert!(!is_overdue(seconds(80), Some(seconds(20))));
-        assert!(is_overdue(seconds(81), Some(seconds(20))));
+        assert!(!is_overdue(seconds(120), Some(seconds(1))));
+        assert!(is_overdue(seconds(121), Some(seconds(1))));
+        assert!(!is_overdue(seconds(400), Some(seconds(100))));
+        assert!(is_overdue(seconds(401), Some(seconds(100))));
     }
 }

@@ -135,11 +135,11 @@ impl RespEngine {
                 }
                 [Reply::Bulk(word)] if word.as_ref() == b"look" => Asked::Look,
                 [Reply::Bulk(word)] if word.as_ref() == b"alone" => Asked::Alone,
-                [Reply::Bulk(word), Reply::Integer(age_ms), Reply::Integer(expected_ms)]
+                [Reply::Bulk(word), Reply::Integer(age_ms), Reply::Integer(longest_ms)]
                     if word.as_ref() == b"wait" =>
                 {
                     let millis = |ms: &i64| u64::try_from(*ms).ok().map(Duration::from_millis);
-                    Asked::Wait { age: millis(age_ms).unwrap_or_default(), expected: millis(expected_ms) }
+                    Asked::Wait { age: millis(age_ms).unwrap_or_default(), longest: millis(longest_ms) }
                 }
                 _ => return Err(garbage()),
             },

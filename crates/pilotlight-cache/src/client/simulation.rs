@@ -8,13 +8,15 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::time::Duration;
 
-use super::leases::{LASTS, OUTAGE_MAX, OUTAGE_PAUSE, RENEWED_EVERY};
+use super::leases::{LASTS, OUTAGE_PAUSE, RENEWED_EVERY};
 use super::patience::{End, Patience};
 use crate::leases::{Asked, Loss, Table, Ticket, Token, Told, Verdict};
 
 const LIMIT_MS: u64 = 60_000;
 /// What a client waits for an answer beyond what it asked to wait.
 const STALL_MS: u64 = 1_000;
+/// What all failures of a client may cost.
+const BUDGET: Duration = Duration::from_secs(2);
 const LATENCY_MS: std::ops::Range<u64> = 0..40;
 
 /// SplitMix64.
@@ -343,10 +345,10 @@ impl Fleet {
     }
 
     /// The server sees the connection end.
-    fn connection_ends(&mut self, client: usize, loss: Loss) {
+    fn connection_ends(&mut self, client: usize) {
         self.leave(client);
         if let Some(token) = self.clients[client].token.take() {
-            let told = self.table.release(&(), token, loss, self.server_now_ms());
+            let told = self.table.release(&(), token, Loss::Gone, self.server_now_ms());
             self.tell(told);
         }
     }
@@ -376,10 +378,10 @@ impl Fleet {
     }
 
     fn failed(&mut self, client: usize) {
-        self.connection_ends(client, Loss::Gone);
+        self.connection_ends(client);
         let elapsed = self.elapsed(client);
         let sat_out = self.clients[client].sat_out;
-        let end = self.clients[client].patience.after_failure(elapsed, || sat_out < OUTAGE_MAX);
+        let end = self.clients[client].patience.after_failure(elapsed, || sat_out < BUDGET);
         if end == Some(End::Alone) {
             return self.compile(client);
         }
@@ -392,7 +394,7 @@ impl Fleet {
     fn compile(&mut self, client: usize) {
         let Client { began_ms, stopped_ms, .. } = self.clients[client];
         let waited_ms = (self.now_ms - began_ms).saturating_sub(stopped_ms);
-        let outage_ms = millis(OUTAGE_MAX) / millis(OUTAGE_PAUSE) * (STALL_MS + 600) + millis(OUTAGE_MAX);
+        let outage_ms = millis(BUDGET) / millis(OUTAGE_PAUSE) * (STALL_MS + 600) + millis(BUDGET);
         assert!(waited_ms <= LIMIT_MS + STALL_MS + outage_ms, "waited {waited_ms} ms");
         self.compiles += 1;
         let took_ms = self.random.within(100..20_000);
@@ -406,7 +408,7 @@ impl Fleet {
 
     fn finish(&mut self, client: usize) {
         self.clients[client].state = State::Done;
-        self.connection_ends(client, Loss::GivenUp);
+        self.connection_ends(client);
     }
 
     fn breaks(&mut self, fault: Fault) {
@@ -414,7 +416,7 @@ impl Fleet {
             Fault::Kill(client) if self.clients[client].state != State::Done => {
                 self.clients[client].state = State::Dead;
                 self.clients[client].has_faults = true;
-                self.connection_ends(client, Loss::Gone);
+                self.connection_ends(client);
             }
             Fault::Stop(client, until_ms) if until_ms > self.clients[client].stopped_until_ms => {
                 let it = &mut self.clients[client];
@@ -424,7 +426,7 @@ impl Fleet {
             }
             Fault::Disconnect(client) => {
                 self.clients[client].has_faults = true;
-                self.connection_ends(client, Loss::Gone);
+                self.connection_ends(client);
                 self.is_reset(client);
             }
             Fault::StopServer(until_ms) => self.server_stopped_until_ms = until_ms,

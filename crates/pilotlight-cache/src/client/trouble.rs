@@ -130,6 +130,11 @@ impl Trouble {
         self.budget.saturating_sub(spent).max(Duration::from_millis(1))
     }
 
+    /// Whether the budget has this left; then it is spent.
+    pub(super) fn afford(&self, pause: Duration) -> bool {
+        self.left() > pause && !self.spend(pause)
+    }
+
     /// Whether the budget is used up with this.
     fn spend(&self, lost: Duration) -> bool {
         let lost_us = u64::try_from(lost.as_micros()).unwrap_or(u64::MAX);

@@ -5,7 +5,7 @@
 //!
 //! # The roles
 //! [`Leases::ask`] makes a [`Leader`] or a [`Follower`]. Both are guards: a leader that is dropped passes its lease on to the
-//! first follower, a follower that is dropped gives up its place, and passes on what it was given meanwhile. So whatever ends
+//! first follower (one that gives up lets all of them go on), a follower that is dropped gives up its place, and passes on what it was given meanwhile. So whatever ends
 //! whoever holds one (a failed compile, a lost connection, a cancelled future), nobody waits for it.
 //!
 //! # No wake-up is lost
@@ -87,11 +87,11 @@ pub struct LeaseCounts {
     pub followed: u64,
     /// Followers that were told of the put.
     pub looked: u64,
-    /// Followers that were told that the put was not kept.
+    /// Followers that were told that nothing will come: the put was not kept, or the leader put nothing.
     pub alone: u64,
-    /// Followers that waited no longer.
+    /// Stock clients' lookups that waited no longer; ours count that themselves.
     pub timed_out: u64,
-    /// Leases that a follower took over because the leader gave up: its compile failed, or it looked up something else.
+    /// Leases whose leaders put nothing: the compile failed, or they looked up something else.
     pub given_up: u64,
     /// Leases that a follower took over because the leader's connection ended.
     pub gone: u64,
@@ -119,8 +119,6 @@ pub struct Leader {
     leases: Leases,
     name: Name,
     token: Token,
-    /// How it is lost when it is dropped.
-    loss: Loss,
 }
 
 /// One who waits for what another compiles, until dropped.
@@ -170,7 +168,7 @@ impl Leases {
         let role = match asked {
             Asked::Lead(token) => {
                 add(&self.shared.counts.granted, 1);
-                Role::Leader(Leader { leases: self.clone(), name, token, loss: Loss::Gone })
+                Role::Leader(Leader { leases: self.clone(), name, token })
             }
             Asked::Follow(ticket) => {
                 add(&self.shared.counts.followed, u64::from(!is_again));
@@ -210,13 +208,18 @@ impl Leases {
         self.tell(state, told);
     }
 
-    /// For how long somebody has led `key`, if anybody does.
+    /// For how long somebody has led `key`, if anybody does who was heard of lately.
     #[must_use]
     pub fn age(&self, key: &Key) -> Option<Duration> {
         if !self.are_open() {
             return None;
         }
-        let (since_ms, _) = self.state().table.times_ms(&name_of(key))?;
+        let name = name_of(key);
+        let mut state = self.state();
+        let told = state.table.expire(&name, self.now_ms());
+        let times_ms = state.table.times_ms(&name);
+        self.tell(state, told);
+        let (since_ms, _) = times_ms?;
         Some(Duration::from_millis(self.now_ms().saturating_sub(since_ms)))
     }
 
@@ -226,6 +229,12 @@ impl Leases {
         let mut held: Vec<u64> = self.state().held_ms.get(kind as usize)?.iter().copied().collect();
         held.sort_unstable();
         held.get(held.len() / 2).copied().map(Duration::from_millis)
+    }
+
+    /// The longest of them.
+    #[must_use]
+    pub fn longest(&self, kind: Kind) -> Option<Duration> {
+        self.state().held_ms.get(kind as usize)?.iter().max().copied().map(Duration::from_millis)
     }
 
     /// Counts what a follower got: an entry that took this long to compile.
@@ -305,7 +314,6 @@ impl Leases {
 impl Counts {
     fn lost(&self, loss: Loss) -> &AtomicU64 {
         match loss {
-            Loss::GivenUp => &self.given_up,
             Loss::Gone => &self.gone,
             Loss::Expired => &self.expired,
         }
@@ -330,16 +338,28 @@ impl Leader {
         self.leases.state().table.renew(&self.name, self.token, self.leases.now_ms())
     }
 
-    /// Passes the lease on, by the leader's own decision.
-    pub fn give_up(mut self) {
-        self.loss = Loss::GivenUp;
+    /// Nothing will be put: lets everybody go on who waits for it.
+    pub fn give_up(self) {
+        let mut state = self.leases.state();
+        if state.table.leads(&self.name, self.token) {
+            add(&self.leases.shared.counts.given_up, 1);
+        }
+        let told = state.table.give_up(&self.name, self.token);
+        self.leases.tell(state, told);
+    }
+
+    /// It is there: lets everybody look who waits for it.
+    pub fn found(self) {
+        let mut state = self.leases.state();
+        let told = state.table.found(&self.name, self.token);
+        self.leases.tell(state, told);
     }
 }
 
 impl Drop for Leader {
     fn drop(&mut self) {
         let mut state = self.leases.state();
-        let told = state.table.release(&self.name, self.token, self.loss, self.leases.now_ms());
+        let told = state.table.release(&self.name, self.token, Loss::Gone, self.leases.now_ms());
         self.leases.tell(state, told);
     }
 }
@@ -380,7 +400,7 @@ impl Follower {
     }
 
     fn leader(&self, token: Token) -> Leader {
-        Leader { leases: self.leases.clone(), name: self.name.clone(), token, loss: Loss::Gone }
+        Leader { leases: self.leases.clone(), name: self.name.clone(), token }
     }
 }
 

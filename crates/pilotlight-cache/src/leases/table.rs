@@ -34,17 +34,15 @@ pub enum Asked {
 pub enum Verdict {
     /// The entry was put.
     Look,
-    /// It was compiled and could not be kept: nothing will come, and to wait for one another would not change that.
+    /// Nothing will come: it was compiled and could not be kept, or not even that. To wait for one another would not change it.
     Alone,
     /// The leader is no more: this follower compiles.
     Lead(Token, Loss),
 }
 
-/// How a lease was lost.
+/// How a lease was lost whose leader may have put what it compiled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Loss {
-    /// Its leader said so: the compile failed, or something else was looked up.
-    GivenUp,
     /// Its leader's connection ended.
     Gone,
     /// Its leader was not heard of for too long.
@@ -127,12 +125,20 @@ impl<K: Ord + Clone> Table<K> {
         true
     }
 
+    /// The leader compiled and puts nothing: all go on, since the next one would fare no better. Nothing happens to a lease that was
+    /// lost before.
+    pub fn give_up(&mut self, key: &K, token: Token) -> Told {
+        if self.leads(key, token) { self.end(key, Verdict::Alone) } else { Told::new() }
+    }
+
+    /// The leader found the entry.
+    pub fn found(&mut self, key: &K, token: Token) -> Told {
+        if self.leads(key, token) { self.end(key, Verdict::Look) } else { Told::new() }
+    }
+
     /// The leader is no more. Nothing happens to a lease that was lost before.
     pub fn release(&mut self, key: &K, token: Token, loss: Loss, now_ms: u64) -> Told {
-        match self.leases.get(key) {
-            Some(lease) if lease.token == token => self.pass_on(key, loss, now_ms),
-            _ => Told::new(),
-        }
+        if self.leads(key, token) { self.pass_on(key, loss, now_ms) } else { Told::new() }
     }
 
     /// An entry was put under `key`. Also says how long its leader had the lease.
@@ -237,6 +243,18 @@ mod tests {
     }
 
     #[test]
+    fn a_leader_that_puts_nothing_lets_every_follower_go_on() {
+        let mut table = Table::default();
+        let token = lead(&mut table, 0);
+        let (first, second) = (follow(&mut table, 1), follow(&mut table, 1));
+        assert_eq!(table.give_up(&KEY, token), [(first, Verdict::Alone), (second, Verdict::Alone)]);
+        let next = lead(&mut table, 2);
+        assert_eq!(table.give_up(&KEY, token), [], "a lost lease is lost once");
+        let follower = follow(&mut table, 3);
+        assert_eq!(table.found(&KEY, next), [(follower, Verdict::Look)]);
+    }
+
+    #[test]
     fn the_first_follower_leads_when_the_leader_is_lost() {
         let mut table = Table::default();
         let token = lead(&mut table, 0);
@@ -281,8 +299,6 @@ mod tests {
         let token = lead(&mut table, 0);
         let (first, second) = (follow(&mut table, 1), follow(&mut table, 1));
         table.leave(&KEY, first);
-        assert!(
-            matches!(table.release(&KEY, token, Loss::GivenUp, 2)[..], [(ticket, _)] if ticket == second)
-        );
+        assert!(matches!(table.release(&KEY, token, Loss::Gone, 2)[..], [(ticket, _)] if ticket == second));
     }
 }

@@ -45,9 +45,21 @@ fn a_dropped_leader_passes_its_lease_on() {
     drop(leader);
     let Some(Turn::Lead(next, Loss::Gone)) = turn(&mut first) else { panic!("it does not lead") };
     assert!(next.leads() && turn(&mut second).is_none());
-    next.give_up();
-    assert!(matches!(turn(&mut second), Some(Turn::Lead(_, Loss::GivenUp))));
+    drop(next);
+    assert!(matches!(turn(&mut second), Some(Turn::Lead(..))));
     assert_eq!(leases.counts().open, 0, "that leader was dropped at once");
+}
+
+#[test]
+fn a_leader_that_puts_nothing_lets_everybody_go_on_at_once() {
+    let leases = Leases::default();
+    let leader = lead(&leases);
+    let mut followers = [follow(&leases), follow(&leases)];
+    leader.give_up();
+    for follower in &mut followers {
+        assert!(matches!(turn(follower), Some(Turn::Alone)));
+    }
+    assert_eq!((leases.counts().given_up, leases.counts().open), (1, 0));
 }
 
 #[test]

@@ -72,8 +72,13 @@ impl World {
         }
     }
 
-    fn release(&mut self, token: Token, loss: Loss) {
-        let told = self.table.release(&(), token, loss, 0);
+    fn release(&mut self, token: Token) {
+        let told = self.table.release(&(), token, Loss::Gone, 0);
+        self.tell(told);
+    }
+
+    fn give_up(&mut self, token: Token) {
+        let told = self.table.give_up(&(), token);
         self.tell(told);
     }
 
@@ -81,7 +86,7 @@ impl World {
     fn leave(&mut self, ticket: Ticket) {
         self.table.leave(&(), ticket);
         if let Some(Verdict::Lead(token, _)) = self.sent.remove(&ticket) {
-            self.release(token, Loss::Gone);
+            self.release(token);
         }
     }
 
@@ -107,7 +112,7 @@ impl World {
 
     /// Those who lead, as the server sees it, and will hear of it if they do not know yet.
     fn leaders(&self) -> usize {
-        let leads = |token| self.table.clone().renew(&(), token, 0);
+        let leads = |token| self.table.leads(&(), token);
         let told = |ticket| match self.sent.get(&ticket) {
             Some(Verdict::Lead(token, _)) => Some(*token),
             _ => None,
@@ -129,7 +134,8 @@ impl World {
                 })
             }
             Client::Looks(Role::Leader(token)) if self.is_stored => {
-                self.release(token, Loss::GivenUp);
+                let told = self.table.found(&(), token);
+                self.tell(told);
                 Client::Done
             }
             Client::Looks(Role::Follower(ticket)) if self.is_stored => {
@@ -154,7 +160,7 @@ impl World {
             }
             Client::CutOff(token) => {
                 if let Some(token) = token {
-                    self.release(token, Loss::GivenUp);
+                    self.give_up(token);
                 }
                 Client::Done
             }
@@ -207,9 +213,10 @@ impl Model for Herd {
             }
             Step::Next(index) => (index, world.next(last.clients[index])),
             Step::Fails(index) | Step::Dies(index) => {
-                let loss = if matches!(step, Step::Dies(_)) { Loss::Gone } else { Loss::GivenUp };
-                if let Some(token) = World::token(last.clients[index]) {
-                    world.release(token, loss);
+                match World::token(last.clients[index]) {
+                    Some(token) if matches!(step, Step::Dies(_)) => world.release(token),
+                    Some(token) => world.give_up(token),
+                    None => {}
                 }
                 if let Some(ticket) = World::ticket(last.clients[index]) {
                     world.leave(ticket);

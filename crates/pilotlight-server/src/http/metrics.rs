@@ -80,13 +80,13 @@ const LEASES: [Of<LeaseCounts>; 12] = [
         Some(of.followed as f64)
     }),
     ("pilotlight_lease_looked_total", "Waits that ended with the put", |of| Some(of.looked as f64)),
-    ("pilotlight_lease_alone_total", "Waits that ended with a put that was not kept", |of| {
+    ("pilotlight_lease_alone_total", "Waits that ended because nothing will come", |of| {
         Some(of.alone as f64)
     }),
-    ("pilotlight_lease_timed_out_total", "Waits that were given up", |of| Some(of.timed_out as f64)),
-    ("pilotlight_leases_given_up_total", "Leases taken over from a leader that gave up", |of| {
-        Some(of.given_up as f64)
+    ("pilotlight_lease_timed_out_total", "Waits of stock clients that were given up", |of| {
+        Some(of.timed_out as f64)
     }),
+    ("pilotlight_leases_given_up_total", "Leases whose leader put nothing", |of| Some(of.given_up as f64)),
     ("pilotlight_leases_gone_total", "Leases taken over from a leader whose connection ended", |of| {
         Some(of.gone as f64)
     }),

@@ -15,10 +15,11 @@ use super::command::Command;
 use super::decode::Request;
 use super::reply::Reply;
 use super::session::Session;
-use crate::Server;
 
 /// How long a stock client leads that neither puts, looks something else up nor leaves.
 const STOCK_LASTS: Duration = Duration::from_secs(60);
+/// What is left at least to read what was waited for.
+const READ_MIN: Duration = Duration::from_millis(500);
 /// The most that one connection leads at a time; who wants more compiles without.
 const LED_MAX: usize = 64;
 
@@ -51,14 +52,17 @@ impl Session {
         else {
             return self.run(command, request).await;
         };
+        let started = Instant::now();
         let is_ended = |led: &mut Led| led.is_stock && led.key.kind() == key.kind();
         self.led.extract_if(.., is_ended).for_each(|led| led.leader.give_up());
         // Before it looks, so that it is one lookup, and no miss where it comes to a hit.
         let is_led = self.server().cache.leases().age(&key).is_some();
         let mut part = if is_led { Some(self.stock_part(&key).await) } else { None };
         let again = Request { args: request.args.clone(), oversize: request.oversize };
-        let mut reply = self.run(command, request).await;
-        if reply == Reply::Nil && part.is_none() {
+        let mut reply = self.run_until(command, request, self.deadline_of(started)).await;
+        // One that was late is no miss: who has waited for the backend has waited enough.
+        let is_late = started.elapsed() >= self.server().config.request_timeout;
+        if reply == Reply::Nil && part.is_none() && !is_late {
             part = Some(self.stock_part(&key).await);
             let is_put = match part {
                 Some(Part::Look) => true,
@@ -67,16 +71,18 @@ impl Session {
                 _ => false,
             };
             if is_put {
-                reply = self.run(command, again).await;
+                reply = self.run_until(command, again, self.deadline_of(started)).await;
             }
         }
         if reply != Reply::Nil {
-            self.unlead(&key);
-            if part == Some(Part::Look) {
-                self.count_saved(&key).await;
-            }
+            self.found(&key);
         }
         reply
+    }
+
+    /// Until when a lookup is answered that began then. Waiting counts, but there is time to read what was waited for.
+    fn deadline_of(&self, started: Instant) -> Instant {
+        (started + self.server().config.request_timeout).max(Instant::now() + READ_MIN)
     }
 
     fn takes_part(&self, key: &Key) -> bool {
@@ -113,11 +119,15 @@ impl Session {
             return Part::Look;
         }
         match turn_of(follower, limit, asks.is_stock).await {
-            Some(Turn::Look) => Part::Look,
+            Some(Turn::Look) => {
+                if let Some(head) = self.head(key).await {
+                    leases.count_saved(head.compile_ms);
+                }
+                Part::Look
+            }
             Some(Turn::Alone) => Part::Alone,
             Some(Turn::Lead(leader, loss)) => {
                 let how = match loss {
-                    Loss::GivenUp => "gave up",
                     Loss::Gone => "is gone",
                     Loss::Expired => "was not heard of",
                 };
@@ -144,14 +154,20 @@ impl Session {
     }
 
     /// Gives the lease on `key` up, if this connection leads it; whether it did.
-    pub(crate) fn unlead(&mut self, key: &Key) -> bool {
-        match self.led.iter().position(|led| led.key == *key) {
-            Some(place) => {
-                self.led.swap_remove(place).leader.give_up();
-                true
-            }
-            None => false,
+    pub(crate) fn give_up(&mut self, key: &Key) -> bool {
+        self.unlead(key).map(Leader::give_up).is_some()
+    }
+
+    /// What stands under `key` was found, whoever leads it.
+    pub(crate) fn found(&mut self, key: &Key) {
+        if let Some(leader) = self.unlead(key) {
+            leader.found();
         }
+    }
+
+    fn unlead(&mut self, key: &Key) -> Option<Leader> {
+        let place = self.led.iter().position(|led| led.key == *key)?;
+        Some(self.led.swap_remove(place).leader)
     }
 
     /// Whether something stands under `key`.
@@ -159,16 +175,9 @@ impl Session {
         self.head(key).await.is_some()
     }
 
-    async fn count_saved(&self, key: &Key) {
-        if let Some(head) = self.head(key).await {
-            self.server().cache.leases().count_saved(head.compile_ms);
-        }
-    }
-
     /// What stands under `key`, if that is said in time: no lookup, and not counted as one.
     async fn head(&self, key: &Key) -> Option<Head> {
-        let Server { cache, config, .. } = self.server();
-        timeout(config.request_timeout, cache.head(key)).await.ok()?.ok()?
+        timeout(READ_MIN, self.server().cache.head(key)).await.ok()?.ok()?
     }
 }
 

@@ -65,7 +65,7 @@ pub(crate) struct Session {
     pub(crate) is_closing: bool,
     /// What this connection compiles for others.
     pub(crate) led: Vec<Led>,
-    /// Whether a command may wait for another client: not while puts are staged.
+    /// Whether a command may wait for another client: not with puts that are staged, or requests behind it.
     pub(crate) may_wait: bool,
     /// What the command that ran last staged: its answer must wait until that is settled.
     pub(crate) staged: Option<PendingPut>,
@@ -189,6 +189,15 @@ impl Session {
     /// Runs a command outside a transaction.
     pub(crate) async fn run(&mut self, command: &'static Command, request: Request) -> Reply {
         let deadline = Instant::now() + self.server().config.request_timeout;
+        self.run_until(command, request, deadline).await
+    }
+
+    pub(crate) async fn run_until(
+        &mut self,
+        command: &'static Command,
+        request: Request,
+        deadline: Instant,
+    ) -> Reply {
         // Cloned so that a pass through the gate does not borrow the session.
         let core = Rc::clone(&self.core);
         let gate = &core.server.resp.gate;

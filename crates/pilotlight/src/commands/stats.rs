@@ -56,11 +56,12 @@ fn leases(leases: &LeasesReport) -> String {
             output::seconds(leases.waited_seconds)
         ),
     ];
-    let lost = leases.given_up + leases.gone + leases.expired;
+    let lost = leases.gone + leases.expired;
     for (count, what) in [
         (leases.looked, "came to a hit"),
         (leases.timed_out, "waited in vain"),
-        (leases.alone, "waited for what was not kept"),
+        (leases.alone, "waited for what did not come"),
+        (leases.given_up, "put nothing"),
         (lost, "took over from a leader that was lost"),
         (leases.open, "being compiled right now"),
     ] {

@@ -16,8 +16,8 @@ const WAIT_MS_MAX: u64 = 2_000;
 /// `PILOTLIGHT.LEASE key lasts-ms wait-ms [AGAIN]`: who compiles what is not there.
 ///
 /// Answers `lead token` (the client compiles, while it renews and until it puts, releases or disconnects), `look` (it is there now),
-/// `alone` (nothing will come: compile), or, after waiting, `wait age-ms expected-ms`: for how long its leader has led it, and
-/// what such a compile takes, -1 if unknown.
+/// `alone` (nothing will come: compile), or, after waiting, `wait age-ms longest-ms`: for how long its leader has led it, and
+/// what the longest of the latest such compiles took, -1 if unknown.
 pub(crate) async fn lease(session: &mut Session, args: &Args) -> Outcome {
     let key = session.short_key(args.at(1)?)?;
     let (lasts_ms, wait_ms) = (millis(args, 2)?, millis(args, 3)?);
@@ -34,10 +34,11 @@ pub(crate) async fn lease(session: &mut Session, args: &Args) -> Outcome {
         return Ok(answer("lead", [token.number()]));
     }
     let lasts = Duration::from_millis(lasts_ms.clamp(*LASTS_MS.start(), *LASTS_MS.end()));
-    let limit = Duration::from_millis(wait_ms.min(WAIT_MS_MAX));
-    let mut part = session.part(&key, lasts, limit, Asks { is_stock: false, is_again }).await;
+    let limit = Duration::from_millis(if session.may_wait { wait_ms.min(WAIT_MS_MAX) } else { 0 });
+    let asks = Asks { is_stock: false, is_again: is_again || limit.is_zero() };
+    let mut part = session.part(&key, lasts, limit, asks).await;
     if part == Part::Lead && session.is_stored(&key).await {
-        session.unlead(&key);
+        session.found(&key);
         part = Part::Look;
     }
     let leases = session.server().cache.leases();
@@ -47,8 +48,8 @@ pub(crate) async fn lease(session: &mut Session, args: &Args) -> Outcome {
         Part::Alone => answer("alone", []),
         Part::Wait => {
             let millis = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
-            let expected = leases.expected(key.kind());
-            answer("wait", [leases.age(&key).map_or(0, millis), expected.map_or(-1, millis)])
+            let longest = leases.longest(key.kind());
+            answer("wait", [leases.age(&key).map_or(0, millis), longest.map_or(-1, millis)])
         }
     })
 }
@@ -60,11 +61,11 @@ pub(crate) fn renew(session: &mut Session, args: &Args) -> Outcome {
     Ok(Reply::flag(leader.is_some_and(|leader| leader.renew())))
 }
 
-/// `PILOTLIGHT.RELEASE key token`: somebody else may lead. 1 if this client did.
+/// `PILOTLIGHT.RELEASE key token`: nothing will be put, and nobody need wait for it. 1 if this client led.
 pub(crate) fn release(session: &mut Session, args: &Args) -> Outcome {
     let (key, token) = (session.short_key(args.at(1)?)?, args.integer(2)?);
     let is_led = session.led(&key).is_some_and(|leader| leader.token().number() == token && leader.leads());
-    Ok(Reply::flag(session.unlead(&key) && is_led))
+    Ok(Reply::flag(session.give_up(&key) && is_led))
 }
 
 fn millis(args: &Args, index: usize) -> Result<u64, Fault> {
