@@ -15,4 +15,5 @@ mod resp_connections;
 mod resp_differential;
 mod resp_envelopes;
 mod resp_failures;
+mod resp_groups;
 mod resp_operators;
