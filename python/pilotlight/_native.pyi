@@ -101,6 +101,11 @@ class Client:
         """The value as a stock client would get it: PyTorch's JSON rebuilt. For the drop-in's Redis-like backend."""
     def put_raw(self, key: bytes, value: bytes, *, compile_ms: int = 0) -> bool:
         """Stores a value as a stock client would."""
+    def group(self, leader: bytes, keys: Sequence[bytes]) -> int:
+        """Has what stands under `leader` and `keys` evicted together or not at all; of how many entries that is true now.
+
+        0 where there are no groups: a plain Redis, a directory, a server of an earlier version; found out once, and no failure.
+        Of variants, the newest is meant."""
     def delete(self, key: bytes) -> bool: ...
     def quarantine(self, key: bytes) -> None:
         """The caller could not use an entry although its digest was right: counts it and deletes it."""

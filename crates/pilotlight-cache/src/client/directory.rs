@@ -144,6 +144,7 @@ impl Engine for DirectoryEngine {
                 Request::Has(key) => self.has(key),
                 Request::Put(key, sealed) => self.put(key, sealed),
                 Request::Delete(key) => self.delete(key),
+                Request::Group(_) => Ok(Answer::Unknown),
                 Request::Ping => self.ping(),
             };
             deadline.moved(match (request, &answer) {
@@ -154,6 +155,10 @@ impl Engine for DirectoryEngine {
             answers.push(answer);
         }
         Ok(answers)
+    }
+
+    fn may_group(&self) -> bool {
+        false
     }
 
     fn close(&self) {}

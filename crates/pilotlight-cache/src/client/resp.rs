@@ -1,7 +1,7 @@
 //! A Pilotlight or a Redis over a socket: connections kept between operations, and what is said on them.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use super::address::{Address, Place};
 use super::counters::Counters;
@@ -21,6 +21,8 @@ pub(super) struct RespEngine {
     tls: Tls,
     /// Idle connections, the last used at the end.
     idle: Guarded<Vec<Connection>>,
+    /// Until a server is met that has none.
+    may_group: AtomicBool,
     /// The process that made them. A child after a fork must not write where its parent reads.
     pid: AtomicU32,
 }
@@ -48,8 +50,8 @@ const IDLE_MAX: usize = 8;
 
 impl RespEngine {
     pub(super) fn new(address: Address, counters: Arc<Counters>) -> Self {
-        let pid = AtomicU32::new(std::process::id());
-        Self { address, counters, tls: Tls::default(), idle: Guarded::default(), pid }
+        let (pid, may_group) = (AtomicU32::new(std::process::id()), AtomicBool::new(true));
+        Self { address, counters, tls: Tls::default(), idle: Guarded::default(), may_group, pid }
     }
 
     /// An idle connection of this process.
@@ -107,9 +109,18 @@ impl RespEngine {
         requests: &[Request<'_>],
         deadline: &Arc<Deadline>,
     ) -> Result<Vec<Result<Answer>>> {
-        let answers = connection.exchange(requests, deadline);
-        self.count(&mut connection);
-        if answers.is_ok() {
+        let is_foreign = connection.dialect == Dialect::Plain && matches!(requests, [Request::Group(_)]);
+        let answers = if is_foreign {
+            Ok(vec![Ok(Answer::Unknown)])
+        } else {
+            let answers = connection.exchange(requests, deadline);
+            self.count(&mut connection);
+            answers
+        };
+        if let Ok(answers) = &answers {
+            if matches!(answers[..], [Ok(Answer::Unknown)]) {
+                self.may_group.store(false, Ordering::Relaxed);
+            }
             self.keep(connection);
         }
         answers
@@ -128,6 +139,10 @@ impl Engine for RespEngine {
         }
         let connection = self.connect(deadline)?;
         self.exchange_on(connection, requests, deadline)
+    }
+
+    fn may_group(&self) -> bool {
+        self.may_group.load(Ordering::Relaxed)
     }
 
     fn close(&self) {
@@ -206,6 +221,12 @@ impl Connection {
             }
             [Request::Has(key)] => outgoing.push_command(&[&[b"EXISTS"], &[prefix, key]]),
             [Request::Delete(key)] => outgoing.push_command(&[&[b"DEL"], &[prefix, key]]),
+            [Request::Group(keys)] => {
+                let name: [&'a [u8]; 1] = [b"PILOTLIGHT.GROUP"];
+                let keys = keys.iter().map(std::slice::from_ref);
+                let args: Vec<&[&'a [u8]]> = std::iter::once(name.as_slice()).chain(keys).collect();
+                outgoing.push_command(&args);
+            }
             [Request::Ping] => outgoing.push_command(&[&[b"PING"]]),
             gets => {
                 let keys: Vec<[&'a [u8]; 2]> =
@@ -226,13 +247,19 @@ fn is_get(request: &Request<'_>) -> bool {
 fn get_key<'a>(request: &Request<'a>) -> Option<&'a [u8]> {
     match request {
         Request::Get(key) => Some(key),
-        Request::Has(_) | Request::Put(..) | Request::Delete(_) | Request::Ping => None,
+        Request::Has(_) | Request::Put(..) | Request::Delete(_) | Request::Group(_) | Request::Ping => None,
     }
 }
 
 fn push_answers(answers: &mut Vec<Result<Answer>>, group: &[Request<'_>], reply: Reply) -> Result<()> {
     match reply {
         Reply::Error(text) if is_refusal_to_talk(&text) => return Err(refused(&text)),
+        // It is an earlier Pilotlight.
+        Reply::Error(text)
+            if matches!(group, [Request::Group(_)]) && text.starts_with("ERR unknown command") =>
+        {
+            answers.push(Ok(Answer::Unknown));
+        }
         Reply::Error(text) => answers.extend(group.iter().map(|_| Err(refused(&text)))),
         Reply::Array(items) if group.first().is_some_and(is_get) && items.len() == group.len() => {
             for item in items {
@@ -251,6 +278,10 @@ fn push_answers(answers: &mut Vec<Result<Answer>>, group: &[Request<'_>], reply:
             ([Request::Put(..)], Reply::Nil) => answers.push(Ok(Answer::Dropped)),
             ([Request::Has(_) | Request::Delete(_)], Reply::Integer(0)) => answers.push(Ok(Answer::Absent)),
             ([Request::Has(_) | Request::Delete(_)], Reply::Integer(_)) => answers.push(Ok(Answer::Done)),
+            ([Request::Group(keys)], Reply::Integer(count)) => match usize::try_from(count) {
+                Ok(count) if count <= keys.len() => answers.push(Ok(Answer::Grouped(count))),
+                Ok(_) | Err(_) => return Err(garbage()),
+            },
             _ => return Err(garbage()),
         },
     }

@@ -6,6 +6,7 @@
 )]
 
 mod faulty;
+mod groups;
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
