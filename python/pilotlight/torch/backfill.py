@@ -32,7 +32,7 @@ def on_local_hit(lookup: lookups.Lookup, cache: Any, entry: Any, content: bytes)
         put = puts.put_graph if lookup.kind == "fx-graph" else puts.put_autograd
         if put(lookup.client, cache, lookup.key, entry, content):
             _summary.record("backfill", lookup.kind)
-            cpp_remote.doubt()
+            cpp_remote.doubt(lookup.client)
             if lookup.kind == "aot-autograd":
                 groups.await_graphs(lookup.remote_key, groups.graphs_of(entry))
     _spent_s += time.monotonic() - begin

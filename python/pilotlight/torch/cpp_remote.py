@@ -176,7 +176,7 @@ class Remote:
         keys: set[bytes] = set()
         with contextlib.suppress(OSError):
             os.makedirs(self._directory, exist_ok=True)
-            if not _doubted:
+            if self._client.url not in _doubted:
                 with open(note, "rb") as file:
                     keys.update(file.read(_NOTE_BYTES_MAX).split(b"\n")[:-1])
         with self._lock:
@@ -186,7 +186,8 @@ class Remote:
 
 _remotes: dict[tuple[int, bytes, str], Remote] = {}
 _remotes_lock = Lock()
-_doubted = False
+_doubted: set[str] = set()
+"""The remote caches that the notes are no longer believed of, by URL."""
 
 
 def remote(host: bytes, cache_dir: str) -> Remote | None:
@@ -201,11 +202,11 @@ def remote(host: bytes, cache_dir: str) -> Remote | None:
         return _remotes[key]
 
 
-def doubt() -> None:
+def doubt(client: Client) -> None:
     """A graph that this disk has is gone from the remote cache: its kernels, which are noted, may have gone with it."""
-    global _doubted
     with _remotes_lock:
-        known, _doubted = [] if _doubted else list(_remotes.values()), True
+        known = [] if client.url in _doubted else [it for (of, *_), it in _remotes.items() if of == id(client)]
+        _doubted.add(client.url)
     for remote in known:
         remote.forget()
 

@@ -308,7 +308,7 @@ fn a_kill_at_any_call_leaves_no_part_of_a_group_that_was_joined() {
     };
     let media = Simulated::holding(FileSystem::default());
     let store = Store::open(options(media.clone())).unwrap();
-    let groups = 60;
+    let groups = 40;
     (1..=groups).for_each(|group| put_and_join(&store, group));
     let moments = Arc::new(Mutex::new(Vec::new()));
     let recorded = moments.clone();
