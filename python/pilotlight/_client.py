@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import atexit
-import contextlib
 import logging
 import os
-import sys
 from collections.abc import Mapping
 from typing import Final, TypedDict, cast
 
+from pilotlight import _speech
 from pilotlight._forks import Lock
 from pilotlight._native import Client
 
 URL_VARIABLE: Final = "PILOTLIGHT_URL"
-QUIET_VARIABLE: Final = "PILOTLIGHT_QUIET"
 # Each variable, in seconds, and the client's setting that it stands for.
 TIMEOUT_VARIABLES: Final = {
     "PILOTLIGHT_CONNECT_TIMEOUT": "connect_timeout",
@@ -59,10 +57,8 @@ def client() -> Client | None:
 def tell(message: str) -> None:
     """Say something to the user: to the log, and on stderr unless `PILOTLIGHT_QUIET=1`."""
     _log.warning("%s", message)
-    if os.environ.get(QUIET_VARIABLE, "") in ("", "0") and sys.stderr is not None:
-        # Closed: nobody is there to be told.
-        with contextlib.suppress(OSError, ValueError):
-            sys.stderr.write(f"pilotlight: {message}\n")
+    if not _speech.is_quiet():
+        _speech.say(message)
 
 
 def pass_notices() -> None:

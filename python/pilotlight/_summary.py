@@ -16,8 +16,10 @@ import json
 import os
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from pilotlight import _speech
 from pilotlight._forks import Lock
 
 if TYPE_CHECKING:
@@ -65,13 +67,13 @@ class Report:
         """For people."""
         hits, misses, puts = self.total("hit"), self.total("miss"), self.total("put")
         first = f"{_plural(hits, 'hit')}, {_plural(misses, 'miss')}{_reasons(self.by_reason('miss'))}, {_plural(puts, 'put')}"
-        lines = [f"pilotlight: {first}; {self.saved_ms / 1000:.1f} s of compiling saved"]
+        lines = [f"{first}; {self.saved_ms / 1000:.1f} s of compiling saved"]
         if dropped := self.total("drop"):
-            lines.append(f"pilotlight: {_plural(dropped, 'put')} dropped{_reasons(self.by_reason('drop'))}")
+            lines.append(f"{_plural(dropped, 'put')} dropped{_reasons(self.by_reason('drop'))}")
         if refused := self.total("refused"):
-            lines.append(f"pilotlight: {_plural(refused, 'entry')} refused{_reasons(self.by_reason('refused'))}")
+            lines.append(f"{_plural(refused, 'entry')} refused{_reasons(self.by_reason('refused'))}")
         if bypassed := self.total("bypass"):
-            lines.append(f"pilotlight: {_plural(bypassed, 'graph')} bypassed the cache{_reasons(self.by_reason('bypass'))}")
+            lines.append(f"{_plural(bypassed, 'graph')} bypassed the cache{_reasons(self.by_reason('bypass'))}")
         return lines
 
 
@@ -80,6 +82,8 @@ record = report.record
 
 _started_pid = 0
 _announced = False
+# Parts of the plug-in that the user has switched off.
+_off: Sequence[str] = ()
 
 
 def start() -> None:
@@ -90,17 +94,21 @@ def start() -> None:
         atexit.register(_finish)
 
 
-def announce(client: Client) -> None:
-    """The start line, at the first use of the cache: a ping at import would make every import wait for the network."""
-    global _announced
-    if _announced or not _may_speak():
+def announce(client: Client, on: Sequence[str], off: Sequence[str] = ()) -> None:
+    """The start line, at the first use of the cache: a ping at import would make every import wait for the network.
+
+    `on` and `off` are the parts that are and that could be.
+    """
+    global _announced, _off
+    if _announced or not may_speak():
         return
-    _announced = True
-    if _set("PILOTLIGHT_QUIET") or not _first_rank():
+    _announced, _off = True, off
+    if _speech.is_quiet() or not _first_rank():
         return
     seconds = client.ping()
     answer = "no answer" if seconds is None else f"round trip {seconds * 1000:.2f} ms"
-    _say(f"pilotlight: {client.url}, graphs, kernels and profiles, {answer}")
+    parts = (_listed(on), f"{_listed(off)} off" if off else "")
+    _speech.say(", ".join(filter(None, (client.url, *parts, answer))))
 
 
 def _take_kernels() -> None:
@@ -121,21 +129,21 @@ def _take_kernels() -> None:
 
 
 def _finish() -> None:
-    if not _may_speak():
+    if not may_speak():
         return
     try:
         _take_kernels()
         _append_report()
         if _wants_summary():
             for line in report.lines():
-                _say(line)
+                _speech.say(line)
     except Exception:  # the process ends well without it
         return
 
 
 def _wants_summary() -> bool:
     asked = os.environ.get("PILOTLIGHT_SUMMARY", "")
-    if _set("PILOTLIGHT_QUIET") or asked == "0":
+    if _speech.is_quiet() or asked == "0":
         return False
     return asked == "1" or (_first_rank() and any(report.counts.values()))
 
@@ -144,7 +152,8 @@ def _append_report() -> None:
     path = os.environ.get("PILOTLIGHT_REPORT")
     if not path:
         return
-    line = {"pid": os.getpid(), "program": os.path.basename(sys.argv[0]) if sys.argv else "", **report.as_dict()}
+    program = os.path.basename(sys.argv[0]) if sys.argv else ""
+    line = {"pid": os.getpid(), "program": program, **_speech.ranks(), "off": list(_off), **report.as_dict()}
     clients = sys.modules.get("pilotlight._client")
     client: Client | None = clients.client() if clients is not None else None
     if client is not None:
@@ -154,10 +163,10 @@ def _append_report() -> None:
         with open(path, "ab", buffering=0) as file:
             file.write(json.dumps(line).encode() + b"\n")
     except OSError as error:
-        _say(f"pilotlight: cannot write PILOTLIGHT_REPORT: {error}")
+        _speech.say(f"cannot write PILOTLIGHT_REPORT: {error}")
 
 
-def _may_speak() -> bool:
+def may_speak() -> bool:
     """Not a forked child, not a worker of torch's or multiprocessing's."""
     if os.getpid() != _started_pid:
         return False
@@ -171,15 +180,8 @@ def _first_rank() -> bool:
     return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
-def _set(variable: str) -> bool:
-    return os.environ.get(variable, "0") not in ("", "0")
-
-
-def _say(line: str) -> None:
-    try:
-        print(line, file=sys.stderr, flush=True)
-    except (OSError, ValueError, AttributeError):  # stderr is closed or gone
-        return
+def _listed(words: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
 
 
 def _plural(count: int, noun: str) -> str:

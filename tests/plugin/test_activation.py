@@ -129,6 +129,47 @@ def test_it_says_where_it_is_and_what_it_did(programs: Programs, server: Pilotli
     assert warm.report["saved_ms"] > 0
 
 
+NO_GRAPHS = {"TORCHINDUCTOR_FX_GRAPH_REMOTE_CACHE": "0"}
+NO_KERNELS = {"PILOTLIGHT_KERNELS": "0"}
+NO_PROFILES = {"TORCH_DYNAMO_AUTOMATIC_DYNAMIC_REMOTE_PGO": "0"}
+
+
+# What a program with a kernel asks first.
+KERNEL = "import torch\nfrom pilotlight.torch.toolchain import toolchain\ntoolchain('g++').answers()\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "env", "parts", "off"),
+    [
+        (COMPILE, NO_KERNELS, "graphs and profiles, kernels off", ["kernels"]),
+        (COMPILE, NO_GRAPHS | NO_KERNELS, "profiles, graphs and kernels off", ["graphs", "kernels"]),
+        (KERNEL, NO_GRAPHS | NO_PROFILES, "kernels, graphs and profiles off", ["graphs", "profiles"]),
+    ],
+    ids=["kernels", "graphs and kernels", "graphs and profiles"],
+)
+def test_it_says_what_is_switched_off(
+    programs: Programs, server: Pilotlight, code: str, env: dict[str, str], parts: str, off: list[str]
+) -> None:
+    ran = programs.run(code, url=url_of(server), env=env)
+    first = next(line for line in ran.err.splitlines() if line.startswith("pilotlight"))
+    assert first.startswith(f"pilotlight: {url_of(server)}, {parts}, round trip "), ran.err
+    assert ran.report["off"] == off
+
+
+def test_a_rank_says_which_it_is(programs: Programs, server: Pilotlight) -> None:
+    ran = programs.run(COMPILE, url=url_of(server), env={"RANK": "11", "LOCAL_RANK": "3", "PILOTLIGHT_SUMMARY": "1"})
+    said = [line for line in ran.err.splitlines() if line.startswith("pilotlight")]
+    assert len(said) == 1, "only the first rank of a host has a start line"
+    assert said[0].startswith("pilotlight: rank 11: 0 hits, ")
+    assert (ran.report["rank"], ran.report["local_rank"]) == (11, 3)
+    server.stop()
+    alone = programs.run(COMPILE, url=url_of(server), env={"LOCAL_RANK": "0"})
+    start, notice, *_ = [line for line in alone.err.splitlines() if line.startswith("pilotlight")]
+    assert start == f"pilotlight: local rank 0: {url_of(server)}, graphs, kernels and profiles, no answer"
+    assert notice.startswith("pilotlight: local rank 0: the cache at ")
+    assert "rank" not in alone.report
+
+
 def test_imported_by_hand_after_the_compiler_it_does_the_same(programs: Programs, server: Pilotlight) -> None:
     code = "import torch._inductor.compile_fx, torch._dynamo.pgo\nimport pilotlight.torch\nimport pilotlight.torch\n" + COMPILE
     by_hand = {"TORCH_DEVICE_BACKEND_AUTOLOAD": "0", "PILOTLIGHT_SUMMARY": "0"}
@@ -152,7 +193,7 @@ import torch
 from pilotlight import _client, _summary
 
 def child():
-    _summary.announce(_client.client())
+    _summary.announce(_client.client(), ["kernels"])
     print("asked", _client.client().put(b"k-%d" % os.getpid(), b"v"), flush=True)
 
 if __name__ == "__main__":
@@ -265,10 +306,10 @@ def test_the_summary_names_the_reasons() -> None:
     report.record("bypass", "aot-autograd", "Unsupported operator")
     report.record("refused", "fx-graph", "wrong type")
     assert report.lines() == [
-        "pilotlight: 2 hits, 4 misses (3 absent, 1 fingerprint), 0 puts; 61.5 s of compiling saved",
-        "pilotlight: 1 put dropped (1 full)",
-        "pilotlight: 1 entry refused (1 wrong type)",
-        "pilotlight: 1 graph bypassed the cache (1 Unsupported operator)",
+        "2 hits, 4 misses (3 absent, 1 fingerprint), 0 puts; 61.5 s of compiling saved",
+        "1 put dropped (1 full)",
+        "1 entry refused (1 wrong type)",
+        "1 graph bypassed the cache (1 Unsupported operator)",
     ]
 
 
@@ -306,7 +347,7 @@ def test_a_report_that_cannot_be_written_is_told_and_the_summary_comes(
     monkeypatch.setenv("PILOTLIGHT_REPORT", str(tmp_path / "absent" / "report.json"))
     monkeypatch.setenv("PILOTLIGHT_SUMMARY", "1")
     monkeypatch.setattr(_summary, "_started_pid", os.getpid())
-    monkeypatch.setattr(_summary, "_may_speak", lambda: True)
+    monkeypatch.setattr(_summary, "may_speak", lambda: True)
     _summary._finish()
     said = capsys.readouterr().err
     assert "pilotlight: cannot write PILOTLIGHT_REPORT: [Errno 2]" in said
@@ -320,6 +361,6 @@ def test_the_worker_of_a_compile_pool_is_known(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(
         _summary, "sys", SimpleNamespace(modules={}, orig_argv=["python", "/x/torch/_inductor/compile_worker/__main__.py"])
     )
-    assert not _summary._may_speak()
+    assert not _summary.may_speak()
     monkeypatch.setattr(_summary, "sys", SimpleNamespace(modules={}, orig_argv=["python", "train.py"]))
-    assert _summary._may_speak()
+    assert _summary.may_speak()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
+import pickle
 import platform
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -33,6 +35,8 @@ class Fleet:
     first_machine: Machine
     kernels: list[bytes]
     """The keys of the first machine's kernels."""
+    graphs: list[bytes]
+    """The keys of its graphs."""
     separate: Ran
 
     @property
@@ -50,9 +54,9 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     with Pilotlight(home / "data") as server:
         machine = Machine(home / "first")
         first = machine.run("train", url=url_of(server))
-        kernels = kernel_keys(server)
+        kernels, graphs = kernel_keys(server), keys(server, "pt2:fx-graph-v1::*")
         separate = machine.run(url=url_of(server), env=SEPARATE)
-        yield Fleet(server, first, machine, kernels, separate)
+        yield Fleet(server, first, machine, kernels, graphs, separate)
 
 
 @pytest.fixture
@@ -82,6 +86,38 @@ def test_the_second_machine_starts_no_compiler_for_the_separate_build(fleet: Fle
     assert ran.started == []
     assert ran.kernels["hits"] == 1
     assert ran.bytes == fleet.separate.bytes
+
+
+def test_seconds_saved_are_those_of_the_graphs_less_what_loading_them_takes(
+    fleet: Fleet, machine: Callable[[], Machine], tmp_path: Path
+) -> None:
+    def report(**env: str) -> dict[str, Any]:
+        path = tmp_path / f"report-{len(env)}"
+        ran = machine().run("train", url=fleet.url, env={"PILOTLIGHT_REPORT": str(path), **env})
+        assert ran.equal
+        return dict(json.loads(path.read_text()))
+
+    everything, but_kernels = report(), report(PILOTLIGHT_KERNELS="0")
+    assert everything["hit"]["fx-graph"] == but_kernels["hit"]["fx-graph"] == {"": 2}
+    assert everything["saved_ms"] <= sum(graph_ms for graph_ms, _ in graph_times(fleet)), "its kernels add nothing"
+    assert but_kernels["saved_ms"] < everything["saved_ms"] - 500, "g++ ran again"
+    assert "cpp-kernel" not in but_kernels["hit"]
+
+
+def test_what_a_graph_costs_is_without_what_its_kernels_cost(fleet: Fleet) -> None:
+    """Those have entries of their own: a server that adds up what its hits saved would count them twice."""
+    times = graph_times(fleet)
+    assert len(times) == 2
+    # One run of g++ over torch's headers takes longer.
+    assert all(entry_ms < graph_ms - 200 for graph_ms, entry_ms in times), times
+
+
+def graph_times(fleet: Fleet) -> list[tuple[int, int]]:
+    """Of each graph of the first machine's training step what torch took for it, and what its entry says, in milliseconds."""
+    from pilotlight import Client
+
+    entries = Client(fleet.url).get_many(fleet.graphs)
+    return [(pickle.loads(entry.artifact)._time_taken_ns // 1_000_000, entry.compile_ms) for entry in entries if entry]
 
 
 def test_another_installation_path_of_torch_and_compiler_hits(
@@ -179,15 +215,30 @@ def test_an_object_on_this_disk_that_does_not_load_is_compiled_instead(fleet: Fl
     """Another process may have fetched it, and ended before it was loaded."""
     here = machine()
     here.run("train", url=fleet.url)
-    needing = [path for path in here.cache.rglob("*.so") if b"libstdc++.so.6" in path.read_bytes()]
-    assert len(needing) == 3
-    needing[0].write_bytes(needing[0].read_bytes().replace(b"libstdc++.so.6", b"libstdc--.so.6"))
+    spoil_one(here)
     ran = here.run("train", url=fleet.url)
     assert ran.equal
     assert ran.bytes == fleet.first.bytes
     assert (ran.kernels["refused"], ran.kernels["puts"]) == (1, 1)
     assert sum("main.cpp" in line for line in ran.started) == 1
     assert here.run("train", url=fleet.url).started == []
+
+
+def test_it_is_compiled_instead_with_kernels_switched_off_too(fleet: Fleet, machine: Callable[[], Machine]) -> None:
+    """As somebody may do because of it."""
+    here = machine()
+    here.run("train", url=fleet.url)
+    spoil_one(here)
+    ran = here.run("train", url=fleet.url, env={"PILOTLIGHT_KERNELS": "0"})
+    assert ran.bytes == fleet.first.bytes
+    assert ran.kernels["refused"] == sum("main.cpp" in line for line in ran.started) == 1
+
+
+def spoil_one(machine: Machine) -> None:
+    """Makes an object need a library that is not there."""
+    needing = [path for path in machine.cache.rglob("*.so") if b"libstdc++.so.6" in path.read_bytes()]
+    assert len(needing) == 3
+    needing[0].write_bytes(needing[0].read_bytes().replace(b"libstdc++.so.6", b"libstdc--.so.6"))
 
 
 def test_a_server_that_dies_costs_the_job_nothing_but_its_cache(fleet: Fleet, tmp_path: Path) -> None:
@@ -206,9 +257,13 @@ def test_a_server_that_dies_costs_the_job_nothing_but_its_cache(fleet: Fleet, tm
 
 def kernel_keys(server: Pilotlight) -> list[bytes]:
     """Of kernels alone: what else lies under this prefix has a name in its key."""
+    return [key for key in keys(server, "cpp-kernel:*") if key.count(b":") == 1 and len(key) == len(b"cpp-kernel:") + 64]
+
+
+def keys(server: Pilotlight, pattern: str) -> list[bytes]:
     with server.connect() as connection:
-        _, keys = connection.command("SCAN", b"0", "MATCH", "cpp-kernel:*", "COUNT", "10000")
-    return sorted(key for key in keys if key.count(b":") == 1 and len(key) == len(b"cpp-kernel:") + 64)
+        _, found = connection.command("SCAN", b"0", "MATCH", pattern, "COUNT", "10000")
+    return sorted(found)
 
 
 def put_changed(

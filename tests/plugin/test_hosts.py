@@ -89,6 +89,22 @@ def test_what_another_kind_of_cpu_put_does_not_keep_an_artifact_from_being_saved
         assert warm.report_total("miss") == 0, warm.report
 
 
+@pytest.mark.skipif(torch.backends.cpu.get_cpu_capability() != "AVX512", reason="this CPU has no AVX-512 to differ by")
+def test_what_another_kind_of_cpu_left_in_a_shared_home_directory_does_not_either(
+    programs: Programs, server: Pilotlight, tmp_path: Path
+) -> None:
+    quiet, home = {"PILOTLIGHT_QUIET": "1"}, tmp_path / "home"
+    assert programs.run(SAVED, url=url_of(server), env=quiet, machine=home).out == "saved\n"
+    narrow = programs.run(SAVED, url=url_of(server), env={**quiet, "ATEN_CPU_CAPABILITY": "avx2"}, machine=home)
+    assert narrow.out == "saved\n", narrow.err
+    assert narrow.count("miss", "aot-autograd", "graphs") == 1, "the entry is on this disk, its graph for this CPU is not"
+    assert narrow.count("put", "fx-graph") == narrow.count("put", "aot-autograd") == 1, narrow.report
+    for pinned in ({}, {"ATEN_CPU_CAPABILITY": "avx2"}):
+        warm = programs.run(SAVED, url=url_of(server), env=quiet | pinned, machine=home)
+        assert warm.out == "saved\n", warm.err
+        assert warm.report_total("miss") + warm.report_total("put") == 0, warm.report
+
+
 def test_graphs_that_are_refused_in_code_take_the_entries_that_need_them_along(programs: Programs, server: Pilotlight) -> None:
     for _ in range(2):
         ran = programs.run(SAVED, "refused", url=url_of(server), env={"PILOTLIGHT_QUIET": "1"})
@@ -153,6 +169,28 @@ def test_code_that_nobody_marked_is_used_only_where_it_plainly_fits(
     if "cpu" in devices:
         # What torch's own local cache holds is used unless it plainly does not fit.
         assert hosts.plainly_misfits(graph) == hosts.plainly_misfits(bundled) == misfits
+
+
+@pytest.mark.parametrize(
+    ("forward", "backward", "is_tied"),
+    [
+        (("cuda",), ("cuda",), False),
+        (("cuda", "cpu"), ("cuda",), True),
+        (("cuda",), ("cuda", "cpu"), True),
+        (("cuda",), None, False),
+    ],
+)
+def test_an_entry_any_of_whose_graphs_runs_on_the_cpu_is_tied_to_the_host(
+    forward: tuple[str, ...], backward: tuple[str, ...] | None, is_tied: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pilotlight.torch import puts, remote
+
+    def part(devices: tuple[str, ...] | None) -> Any:
+        return devices and SimpleNamespace(result=SimpleNamespace(source_code="", device_types=devices))
+
+    monkeypatch.setattr(remote, "fingerprint", lambda: b"h" * 32)
+    entry = SimpleNamespace(compiled_fw=part(forward), compiled_bw=part(backward))
+    assert puts.host_of(entry) == (b"h" * 32 if is_tied else None)
 
 
 def test_code_that_cannot_be_seen_is_not_used() -> None:

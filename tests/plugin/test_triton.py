@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from devtools.servers import Pilotlight
-from tests.plugin.conftest import url_of
+from devtools import paths
+from devtools.servers import Pilotlight, Redis
+from tests.plugin.conftest import Programs, url_of
 
 cache = pytest.importorskip("triton.runtime.cache", reason="no triton here: its wheels are for Linux")
 
@@ -16,11 +17,23 @@ KEY = "ab" * 32
 FILES = {"kernel.cubin": bytes(range(256)) * 500, "kernel.ttir": b"module {}", "kernel.json": b"{}"}
 
 
+VARIABLES = {
+    "TRITON_CACHE_MANAGER": "triton.runtime.cache:RemoteCacheManager",
+    "TRITON_REMOTE_CACHE_BACKEND": "pilotlight.triton:RemoteCacheBackend",
+}
+
+
 @pytest.fixture
 def environment(server: Pilotlight, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    from pilotlight import _summary, triton
+
     monkeypatch.setenv("PILOTLIGHT_URL", url_of(server))
-    monkeypatch.setenv("TRITON_CACHE_MANAGER", "triton.runtime.cache:RemoteCacheManager")
-    monkeypatch.setenv("TRITON_REMOTE_CACHE_BACKEND", "pilotlight.triton:RemoteCacheBackend")
+    for variable, value in VARIABLES.items():
+        monkeypatch.setenv(variable, value)
+    # This process is no program of a user's: it is not to speak at its end.
+    monkeypatch.setattr(_summary, "start", lambda: None)
+    monkeypatch.setattr(triton, "_asked_s", 0.0)
+    triton._tell.cache_clear()
     return monkeypatch
 
 
@@ -106,3 +119,97 @@ def test_a_remote_named_as_for_stock_triton_is_found(
     environment.setenv("TRITON_REDIS_PORT", str(server.port))
     put(manager(environment, tmp_path / "first"))
     assert manager(environment, tmp_path / "second").get_group("kernel.json") is not None
+
+
+def found(made: Any) -> dict[str, bytes] | None:
+    group = made.get_group("kernel.json")
+    return None if group is None else {name: Path(path).read_bytes() for name, path in group.items()}
+
+
+def test_a_kernel_on_this_disk_needs_no_network(environment: pytest.MonkeyPatch, tmp_path: Path, server: Pilotlight) -> None:
+    put(manager(environment, tmp_path))
+    here = manager(environment, tmp_path)
+    before = here._backend._client.stats()
+    assert found(here) == FILES
+    after = here._backend._client.stats()
+    assert (after["gets"], after["puts"]) == (before["gets"], before["puts"]), "the remote has it, and is asked just that"
+    server.stop()
+    assert found(manager(environment, tmp_path)) == FILES
+    environment.delenv("PILOTLIGHT_URL")
+    assert found(manager(environment, tmp_path)) == FILES
+
+
+def test_a_kernel_on_this_disk_fills_an_empty_remote(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    environment.setenv("TRITON_CACHE_DIR", str(tmp_path / "first"))
+    alone = cache.FileCacheManager(manager(environment, tmp_path / "first")._backend._key)
+    alone.put_group("kernel.json", {name: alone.put(data, name) for name, data in FILES.items()})
+    first = manager(environment, tmp_path / "first")
+    assert found(first) == FILES
+    assert found(manager(environment, tmp_path / "second")) == FILES
+    group = first._backend._client.get_many([first._backend._remote_key("__grp__kernel.json")])[0]
+    assert str(tmp_path).encode() not in group.artifact, "where this disk has its files is nobody else's"
+
+
+def test_what_lies_on_this_disk_in_part_comes_whole(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    put(manager(environment, tmp_path / "first"))
+    second = manager(environment, tmp_path / "second")
+    assert found(second) == FILES
+    Path(second.get_file("kernel.cubin")).unlink()
+    # As from another compile: not to be mixed with the one that comes.
+    Path(second.get_file("kernel.ttir")).write_bytes(b"other")
+    assert found(manager(environment, tmp_path / "second")) == FILES
+
+
+def test_a_remote_that_nobody_named_is_said_once(
+    environment: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from pilotlight import _summary
+
+    environment.setattr(_summary, "may_speak", lambda: True)
+    environment.delenv("PILOTLIGHT_URL")
+    environment.delenv("PILOTLIGHT_QUIET", raising=False)
+    for _ in range(2):
+        put(manager(environment, tmp_path))
+    said = capsys.readouterr().err
+    assert said.startswith("pilotlight: PILOTLIGHT_URL is not set: Triton's kernels are kept on this disk only\nhint: ")
+    assert said.count("pilotlight: ") == 1
+    environment.setenv("TRITON_REDIS_HOST", "127.0.0.1")
+    environment.setenv("TRITON_REDIS_PORT", "none")
+    put(manager(environment, tmp_path))
+    assert capsys.readouterr().err.startswith("pilotlight: TRITON_REDIS_HOST and TRITON_REDIS_PORT: ")
+
+
+PROGRAM = f"""
+from triton.runtime.cache import get_cache_manager
+made = get_cache_manager({KEY!r})
+if made.get_group("kernel.json") is None:
+    made.put_group("kernel.json", {{name: made.put(data, name) for name, data in {FILES!r}.items()}})
+"""
+
+
+def test_a_program_without_torch_says_and_reports_what_it_did(programs: Programs, server: Pilotlight, tmp_path: Path) -> None:
+    ran = [
+        programs.run(PROGRAM, url=url_of(server), env=VARIABLES | {"TRITON_CACHE_DIR": str(tmp_path / name)})
+        for name in ("first", "second")
+    ]
+    assert [(each.report["miss"], each.report["put"], each.report["hit"]) for each in ran] == [
+        ({"triton": {"absent": 1}}, {"triton": {"": 1}}, {}),
+        ({}, {}, {"triton": {"": 1}}),
+    ]
+    start, summary = ran[1].err.splitlines()
+    assert start.startswith(f"pilotlight: {url_of(server)}, Triton's kernels, round trip ")
+    assert summary.startswith("pilotlight: 1 hit, 0 misses, 0 puts; ")
+
+
+def test_on_a_plain_redis_keys_are_the_same_behind_a_prefix(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    if paths.tool("redis-server") is None:
+        pytest.skip("redis-server is not installed and could not be fetched (make tools)")
+    with Redis(tmp_path / "redis", append_only=False) as redis:
+        environment.setenv("PILOTLIGHT_URL", f"redis://{redis.host}:{redis.port}")
+        made = manager(environment, tmp_path / "first")
+        put(made)
+        with redis.connect(timeout_s=5.0) as connection:
+            keys = connection.command("KEYS", "*")
+        names = (*FILES, "__grp__kernel.json")
+        assert set(keys) == {f"pilotlight:1:triton:{made._backend._key}:{name}".encode() for name in names}
+        assert found(manager(environment, tmp_path / "second")) == FILES

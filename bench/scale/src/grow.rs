@@ -1,5 +1,6 @@
 //! More and more entries: what a put, a get, an open and an entry's share of memory cost by then.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -37,6 +38,9 @@ pub(crate) struct Options {
     /// How many entries are put
     #[arg(long, default_value_t = 1_000_000)]
     entries: u64,
+    /// How many of them, evenly spread, have a payload that lies in a file of its own
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    in_files: u64,
 }
 
 #[derive(Debug, Args)]
@@ -46,16 +50,18 @@ pub(crate) struct OpenOptions {
 }
 
 pub(crate) fn run(options: &Options) -> Result<Report, Failure> {
-    let Options { common, entries } = options;
+    let Options { common, entries, in_files } = options;
     let place = Place::new(common)?;
     let dir = place.dir();
-    let max_bytes = (entries * mean_footprint(common.shrink_or(SHRINK))).max(1 << 30) * 5 / 4;
+    let in_log_bytes = (entries * mean_footprint(common.shrink_or(SHRINK))).max(1 << 30);
+    let max_bytes = (in_log_bytes + in_files * mean_footprint(1)) * 5 / 4;
     let base = resident();
     let store = Store::open(StoreOptions::new(&dir, max_bytes))?;
     let mut load = Load::new(&store, common.seed, common.shrink_or(SHRINK));
     let mut rows = Vec::new();
     for step in 1..=STEPS {
-        rows.push(measure_step(&mut load, entries * (step - 1) / STEPS, entries * step / STEPS, base)?);
+        let numbers = entries * (step - 1) / STEPS..entries * step / STEPS;
+        rows.push(measure_step(&mut load, numbers, entries.checked_div(*in_files), base)?);
     }
     let usage = store.usage(None);
     let mut notes = vec![format!(
@@ -114,12 +120,19 @@ fn per_million(entries: u64) -> f64 {
     (entries as f64 / 1e6).max(1.0)
 }
 
-/// Puts the entries numbered `from` to `to`, and looks back at random ones.
-fn measure_step(load: &mut Load<'_>, from: u64, to: u64, base: u64) -> Result<Vec<f64>, Failure> {
+/// Puts the entries of these numbers, each `file_every`th of them in a file, and looks back at random ones.
+fn measure_step(
+    load: &mut Load<'_>,
+    numbers: Range<u64>,
+    file_every: Option<u64>,
+    base: u64,
+) -> Result<Vec<f64>, Failure> {
+    let to = numbers.end;
     let (mut puts, mut gets) = (Latencies::new(), Latencies::new());
     let now_ms = SystemClock.now_ms();
-    for number in from..to {
-        let (key, payload) = (key(number), load.payload());
+    for number in numbers {
+        let is_in_file = file_every.is_some_and(|every| number.is_multiple_of(every));
+        let (key, payload) = (key(number), if is_in_file { load.payload_for_file() } else { load.payload() });
         let expires_ms = (number % EXPIRING == 0).then_some(now_ms + 86_400_000 + number);
         puts.time(|| load.put(&key, &payload, now_ms, expires_ms))?;
     }
@@ -146,17 +159,24 @@ fn open_apart(dir: &Path, max_bytes: u64) -> Result<Value, Failure> {
 pub(crate) fn open(options: &OpenOptions) -> Result<(), Failure> {
     let base = resident();
     let begin = Instant::now();
-    let store = Store::open(StoreOptions::new(&options.dir, options.max_bytes))?;
+    // The sweep is to be measured, and not to begin by itself.
+    let tick = Duration::from_secs(3600);
+    let store = Store::open(StoreOptions { tick, ..StoreOptions::new(&options.dir, options.max_bytes) })?;
     let took = begin.elapsed();
     let entries = store.usage(None).entries;
     let each = |bytes: u64| (bytes.saturating_sub(base) as f64 / entries.max(1) as f64).round();
     let peak = resident_peak();
     // The allocator gives back what an open needed besides, within a moment.
     let settled = settle();
+    let begin = Instant::now();
+    store.sweep()?;
+    let swept = begin.elapsed();
+    let seconds = |took: Duration| (took.as_secs_f64() * 1000.0).round() / 1000.0;
     println!(
         "{}",
         json!({
-            "seconds": (took.as_secs_f64() * 1000.0).round() / 1000.0,
+            "seconds": seconds(took),
+            "sweep_seconds": seconds(swept),
             "entries": entries,
             "resident_per_entry": each(settled),
             "peak_per_entry": each(peak),

@@ -1,6 +1,6 @@
 //! What is put: keys like PyTorch's, sizes like real entries', bytes that do not repeat.
 
-use pilotlight_store::{Condition, PutRequest, Result, Store};
+use pilotlight_store::{Condition, INLINE_MAX, PutRequest, Result, Store};
 
 /// Lengths in bytes of the payloads of eight real entries of PyTorch 2.15, FX graphs and AOTAutograd entries of small models,
 /// as they are stored (zstd level 1).
@@ -71,17 +71,27 @@ impl<'a> Load<'a> {
         Self { store, random, pool, shrink, puts: 0 }
     }
 
-    /// A length between those of two real entries, shrunk.
+    /// A length between those of two real entries.
     fn draw_len(&mut self) -> usize {
         let at = self.random.below(REAL_LENS.len() as u64 - 1) as usize;
         let (low, high) = (REAL_LENS.get(at).copied(), REAL_LENS.get(at + 1).copied());
         let (low, high) = (low.unwrap_or_default(), high.unwrap_or_default());
-        (low + self.random.below((high - low) as u64) as usize) / self.shrink
+        low + self.random.below((high - low) as u64) as usize
     }
 
     /// The bytes of the next put, which are no other's.
     pub(crate) fn payload(&mut self) -> Vec<u8> {
-        let len = self.draw_len();
+        let len = self.draw_len() / self.shrink;
+        self.bytes(len)
+    }
+
+    /// The same of one that lies in a file, as long as a real one.
+    pub(crate) fn payload_for_file(&mut self) -> Vec<u8> {
+        let len = self.draw_len().max(INLINE_MAX + 1);
+        self.bytes(len)
+    }
+
+    fn bytes(&mut self, len: usize) -> Vec<u8> {
         let from = self.random.below((POOL_LEN - len) as u64) as usize;
         let mut payload = self.pool.get(from..from + len).unwrap_or_default().to_vec();
         self.puts += 1;

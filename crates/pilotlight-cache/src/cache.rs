@@ -6,7 +6,7 @@ use std::time::Instant;
 use futures_channel::oneshot;
 
 use crate::{
-    Backend, Blocking, Cursor, Entry, Error, ErrorKind, Found, Head, Inline, Key, Kind, Maintenance,
+    Backend, Blocking, Cursor, Entry, Error, ErrorKind, Found, Handed, Head, Inline, Key, Kind, Maintenance,
     Namespace, NoSamples, Operation, Outcome, Page, Put, Result, Sample, SampleHooks, Serde, Stats, Usage,
     Verified, Version, When,
 };
@@ -78,13 +78,14 @@ struct Served {
     bytes: u64,
     compile_ms: u32,
     tier: u8,
+    handed: Handed,
 }
 
 impl Served {
-    fn of(answer: &Result<Option<Found>>) -> Option<Self> {
+    fn of(answer: &Result<Option<Found>>, handed: Handed) -> Option<Self> {
         let found = answer.as_ref().ok()?.as_ref()?;
         let Entry { artifact, metadata } = &found.entry;
-        Some(Self { bytes: artifact.len(), compile_ms: metadata.compile_ms, tier: found.tier })
+        Some(Self { bytes: artifact.len(), compile_ms: metadata.compile_ms, tier: found.tier, handed })
     }
 }
 
@@ -159,7 +160,7 @@ impl Cache {
         debug_assert_eq!(answers.len(), keys.len(), "contract 5");
         let mut results = Vec::with_capacity(keys.len());
         for ((key, answer), sample) in keys.iter().zip(answers).zip(samples) {
-            let served = Served::of(&answer);
+            let served = Served::of(&answer, Handed::Envelope);
             let answer = self.portable(key, answer).await;
             self.count_backend_get(key, &answer);
             results.push(self.close_get(key, sample, served, answer));
@@ -264,7 +265,7 @@ impl Cache {
         debug_assert_eq!(answers.len(), keys.len(), "contract 5");
         let mut results = Vec::with_capacity(keys.len());
         for ((key, answer), sample) in keys.iter().zip(answers).zip(samples) {
-            let served = Served::of(&answer);
+            let served = Served::of(&answer, Handed::Artifact);
             let answer = self.verified(key, answer).await;
             self.count_backend_get(key, &answer);
             let result = answer.and_then(|found| found.map(&decode).transpose());
@@ -292,8 +293,8 @@ impl Cache {
         if !key.is_list_of_variants() || outcome == Outcome::Exception {
             self.stats.count(key.kind(), outcome);
         }
-        if let (Outcome::Hit, Some(Served { bytes, compile_ms, tier })) = (outcome, served) {
-            self.stats.add_served(key.kind(), bytes, compile_ms, tier);
+        if let (Outcome::Hit, Some(Served { bytes, compile_ms, tier, handed })) = (outcome, served) {
+            self.stats.add_served(key.kind(), bytes, compile_ms, tier, handed);
         }
         let (tier, bytes) = (served.map(|served| served.tier), served.map_or(0, |served| served.bytes));
         self.log_sample(sample, Some(outcome), tier, bytes, result.as_ref().err());

@@ -33,6 +33,14 @@ pub enum Error {
         /// The bound.
         bound_bytes: u64,
     },
+    /// Too little would be left for what comes and goes.
+    #[error("{pinned_bytes} bytes would be pinned, expected at most {max_bytes}, half of the space")]
+    PinnedFull {
+        /// What would be.
+        pinned_bytes: u64,
+        /// Half of the bound, about.
+        max_bytes: u64,
+    },
     /// Larger than this backend takes.
     #[error("{what} of {size_bytes} bytes, expected at most {max_bytes}")]
     TooLarge {
@@ -158,6 +166,26 @@ impl ErrorKind {
             Self::Internal => "internal",
         }
     }
+
+    /// What a person can do about it, where something is known.
+    #[must_use]
+    pub fn hint(self) -> Option<&'static str> {
+        match self {
+            Self::Full => Some("raise `--max-size` where the disk has room, or pass a smaller entry"),
+            Self::Unavailable => Some("check that the disk is mounted and writable"),
+            Self::Corrupt => {
+                Some("the entry was set aside and will be compiled again; run `pilotlight verify`")
+            }
+            Self::TooLarge => Some("raise `--max-entry-size`, or `--max-size` if that is the smaller"),
+            Self::Timeout
+            | Self::Unverified
+            | Self::Denied
+            | Self::ReadOnly
+            | Self::Unsupported
+            | Self::Invalid
+            | Self::Internal => None,
+        }
+    }
 }
 
 impl Error {
@@ -172,7 +200,7 @@ impl Error {
         match self {
             Self::Unavailable { .. } => ErrorKind::Unavailable,
             Self::Timeout { .. } => ErrorKind::Timeout,
-            Self::Full { .. } => ErrorKind::Full,
+            Self::Full { .. } | Self::PinnedFull { .. } => ErrorKind::Full,
             Self::TooLarge { .. } => ErrorKind::TooLarge,
             Self::Corrupt { .. } => ErrorKind::Corrupt,
             Self::Unverified { .. } => ErrorKind::Unverified,
@@ -188,20 +216,11 @@ impl Error {
     /// What a person can do about it, where something is known.
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
-        match self.kind() {
-            ErrorKind::Full => Some("raise `--max-size` where the disk has room, or pass a smaller entry"),
-            ErrorKind::Unavailable => Some("check that the disk is mounted and writable"),
-            ErrorKind::Corrupt => {
-                Some("the entry was set aside and will be compiled again; run `pilotlight verify`")
-            }
-            ErrorKind::TooLarge => Some("raise `--max-entry-size`, or `--max-size` if that is the smaller"),
-            ErrorKind::Timeout
-            | ErrorKind::Unverified
-            | ErrorKind::Denied
-            | ErrorKind::ReadOnly
-            | ErrorKind::Unsupported
-            | ErrorKind::Invalid
-            | ErrorKind::Internal => None,
+        match self {
+            Self::PinnedFull { .. } => Some(
+                "unpin other entries (`pilotlight ls` shows them), or raise `--max-size` where the disk has room",
+            ),
+            error => error.kind().hint(),
         }
     }
 }

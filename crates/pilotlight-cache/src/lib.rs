@@ -71,4 +71,4 @@ pub use crate::maintenance::{
 };
 pub use crate::sample::{NoSamples, Operation, Outcome, Sample, SampleHooks};
 pub use crate::serde::{JsonSerde, PassthroughSerde, Serde};
-pub use crate::stats::{Family, Snapshot, Stats};
+pub use crate::stats::{Family, Handed, Snapshot, Stats};

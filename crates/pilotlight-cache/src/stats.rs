@@ -24,6 +24,15 @@ pub struct Family {
     pub samples: Vec<(Vec<(&'static str, &'static str)>, f64)>,
 }
 
+/// How a hit's artifact leaves the cache: what of its compile is spared depends on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Handed {
+    /// In its envelope, to our own client, which fetches a graph's C++ kernels as well.
+    Envelope,
+    /// By itself. Stock PyTorch, which takes it so, runs g++ again for each C++ kernel of a graph.
+    Artifact,
+}
+
 /// The counters of one cache, at both of PyTorch's levels: the cache's own and its backend's.
 #[derive(Debug, Default)]
 pub struct Stats {
@@ -38,6 +47,7 @@ struct Stripe {
     bytes_served: [AtomicU64; KINDS],
     bytes_received: [AtomicU64; KINDS],
     saved_ms: [AtomicU64; KINDS],
+    stock_graphs_ms: AtomicU64,
     refused_puts: [AtomicU64; REASONS],
     absorbed_gets: [AtomicU64; REASONS],
     tier_hits: [AtomicU64; TIERS],
@@ -54,8 +64,11 @@ pub struct Snapshot {
     pub bytes_served: [u64; KINDS],
     /// Artifact bytes of puts, by kind.
     pub bytes_received: [u64; KINDS],
-    /// Compile milliseconds that hits made unnecessary, by kind; AOTAutograd's stand with its graphs.
+    /// Compile milliseconds that hits made unnecessary, by kind. Those of AOTAutograd's entries and of C++ kernels stand with their
+    /// graphs', those of graphs for stock clients in `stock_graphs_ms`.
     pub saved_ms: [u64; KINDS],
+    /// What the graphs took that left without their envelope, in milliseconds: at most this was saved.
+    pub stock_graphs_ms: u64,
     /// Puts that were not kept and answered as unmet, by reason.
     pub refused_puts: [u64; REASONS],
     /// Gets that failed and answered as a miss, by reason.
@@ -78,12 +91,20 @@ impl Stats {
     }
 
     /// Adds a hit's artifact bytes, saved compile time and tier.
-    pub fn add_served(&self, kind: Kind, bytes: u64, compile_ms: u32, tier: u8) {
+    pub fn add_served(&self, kind: Kind, bytes: u64, compile_ms: u32, tier: u8, handed: Handed) {
         let stripe = self.stripe();
         stripe.bytes_served[kind as usize].fetch_add(bytes, Relaxed);
-        // What an AOTAutograd entry took contains what its FX graphs took, and those are looked up right after it.
-        if kind != Kind::AotAutograd {
-            stripe.saved_ms[kind as usize].fetch_add(u64::from(compile_ms), Relaxed);
+        let compile_ms = u64::from(compile_ms);
+        match (kind, handed) {
+            // What an AOTAutograd entry took contains what its graphs took, and that what g++ took for their kernels. They are
+            // looked up together.
+            (Kind::AotAutograd | Kind::CppKernel, _) => {}
+            (Kind::FxGraph, Handed::Artifact) => {
+                stripe.stock_graphs_ms.fetch_add(compile_ms, Relaxed);
+            }
+            _ => {
+                stripe.saved_ms[kind as usize].fetch_add(compile_ms, Relaxed);
+            }
         }
         stripe.tier_hits[usize::from(tier).min(TIERS - 1)].fetch_add(1, Relaxed);
     }
@@ -115,6 +136,7 @@ impl Stats {
             add(&mut sum.bytes_served, &stripe.bytes_served);
             add(&mut sum.bytes_received, &stripe.bytes_received);
             add(&mut sum.saved_ms, &stripe.saved_ms);
+            sum.stock_graphs_ms += stripe.stock_graphs_ms.load(Relaxed);
             add(&mut sum.refused_puts, &stripe.refused_puts);
             add(&mut sum.absorbed_gets, &stripe.absorbed_gets);
             add(&mut sum.tier_hits, &stripe.tier_hits);
@@ -180,8 +202,13 @@ impl Stats {
             ),
             family(
                 "pilotlight_compile_saved_seconds_total",
-                "Compile time that hits of graphs and kernels made unnecessary",
+                "Compile time that hits made unnecessary; that of C++ kernels stands with their graphs",
                 by_kind(&sum.saved_ms, 1000.0),
+            ),
+            family(
+                "pilotlight_stock_graphs_seconds_total",
+                "Compile time of graphs that stock clients got, who run g++ again: at most this was saved",
+                vec![(Vec::new(), sum.stock_graphs_ms as f64 / 1000.0)],
             ),
             family(
                 "pilotlight_refused_puts_total",

@@ -36,6 +36,10 @@ pub struct StatsReport {
     pub refused_puts: BTreeMap<String, u64>,
     /// Gets that failed and were answered as a miss, by reason.
     pub absorbed_gets: BTreeMap<String, u64>,
+    /// Compile time of the graphs that stock clients got. They run g++ again for C++ kernels, so at most this was saved; it is
+    /// not part of `total`.
+    #[serde(default)]
+    pub stock_graphs_seconds: f64,
     /// The front-ends.
     pub connections: ConnectionsReport,
 }
@@ -72,7 +76,7 @@ pub struct KindReport {
     pub hit_rate: Option<f64>,
     pub bytes_served: u64,
     pub bytes_received: u64,
-    /// Compile time that hits made unnecessary.
+    /// Compile time that hits made unnecessary: that of `aot-autograd` and `cpp-kernel` stands with their graphs.
     pub saved_seconds: f64,
 }
 
@@ -194,6 +198,7 @@ impl StatsReport {
             total: KindReport::total(&counted),
             refused_puts: by_reason(&counted.refused_puts),
             absorbed_gets: by_reason(&counted.absorbed_gets),
+            stock_graphs_seconds: counted.stock_graphs_ms as f64 / 1000.0,
             connections: ConnectionsReport::default(),
         })
     }

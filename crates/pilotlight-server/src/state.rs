@@ -1,5 +1,6 @@
 //! What every connection shares.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Instant;
@@ -24,6 +25,8 @@ pub struct Server {
     pub clock: Arc<dyn Clock>,
     /// When the server started.
     pub started: Instant,
+    /// Where it answers HTTP, for whoever knows where it answers RESP.
+    pub http: Vec<SocketAddr>,
     /// What RESP connections share.
     pub(crate) resp: Shared,
 }
@@ -56,6 +59,7 @@ impl Server {
             stats: ServerStats::default(),
             clock,
             started: Instant::now(),
+            http: Vec::new(),
             resp,
         }
     }

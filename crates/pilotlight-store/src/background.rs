@@ -1,4 +1,4 @@
-//! What happens without being asked: expiry, room ahead of need, syncs.
+//! What happens without being asked: expiry, room ahead of need, syncs, and [`crate::sweep`].
 
 use std::io;
 use std::sync::Arc;
@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::Durability;
 use crate::store::Inner;
+use crate::{Durability, sweep};
 
 /// How long `batch` lets others join a sync; the sync itself takes up the rest of the promised 5 ms on a good disk.
 const GATHER: Duration = Duration::from_millis(1);
@@ -21,7 +21,11 @@ pub(crate) fn start(inner: &Arc<Inner>) -> io::Result<Vec<JoinHandle<()>>> {
         let inner = inner.clone();
         thread::Builder::new().name(format!("store-{name}")).spawn(move || run(&inner))
     };
-    Ok(vec![spawn("tick", tick)?, spawn("sync", sync)?])
+    let mut threads = vec![spawn("tick", tick)?, spawn("sync", sync)?];
+    if inner.is_bounded() {
+        threads.push(spawn("sweep", sweep::run)?);
+    }
+    Ok(threads)
 }
 
 fn tick(inner: &Inner) {

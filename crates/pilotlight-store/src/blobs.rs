@@ -1,10 +1,10 @@
 //! Payloads too large for the log: one file each, named by digest and generation, shared by all entries that hold the
 //! same payload.
 //!
-//! A name is never used twice and no file is replaced by a rename (ext4 would flush it). On a disk that evicts, making an
-//! inode costs thirty times what reusing one does, so a released file is emptied and kept for the next payload, unless a
-//! reader is at it. It is renamed while it is empty: whoever counts the directory's bytes meanwhile sees none twice. A
-//! file is a whole record with its payload inline: the log could be rebuilt from them.
+//! A name is never used twice (see [`crate::generations`]) and no file is replaced by a rename (ext4 would flush it). On a disk
+//! that evicts, making an inode costs thirty times what reusing one does, so a released file is emptied and kept for the next
+//! payload, unless a reader is at it. It is renamed while it is empty: whoever counts the directory's bytes meanwhile sees none
+//! twice. A file is a whole record with its payload inline: the log could be rebuilt from them.
 //!
 //! An entry holds the file of its payload, and that of its base if it has one: see [`crate::rewrite`].
 
@@ -12,12 +12,12 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 
 use parking_lot::Mutex;
 
-use crate::directory::Access;
 use crate::format::{BaseRef, Ref};
+use crate::generations::Generations;
 use crate::holds::{Blob, Hold, Holds, Role};
 use crate::media::{Media, MediaFile, files};
 use crate::quarantine::{self, Quarantine};
@@ -42,7 +42,7 @@ pub(crate) struct Blobs {
     pub(crate) media: Arc<dyn Media>,
     pub(crate) space: Arc<Space>,
     pub(crate) state: Mutex<State>,
-    next_generation: AtomicU64,
+    generations: Generations,
     quarantine: Arc<Quarantine>,
     /// Files written since the last sync. By name: a second of puts may write more files than a process may hold open.
     unsynced: Mutex<Vec<Ref>>,
@@ -54,8 +54,8 @@ pub(crate) struct State {
     /// Released blobs that a reader was still at, by name.
     pub(crate) leaving: HashMap<(u128, u64), Blob>,
     pub(crate) pool: Vec<Pooled>,
-    /// Generations of files that are being written.
-    pub(crate) writing: HashSet<u64>,
+    /// Generations of files that are being written or moved.
+    pub(crate) busy: HashSet<u64>,
     /// Files that could not be removed, with the bytes they are still counted with.
     pub(crate) stuck: HashMap<PathBuf, u64>,
 }
@@ -92,7 +92,7 @@ impl Blobs {
             media,
             space,
             state: Mutex::default(),
-            next_generation: AtomicU64::new(1),
+            generations: Generations::drawn(),
             quarantine,
             unsynced: Mutex::default(),
         }
@@ -114,7 +114,7 @@ impl Blobs {
     /// At recovery: counts one more entry, of this space, that holds the file.
     pub(crate) fn recover(&self, hold: &Hold, payload_len: u32, space: u16) {
         let Hold { reference, role } = hold;
-        self.next_generation.fetch_max(reference.generation + 1, Relaxed);
+        self.generations.note(reference.generation);
         let len = u64::from(reference.payload_offset) + u64::from(payload_len);
         let mut state = self.state.lock();
         match state.held.get(reference.digest) {
@@ -132,59 +132,26 @@ impl Blobs {
         state.held.change(reference, |blob| blob.take(*role, space));
     }
 
-    /// At recovery: finds out which files are there, and sweeps those that no entry holds, half-written ones among them.
-    pub(crate) fn sweep(&self, access: Access) -> io::Result<()> {
-        let remove = |path: PathBuf| match access {
-            Access::Full => self.media.remove(&path),
-            Access::ReadOnly => Ok(()),
-        };
-        let recycle = self.dir.join(RECYCLE_DIR);
-        for (name, _) in files(&*self.media, &recycle)? {
-            remove(recycle.join(name))?;
-        }
-        self.quarantine.recover()?;
-        let dir = self.dir.join(DIR);
-        let mut nobodys = Vec::new();
-        for (name, len) in files(&*self.media, &dir)? {
-            match self.held(&name) {
-                None => nobodys.push(dir.join(name)),
-                Some((reference, held_len)) if len < held_len => {
-                    self.quarantine(&reference);
-                }
-                Some(_) => {}
-            }
-        }
-        if access == Access::Full && !nobodys.is_empty() {
-            // Of a rewritten entry the record that named one may be the only one that is down.
-            self.media.sync_file_system(&self.dir)?;
-        }
-        nobodys.into_iter().try_for_each(remove)?;
-        // No new entry may hold what a power cut or a person took away.
-        for blob in self.state.lock().held.remove_absent() {
-            self.space.blobs.fetch_sub(file_bytes(blob.len), Relaxed);
-        }
-        Ok(())
+    /// Removes the files that waited for a payload when the store was closed or killed.
+    pub(crate) fn clear_pool(&self) -> io::Result<()> {
+        let dir = self.dir.join(RECYCLE_DIR);
+        files(&*self.media, &dir)?.try_for_each(|(name, _)| self.media.remove(&dir.join(name)))
     }
 
-    /// At recovery: the blob in the file of this name, which is there then, and how long the file must be.
-    fn held(&self, name: &str) -> Option<(Ref, u64)> {
-        let (digest, generation) = crate::orphans::parse(name)?;
-        let mut state = self.state.lock();
-        let blob = state.held.get_mut(digest).filter(|blob| blob.generation == generation)?;
-        blob.is_there = true;
-        Some((Ref { digest, generation, payload_offset: blob.payload_offset }, blob.len))
-    }
-
-    /// Holds the file with this digest once more, if there is one.
-    pub(crate) fn hold(&self, digest: u128) -> Option<Ref> {
-        let mut state = self.state.lock();
-        let Blob { generation, payload_offset, .. } = *state.held.get(digest)?;
+    /// Holds the file with this digest once more, if there is one, and it is as long as it must be.
+    pub(crate) fn hold(&self, digest: u128) -> io::Result<Option<Ref>> {
+        let known = self.state.lock().held.get(digest).copied();
+        let Some(Blob { generation, payload_offset, .. }) = known else { return Ok(None) };
         let reference = Ref { digest, generation, payload_offset };
-        state.held.change(&reference, |blob| blob.refs += 1);
-        Some(reference)
+        if !self.is_whole(&reference)? {
+            return Ok(None);
+        }
+        let held = self.state.lock().held.change(&reference, |blob| blob.refs += 1);
+        Ok(held.map(|_| reference))
     }
 
     /// Holds the file for an entry of `space` as its base, if it is still there, and not the base of another space's.
+    /// Whoever has a base has read it.
     pub(crate) fn hold_base(&self, base: &BaseRef, space: u16) -> Option<Hold> {
         let mut state = self.state.lock();
         let blob = state.held.get(base.reference.digest)?;
@@ -193,6 +160,29 @@ impl Blobs {
         }
         state.held.change(&base.reference, |blob| blob.take(Role::Base, space))?;
         Some(Hold { reference: base.reference, role: Role::Base })
+    }
+
+    /// Whether a file that is held is as long as it must be. Of one that records tell of, this is looked up when somebody else
+    /// would hold it first: a power cut or a person may have cut it off, or taken it away. It is set aside then.
+    fn is_whole(&self, reference: &Ref) -> io::Result<bool> {
+        let known = self.state.lock().held.get(reference.digest).copied();
+        let Some(blob) = known.filter(|blob| blob.generation == reference.generation) else {
+            return Ok(false);
+        };
+        if blob.is_whole {
+            return Ok(true);
+        }
+        let is_whole = match self.media.length(&self.path(reference)) {
+            Ok(len) => len.is_some_and(|len| len >= blob.len),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+            Err(error) => return Err(error),
+        };
+        if is_whole {
+            self.state.lock().held.change(reference, |blob| blob.is_whole = true);
+        } else {
+            self.quarantine(reference);
+        }
+        Ok(is_whole)
     }
 
     /// Bytes of payloads that are there only because entries of `space` need them as bases.
@@ -204,10 +194,10 @@ impl Blobs {
     /// finished meanwhile.
     pub(crate) fn write(&self, digest: u128, prefix: &[u8], payload: &[u8], is_synced: bool) -> Result<Ref> {
         let len = (prefix.len() + payload.len()) as u64;
-        let generation = self.next_generation.fetch_add(1, Relaxed);
+        let generation = self.generations.next();
         let reference = Ref { digest, generation, payload_offset: prefix.len() as u32 };
         let path = self.path(&reference);
-        let _writing = self.note_writing(generation);
+        let _busy = self.note_busy(&mut self.state.lock(), generation);
         self.space.blobs.fetch_add(file_bytes(len), Relaxed);
         let file = self.begin(&path).map_err(|error| {
             self.space.blobs.fetch_sub(file_bytes(len), Relaxed);
@@ -225,7 +215,7 @@ impl Blobs {
 
     fn publish(&self, reference: Ref, len: u64) -> Ref {
         let mut state = self.state.lock();
-        let ours = Blob { is_there: true, ..Blob::new(&reference, len) };
+        let ours = Blob { is_whole: true, ..Blob::new(&reference, len) };
         if let Some(Blob { generation, payload_offset, .. }) = state.held.get(reference.digest).copied() {
             let theirs = Ref { generation, payload_offset, ..reference };
             state.held.change(&theirs, |blob| blob.refs += 1);
@@ -261,7 +251,7 @@ impl Blobs {
     fn remove(&self, path: &Path, len: u64) {
         match self.media.remove(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                // Still counted, so the bound holds; the next open sweeps it, or a collection before.
+                // Still counted, so the bound holds; a collection removes it, or the sweep after the next open.
                 tracing::warn!(%error, "cannot remove a payload file");
                 self.state.lock().stuck.insert(path.to_owned(), len);
             }
@@ -355,6 +345,7 @@ impl Blobs {
         let is_current =
             state.held.get(reference.digest).is_some_and(|blob| blob.generation == reference.generation);
         let blob = is_current.then(|| state.held.remove(reference.digest)).flatten()?;
+        let _busy = self.note_busy(&mut state, reference.generation);
         drop(state);
         let path = self.path(reference);
         let number = self.quarantine.take_in(&path, reference.digest, blob.len);

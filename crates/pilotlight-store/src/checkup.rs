@@ -3,9 +3,8 @@
 use std::collections::HashSet;
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::blobs;
+use crate::blobs::Blobs;
 use crate::format::{SEGMENT_HEADER_LEN, SegmentHeader};
-use crate::media::files;
 use crate::space::blocks;
 use crate::store::{Inner, Store};
 use crate::{Result, StoreError};
@@ -46,11 +45,16 @@ impl Store {
 impl Inner {
     fn checkup(&self) -> Result<Checkup> {
         let failed = || StoreError::io("list the payload files", 0);
-        let orphans = self.blobs.orphans().map_err(failed())?;
+        let (mut orphans, mut orphan_bytes) = (0, 0);
+        for orphan in self.blobs.orphans().map_err(failed())? {
+            let (_, len) = orphan.map_err(failed())?;
+            orphans += 1;
+            orphan_bytes += blocks(len);
+        }
         Ok(Checkup {
             is_read_only: self.check_writable().is_err(),
-            orphans: orphans.len() as u64,
-            orphan_bytes: orphans.iter().map(|(_, len)| blocks(*len)).sum(),
+            orphans,
+            orphan_bytes,
             lost_files: self.lost_files().map_err(failed())?,
             damaged_segments: self.damaged_segments(),
             set_aside: self.quarantine.list().len() as u64,
@@ -61,12 +65,11 @@ impl Inner {
     }
 
     fn lost_files(&self) -> std::io::Result<u64> {
-        let held =
-            |blobs: &blobs::Blobs| -> HashSet<(u128, u64)> { blobs.state.lock().held.names().collect() };
+        let held = |blobs: &Blobs| -> HashSet<(u128, u64)> { blobs.state.lock().held.names().collect() };
         // Held before and after: what comes and goes meanwhile is not lost.
         let mut lost = held(&self.blobs);
-        for (name, _) in files(&*self.options.media, &self.options.dir.join(blobs::DIR))? {
-            if let Some(name) = crate::orphans::parse(&name) {
+        for name in self.blobs.names()? {
+            if let Some(name) = crate::orphans::parse(&name?) {
                 lost.remove(&name);
             }
         }

@@ -3,6 +3,7 @@
 //! No entry that is alive leaves: of what is alive in a segment a copy is synced before the segment goes, and what cannot be read
 //! or written stays as it is.
 
+use std::io::{self, ErrorKind};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
@@ -10,8 +11,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use crate::evict::{KEEP_OR_FAIL, Step};
 use crate::format::SEGMENT_HEADER_LEN;
 use crate::log::Segment;
-use crate::media::{Media, files};
-use crate::space::blocks;
+use crate::media::Media;
+use crate::space::{BLOCK, blocks};
 use crate::store::{Inner, Store};
 use crate::{Result, StoreError};
 
@@ -88,7 +89,9 @@ impl Inner {
                 expired_bytes += slot.stored_bytes();
             }
         }
-        for (_, len) in self.blobs.orphans().map_err(StoreError::io("list the payload files", 0))? {
+        let failed = || StoreError::io("list the payload files", 0);
+        for orphan in self.blobs.orphans().map_err(failed())? {
+            let (_, len) = orphan.map_err(failed())?;
             found.orphans += 1;
             found.orphan_bytes += blocks(len);
         }
@@ -147,15 +150,11 @@ impl Inner {
         found: &mut Collected,
         progress: &mut dyn FnMut(&Collected) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>> {
-        for (path, len) in self.blobs.orphans().map_err(StoreError::io("list the payload files", 0))? {
-            self.blobs.remove_orphan(&path).map_err(StoreError::io("remove a payload file", 0))?;
+        self.sweep_again(&mut |len| {
             found.orphans += 1;
             found.orphan_bytes += blocks(len);
-            if progress(found).is_break() {
-                return Ok(ControlFlow::Break(()));
-            }
-        }
-        Ok(ControlFlow::Continue(()))
+            progress(found)
+        })
     }
 
     /// Writes everything alive in the segments up to `id` again and removes them: what is damaged in there goes with them. Entries
@@ -228,16 +227,21 @@ fn is_worth_it(segments: &[std::sync::Arc<Segment>]) -> bool {
 }
 
 /// What the files in a store's directory take, about as `du` counts.
-pub(crate) fn disk_bytes(media: &dyn Media, dir: &Path) -> std::io::Result<u64> {
+pub(crate) fn disk_bytes(media: &dyn Media, dir: &Path) -> io::Result<u64> {
     let mut bytes = 0;
     for (name, len) in media.list(dir)? {
-        match len {
-            Some(len) => bytes += blocks(len),
-            None => {
-                bytes += crate::space::BLOCK;
-                bytes += files(media, &dir.join(name))?.map(|(_, len)| blocks(len)).sum::<u64>();
+        let Some(len) = len else {
+            bytes += BLOCK;
+            let dir = dir.join(name);
+            for name in media.names(&dir)? {
+                bytes += match media.length(&dir.join(name?)) {
+                    Err(error) if error.kind() == ErrorKind::NotFound => 0,
+                    len => len?.map_or(0, blocks),
+                };
             }
-        }
+            continue;
+        };
+        bytes += blocks(len);
     }
     Ok(bytes)
 }

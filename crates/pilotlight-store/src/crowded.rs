@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use crate::evict::{DROP_ALL, DROP_INLINE, Step};
 use crate::policy::Candidates;
 use crate::store::Inner;
-use crate::{Options, Result, StoreError};
+use crate::{Result, StoreError};
 
 /// How often a refused write is tried again: what is freed may be taken by others.
 const RETRIES: usize = 3;
@@ -50,8 +50,11 @@ impl Inner {
     /// Frees about so many bytes of a full disk; says whether it freed any.
     fn free_disk(&self, bytes: u64) -> bool {
         // Whoever only looks into a store or mends it is told that the disk is full.
-        if self.space.bound() >= Options::UNBOUNDED {
+        if !self.is_bounded() {
             return false;
+        }
+        if self.free_what_a_crash_left() {
+            return true;
         }
         let _room = self.room.lock();
         let before = self.space.used();
@@ -61,6 +64,16 @@ impl Inner {
             }
         }
         self.space.used() < before
+    }
+
+    fn free_what_a_crash_left(&self) -> bool {
+        let before = self.counters.orphans.load(Relaxed);
+        if !self.is_swept()
+            && let Err(error) = self.finish_sweep()
+        {
+            tracing::warn!(%error, "cannot remove what a crash left");
+        }
+        self.counters.orphans.load(Relaxed) > before
     }
 
     fn free_some_of_disk(&self) -> bool {

@@ -80,6 +80,9 @@ impl Inner {
             }
             // Others may keep us tidying, and make no room for us.
             self.tidy();
+            if self.space.is_over_ceiling(bytes) {
+                self.finish_sweep()?;
+            }
             if self.space.excess(bytes) > 0 && !self.make_room(bytes) {
                 break;
             }

@@ -2,11 +2,11 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::Result;
 use crate::format::{BaseRef, Header, Ref, encode_prefix};
 use crate::holds::{Hold, Role};
 use crate::ops::PutRequest;
 use crate::store::Inner;
+use crate::{Result, StoreError};
 
 /// Payload files held for an entry that is not in the index yet; let go if it never gets there.
 pub(crate) struct Held<'a> {
@@ -38,7 +38,8 @@ impl<'a> Held<'a> {
     ) -> Result<()> {
         let inner = self.inner;
         let digest = half(request.digest.unwrap_or_else(|| *blake3::hash(request.payload).as_bytes()));
-        let reference = match inner.blobs.hold(digest) {
+        let there = inner.blobs.hold(digest).map_err(StoreError::io("look at a payload file", 0))?;
+        let reference = match there {
             Some(reference) => {
                 inner.counters.deduplicated.fetch_add(1, Relaxed);
                 reference

@@ -43,15 +43,15 @@ pub(crate) struct Blob {
     pub(crate) space: u16,
     /// Readers at it.
     pub(crate) pins: u32,
-    /// Whether the file was seen; until the sweep that is only what records say.
-    pub(crate) is_there: bool,
+    /// Whether the file is known to be as long as it must be: else that is only what records say.
+    pub(crate) is_whole: bool,
 }
 
 impl Blob {
-    /// One whose file was not seen yet.
+    /// One of which only records tell.
     pub(crate) fn new(reference: &Ref, len: u64) -> Self {
         let Ref { generation, payload_offset, .. } = *reference;
-        Self { generation, payload_offset, len, refs: 0, bases: 0, space: 0, pins: 0, is_there: false }
+        Self { generation, payload_offset, len, refs: 0, bases: 0, space: 0, pins: 0, is_whole: false }
     }
 
     /// Bytes that no entry's payload accounts for.
@@ -100,13 +100,6 @@ impl Holds {
     /// A file that nobody held.
     pub(crate) fn insert(&mut self, digest: u128, blob: Blob) {
         self.blobs.insert(digest, blob);
-    }
-
-    /// Forgets those that were not seen.
-    pub(crate) fn remove_absent(&mut self) -> Vec<Blob> {
-        let absent = self.blobs.iter().filter(|(_, blob)| !blob.is_there).map(|(digest, _)| *digest);
-        let absent: Vec<u128> = absent.collect();
-        absent.into_iter().filter_map(|digest| self.remove(digest)).collect()
     }
 
     /// Changes the blob if it is of this generation, and says what it is then.

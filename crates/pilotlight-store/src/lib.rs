@@ -13,7 +13,8 @@
 //! # Invariants
 //! 1. An acknowledged put survives `kill -9`; what else it survives is [`Durability`].
 //! 2. A get gives the whole entry, its check passed, or nothing. It may give one that is staged and not acknowledged yet.
-//! 3. The directory never takes more than the bound, as `du` counts: every writer reserves before it writes.
+//! 3. The directory never takes more than the bound, as `du` counts: every writer reserves before it writes, and little is
+//!    granted before it is known what a crash left.
 //! 4. A file's name is never used twice, and bytes below a segment's end never change.
 //! 5. One process a directory: a second open is refused.
 //!
@@ -22,7 +23,8 @@
 //! Spaces: 65,535. File systems that allocate ahead of need (XFS) can show more in `du` than the store counts, for a
 //! moment.
 //!
-//! Where to look next: `write.rs`, `pending.rs` and `read.rs` for the life of a put and a get, `recovery.rs` for what survives a crash.
+//! Where to look next: `write.rs`, `pending.rs` and `read.rs` for the life of a put and a get, `recovery.rs` and `sweep.rs` for what
+//! a crash leaves.
 
 mod aside;
 mod background;
@@ -39,6 +41,7 @@ mod evict;
 mod examine;
 mod expiries;
 mod format;
+mod generations;
 mod groups;
 mod holding;
 mod holds;
@@ -64,6 +67,7 @@ mod rewrite;
 mod shard;
 mod space;
 mod store;
+mod sweep;
 mod usage;
 mod write;
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::media::{Lock, Media, MediaFile};
+use crate::media::{Lock, Media, MediaFile, Names};
 
 /// Another medium, which stays as it is. A store opened on it serves what is there, and nobody else may have it open meanwhile.
 #[derive(Debug)]
@@ -47,6 +47,14 @@ impl Media for LookingOnly {
 
     fn list(&self, dir: &Path) -> io::Result<Vec<(String, Option<u64>)>> {
         self.inner.list(dir)
+    }
+
+    fn names(&self, dir: &Path) -> io::Result<Names> {
+        self.inner.names(dir)
+    }
+
+    fn length(&self, path: &Path) -> io::Result<Option<u64>> {
+        self.inner.length(path)
     }
 
     fn create_dir(&self, dir: &Path) -> io::Result<()> {

@@ -21,6 +21,11 @@ pub trait Media: Send + Sync + Debug {
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// The names in a directory, in no order: files with their lengths in bytes, everything else without.
     fn list(&self, dir: &Path) -> io::Result<Vec<(String, Option<u64>)>>;
+    /// The names in a directory of any size, in no order, as they are read. Of those that come or go meanwhile some are among
+    /// them.
+    fn names(&self, dir: &Path) -> io::Result<Names>;
+    /// The length of a file in bytes; `None` if the name is something else's.
+    fn length(&self, path: &Path) -> io::Result<Option<u64>>;
     /// Makes a directory and its parents, if it is not there.
     fn create_dir(&self, dir: &Path) -> io::Result<()>;
     /// Makes the names in a directory survive a power cut.
@@ -31,6 +36,9 @@ pub trait Media: Send + Sync + Debug {
     /// `ReadOnlyFilesystem` where nobody can write it.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>>;
 }
+
+/// See [`Media::names`].
+pub type Names = Box<dyn Iterator<Item = io::Result<String>>>;
 
 /// Keeps a file locked while it lives.
 pub trait Lock: Send + Sync + Debug {}
@@ -96,6 +104,16 @@ impl Media for Disk {
             names.push((entry.file_name().to_string_lossy().into_owned(), len));
         }
         Ok(names)
+    }
+
+    fn names(&self, dir: &Path) -> io::Result<Names> {
+        let name = |entry: io::Result<fs::DirEntry>| Ok(entry?.file_name().to_string_lossy().into_owned());
+        Ok(Box::new(fs::read_dir(dir)?.map(name)))
+    }
+
+    fn length(&self, path: &Path) -> io::Result<Option<u64>> {
+        let metadata = fs::symlink_metadata(path)?;
+        Ok(metadata.is_file().then_some(metadata.len()))
     }
 
     fn create_dir(&self, dir: &Path) -> io::Result<()> {

@@ -32,7 +32,8 @@ pub struct Options {
     pub clock: Arc<dyn Clock>,
     /// The file system, behind a trait for the sake of crash tests.
     pub media: Arc<dyn Media>,
-    /// How often the background work runs, and how long after the open first: expiry, eviction ahead of need.
+    /// How often the background work runs, and how long after the open first: expiry, eviction ahead of need. The sweep of what a
+    /// crash left begins after ten of them.
     pub tick: Duration,
 }
 

@@ -1,62 +1,81 @@
-//! Payload files that nothing refers to: what a failed removal, or a person, left in the directory.
+//! Payload files that nothing refers to: what a crash, a failed removal, or a person left in the directory.
 //!
-//! An open sweeps them. Here they are found while the store is in use, which needs to know of files that are being written.
+//! They are found while the store is in use. So a file counts as known while it is written or moved, before its name is there,
+//! and as no name is used twice, one that is there and not known never will be: see [`crate::blobs`].
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::blobs::{Blobs, DIR, POOLED_LEN};
-use crate::media::files;
+use crate::blobs::{Blobs, DIR, POOLED_LEN, State};
+use crate::media::Names;
 use crate::space::file_bytes;
 
-/// Keeps a file from being taken for an orphan while it is written.
+/// Keeps a file from being taken for an orphan while it is written or moved.
 #[derive(Debug)]
-pub(crate) struct Writing<'a> {
+pub(crate) struct Busy<'a> {
     blobs: &'a Blobs,
     generation: u64,
 }
 
-impl Drop for Writing<'_> {
+impl Drop for Busy<'_> {
     fn drop(&mut self) {
-        self.blobs.state.lock().writing.remove(&self.generation);
+        self.blobs.state.lock().busy.remove(&self.generation);
     }
 }
 
 impl Blobs {
-    pub(crate) fn note_writing(&self, generation: u64) -> Writing<'_> {
-        self.state.lock().writing.insert(generation);
-        Writing { blobs: self, generation }
+    pub(crate) fn note_busy(&self, state: &mut State, generation: u64) -> Busy<'_> {
+        state.busy.insert(generation);
+        Busy { blobs: self, generation }
     }
 
-    /// Every file that no entry holds, with its length.
-    pub(crate) fn orphans(&self) -> io::Result<Vec<(PathBuf, u64)>> {
-        let dir = self.dir.join(DIR);
-        let mut orphans = Vec::new();
-        for (name, len) in files(&*self.media, &dir)? {
-            if !self.is_known(&name) {
-                orphans.push((dir.join(name), len));
-            }
+    /// The names of all files.
+    pub(crate) fn names(&self) -> io::Result<Names> {
+        self.media.names(&self.dir.join(DIR))
+    }
+
+    /// The files that no entry holds, with their lengths in bytes, as they are found.
+    pub(crate) fn orphans(&self) -> io::Result<impl Iterator<Item = io::Result<(PathBuf, u64)>>> {
+        Ok(self.names()?.filter_map(|name| name.and_then(|name| self.orphan(&name)).transpose()))
+    }
+
+    /// The file of this name with its length in bytes, if it is there and no entry, reader or writer holds it.
+    pub(crate) fn orphan(&self, name: &str) -> io::Result<Option<(PathBuf, u64)>> {
+        if self.is_known(name) {
+            return Ok(None);
         }
-        Ok(orphans)
+        let path = self.dir.join(DIR).join(name);
+        match self.media.length(&path) {
+            Ok(len) => Ok(len.map(|len| (path, len))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
-    /// Whether an entry, a reader or a writer holds the file of this name.
     fn is_known(&self, name: &str) -> bool {
         let Some((digest, generation)) = parse(name) else { return false };
         let state = self.state.lock();
         state.held.get(digest).is_some_and(|blob| blob.generation == generation)
             || state.leaving.contains_key(&(digest, generation))
-            || state.writing.contains(&generation)
+            || state.busy.contains(&generation)
     }
 
-    /// Removes an orphan. Only what could not be removed before is counted among the store's bytes.
-    pub(crate) fn remove_orphan(&self, path: &std::path::Path) -> io::Result<()> {
-        match self.media.remove(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+    /// Removes an orphan. Only one that could not be removed is counted among the store's bytes.
+    pub(crate) fn remove_orphan(&self, path: &Path, len: u64) -> io::Result<()> {
+        let removed = self.media.remove(path);
+        let mut state = self.state.lock();
+        match removed {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                state.stuck.entry(path.to_owned()).or_insert_with(|| {
+                    self.space.blobs.fetch_add(file_bytes(len), Relaxed);
+                    len
+                });
+                return Err(error);
+            }
             _ => {}
         }
-        if let Some(len) = self.state.lock().stuck.remove(path) {
+        if let Some(len) = state.stuck.remove(path) {
             self.space.blobs.fetch_sub(file_bytes(len), Relaxed);
         }
         Ok(())

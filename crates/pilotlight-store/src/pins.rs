@@ -24,6 +24,10 @@ impl Inner {
             if stored.stat.is_pinned == (purpose == Purpose::Pin) {
                 return Ok(true);
             }
+            if purpose == Purpose::Pin {
+                // Asked again by the put, which makes room before it asks: for that the entry itself might leave.
+                self.check_pinned(None, stored.stat.stored_bytes)?;
+            }
             stored.check_not_tried(&mut tried)?;
             let request = stored.again(space, key);
             // Another write may have come between: then the loop looks at what it wrote.

@@ -36,6 +36,12 @@ pub(crate) struct Space {
     pub(crate) blobs: AtomicU64,
     /// Promised to writers that have not written yet.
     pending: AtomicU64,
+    /// What may be used until it is known what a crash left. From then on it is no less than the limit.
+    ceiling: AtomicU64,
+    /// By so much that is more than what is used at the open. Whoever died kept under the limit, but for what its cleaner
+    /// needed; what ours needs, and this, are the rest of the bound. Who dies over and over before its sweep is through may
+    /// exceed that by as much each time.
+    growth_unswept: u64,
 }
 
 /// Bytes promised to a writer; given back when dropped, when what was written is counted where it went.
@@ -53,12 +59,15 @@ impl Drop for Reservation<'_> {
 
 impl Space {
     pub(crate) fn new(bound: u64, segment_bytes: u64) -> Self {
+        let (cleaning, slack) = (segment_bytes + segment_bytes / 4, (bound / 16).min(SLACK_MAX));
         Self {
             bound,
-            headroom: segment_bytes + segment_bytes / 4 + (bound / 16).min(SLACK_MAX),
+            headroom: cleaning + slack,
             log: AtomicU64::new(0),
             blobs: AtomicU64::new(0),
             pending: AtomicU64::new(0),
+            ceiling: AtomicU64::new(u64::MAX),
+            growth_unswept: slack.saturating_sub(cleaning),
         }
     }
 
@@ -86,11 +95,26 @@ impl Space {
         self.limit().saturating_sub(BASE_BYTES + self.headroom / 2)
     }
 
+    /// At the open, when all is counted that is known: bounds how much the store may grow before [`Self::lift_ceiling`].
+    pub(crate) fn set_ceiling(&self) {
+        self.ceiling.store(self.used() + self.growth_unswept, Relaxed);
+    }
+
+    /// Nothing is there any longer that is not counted.
+    pub(crate) fn lift_ceiling(&self) {
+        self.ceiling.store(u64::MAX, Relaxed);
+    }
+
+    /// Whether `bytes` must wait until it is known what a crash left.
+    pub(crate) fn is_over_ceiling(&self, bytes: u64) -> bool {
+        self.used() + bytes > self.ceiling.load(Relaxed)
+    }
+
     /// Promises `bytes`, if they fit under the limit now.
     pub(crate) fn try_reserve(&self, bytes: u64) -> Option<Reservation<'_>> {
         self.pending.fetch_add(bytes, Relaxed);
         let reservation = Reservation { space: self, bytes };
-        (self.used() <= self.limit()).then_some(reservation)
+        (self.used() <= self.limit() && !self.is_over_ceiling(0)).then_some(reservation)
     }
 
     /// What is kept free ahead of need, so that a put seldom waits for room.

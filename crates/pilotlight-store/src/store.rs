@@ -23,6 +23,7 @@ use crate::policy::{Candidates, Policy};
 use crate::quarantine::Quarantine;
 use crate::recovery::{self, Recovered};
 use crate::space::Space;
+use crate::sweep::Sweep;
 use crate::usage::Tally;
 use crate::{Durability, OpenError, Options, StoreError, background};
 
@@ -51,6 +52,7 @@ pub(crate) struct Inner {
     pub(crate) log: Log,
     pub(crate) blobs: Blobs,
     pub(crate) quarantine: Arc<Quarantine>,
+    pub(crate) sweep: Sweep,
     pub(crate) index: Index,
     pub(crate) committer: Committer,
     pub(crate) counters: Counters,
@@ -85,6 +87,7 @@ pub(crate) struct Counters {
     pub(crate) expired: AtomicU64,
     pub(crate) quarantined: AtomicU64,
     pub(crate) deduplicated: AtomicU64,
+    pub(crate) orphans: AtomicU64,
     pub(crate) rewritten: AtomicU64,
     /// Bytes that rewriting saved.
     pub(crate) rewritten_bytes: AtomicU64,
@@ -177,6 +180,7 @@ impl Inner {
             log,
             blobs,
             quarantine,
+            sweep: Sweep::default(),
             index,
             committer: Committer::default(),
             counters: Counters::default(),
@@ -202,7 +206,7 @@ impl Inner {
     fn begin(self: &Arc<Self>, access: Access) -> io::Result<Vec<JoinHandle<()>>> {
         if access == Access::ReadOnly {
             tracing::warn!(dir = %self.options.dir.display(), "the disk is read-only: every put will be refused");
-            self.blobs.sweep(access)?;
+            self.quarantine.recover()?;
             return Ok(Vec::new());
         }
         if self.blobs.make_dirs()? {
@@ -210,7 +214,11 @@ impl Inner {
             // written of late; what there was at the open is synced in the background.
             self.options.media.sync_dir(&self.options.dir)?;
         }
-        self.blobs.sweep(access)?;
+        self.blobs.clear_pool()?;
+        self.quarantine.recover()?;
+        if self.is_bounded() {
+            self.space.set_ceiling();
+        }
         // A lowered bound, or one that a crash left overrun, holds from the start.
         self.make_room(0);
         background::start(self)
@@ -356,6 +364,11 @@ impl Inner {
     pub(crate) fn sync_log(&self) -> io::Result<()> {
         let _syncing = self.syncing.lock();
         self.log.sync()
+    }
+
+    /// Whether the store was opened to be used, and not to be looked into or mended.
+    pub(crate) fn is_bounded(&self) -> bool {
+        self.space.bound() < Options::UNBOUNDED
     }
 
     pub(crate) fn is_relaxed(&self) -> bool {

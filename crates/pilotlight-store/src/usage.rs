@@ -31,6 +31,10 @@ pub struct StoreUsage {
     pub deduplicated: u64,
     /// Payload files.
     pub files: u64,
+    /// Payload files that no entry held, and that were removed.
+    pub orphans: u64,
+    /// Whether all is gone that a crash left: see [`crate::Store::sweep`].
+    pub is_swept: bool,
     /// Entries that were rewritten.
     pub rewritten: u64,
     /// Bytes that this saved, without rounding.
@@ -85,6 +89,8 @@ impl Inner {
             quarantined: self.counters.quarantined.load(Relaxed),
             deduplicated: self.counters.deduplicated.load(Relaxed),
             files: self.blobs.len() as u64,
+            orphans: self.counters.orphans.load(Relaxed),
+            is_swept: self.is_swept(),
             rewritten: self.counters.rewritten.load(Relaxed),
             rewritten_bytes: self.counters.rewritten_bytes.load(Relaxed),
             ..StoreUsage::default()

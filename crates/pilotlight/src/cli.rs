@@ -12,15 +12,24 @@ use crate::settings::Flags;
 const EXAMPLES: &str = "\
 Start a server, then point a job at it:
   pilotlight serve
-  export TORCHINDUCTOR_FX_GRAPH_REMOTE_CACHE=1 TORCHINDUCTOR_AUTOGRAD_REMOTE_CACHE=1
-  export TORCHINDUCTOR_REDIS_URL=redis://127.0.0.1:6379
+  export PILOTLIGHT_URL=pilotlight://127.0.0.1:6379
   python train.py
   pilotlight stats
 
-Or, where the Python package is installed:
+For one command alone:
   pilotlight run -- python train.py
 
+Where the Python package is not installed, in stock PyTorch:
+  export TORCHINDUCTOR_FX_GRAPH_REMOTE_CACHE=1 TORCHINDUCTOR_AUTOGRAD_REMOTE_CACHE=1
+  export TORCHINDUCTOR_REDIS_URL=redis://127.0.0.1:6379
+
 Exit codes: 0 done, 1 a negative answer (a miss, damage found), 2 an error.";
+
+const COMPLETIONS: &str = "\
+Where they are looked for:
+  pilotlight completions bash > ~/.local/share/bash-completion/completions/pilotlight
+  pilotlight completions zsh > \"${fpath[1]}/_pilotlight\"
+  pilotlight completions fish > ~/.config/fish/completions/pilotlight.fish";
 
 /// A remote compile cache for torch.compile and the compilers around it
 #[derive(Debug, Parser)]
@@ -93,6 +102,7 @@ pub(crate) enum Command {
     /// Show the reference of the settings, or an example file
     Config(Config),
     /// Print a completion script for a shell
+    #[command(after_help = COMPLETIONS)]
     Completions {
         /// The shell
         shell: Shell,
@@ -126,7 +136,7 @@ pub(crate) struct Run {
     /// Write what the command's processes did to this file, as JSON
     #[arg(long, value_name = "FILE")]
     pub(crate) report: Option<PathBuf>,
-    /// Print no summary
+    /// Print neither start lines nor notices nor a summary
     #[arg(long, short)]
     pub(crate) quiet: bool,
     /// The command and its arguments, after `--`
@@ -137,13 +147,15 @@ pub(crate) struct Run {
 /// Where entries are, for the commands that look at them.
 #[derive(Debug, Args)]
 pub(crate) struct Target {
-    /// Server to ask [default: $PILOTLIGHT_HTTP_URL or http://127.0.0.1:6380]
+    /// Server to ask, by its HTTP address or as in PILOTLIGHT_URL [default: $PILOTLIGHT_HTTP_URL, $PILOTLIGHT_URL or
+    /// http://127.0.0.1:6380]
     #[arg(long, value_name = "URL", conflicts_with = "data_dir")]
     pub(crate) server: Option<String>,
     /// Directory of a server that is not running, to look at directly
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
-    /// File that holds the server's password [default: $PILOTLIGHT_PASSWORD]
+    /// File that holds the server's password [default: the URL's own, $PILOTLIGHT_PASSWORD or the file in
+    /// $PILOTLIGHT_PASSWORD_FILE]
     #[arg(long, value_name = "FILE")]
     pub(crate) password_file: Option<String>,
     /// Print JSON, for programs
@@ -160,9 +172,10 @@ pub(crate) struct Stats {
 /// The namespace that entries are in.
 #[derive(Debug, Args)]
 pub(crate) struct In {
-    /// Namespace of the entries; Redis' database N is `dbN`, and 0 the default one
-    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
-    pub(crate) namespace: String,
+    /// Namespace of the entries; Redis' database N is `dbN`, and 0 the default one, `''` [default: the database in the URL,
+    /// else the default one]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) namespace: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -213,7 +226,7 @@ pub(crate) struct Put {
     #[arg(default_value = "-")]
     pub(crate) file: PathBuf,
     /// How long to keep it: `90s`, `12h`, `7d`
-    #[arg(long, value_name = "DURATION", value_parser = crate::settings::duration)]
+    #[arg(long, value_name = "DURATION", value_parser = crate::settings::positive_duration)]
     pub(crate) ttl: Option<std::time::Duration>,
     #[command(flatten)]
     pub(crate) namespace: In,
@@ -340,11 +353,12 @@ pub(crate) struct QuarantinePurge {
 }
 
 #[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
 pub(crate) struct Config {
     /// Print the reference page (Markdown)
-    #[arg(long, required_unless_present = "example")]
+    #[arg(long)]
     pub(crate) reference: bool,
     /// Print a configuration file with every key, its help and its default
-    #[arg(long, conflicts_with = "reference")]
+    #[arg(long)]
     pub(crate) example: bool,
 }

@@ -3,6 +3,8 @@
 use std::error::Error;
 use std::fmt;
 
+use pilotlight_cache::client::AddressError;
+
 /// An error for a person: what failed, why, and what to do about it.
 #[derive(Debug)]
 pub(crate) struct Failure {
@@ -21,6 +23,11 @@ impl Failure {
     /// Whoever read our output has left. That is an end, not an error.
     pub(crate) fn broken_pipe() -> Self {
         Self { chain: Vec::new(), hint: None, code: 0, is_broken_pipe: true }
+    }
+
+    /// That the URL of this flag or variable cannot be understood.
+    pub(crate) fn of_address(name: &str, error: &AddressError) -> Self {
+        Self::new(format!("{name}: {}", error.problem())).with_hint(error.hint())
     }
 
     /// Adds `cause` and its own causes. One whose text ends the text above it says nothing new and is left out.

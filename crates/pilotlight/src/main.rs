@@ -5,6 +5,7 @@ mod cli;
 mod commands;
 mod environment;
 mod failure;
+mod nearest;
 mod open;
 mod output;
 mod progress;
@@ -31,6 +32,9 @@ fn main() -> ExitCode {
             return ExitCode::from(if usage.use_stderr() { 2 } else { 0 });
         }
     };
+    for (name, known) in environment::misspelt() {
+        output::note(format_args!("warning: {name} is no variable of pilotlight's; did you mean {known}?"));
+    }
     match commands::run(cli.command) {
         Ok(answer) => answer.into(),
         Err(failure) => output::failure(&failure),

@@ -104,6 +104,15 @@ pub(crate) fn seconds(seconds: f64) -> String {
     }
 }
 
+/// Compile time saved, and what the graphs for stock clients took, of which they save but a part.
+pub(crate) fn saved(saved_seconds: f64, stock_graphs_seconds: f64) -> String {
+    let surely = seconds(saved_seconds);
+    if stock_graphs_seconds == 0.0 {
+        return surely;
+    }
+    format!("{surely}, and at most {} at stock clients", seconds(stock_graphs_seconds))
+}
+
 /// `1 hit`, `2 hits`.
 pub(crate) fn count(count: u64, noun: &str) -> String {
     let plural = match (count, noun.ends_with("entry"), noun.ends_with("ss")) {
@@ -159,6 +168,8 @@ mod tests {
         assert_eq!(seconds(1.54), "1.5s");
         assert_eq!(seconds(125.0), "2m 5s");
         assert_eq!(seconds(90_000.0), "1d 1h");
+        assert_eq!(saved(1.5, 0.0), "1.5s");
+        assert_eq!(saved(1.5, 60.0), "1.5s, and at most 1m 0s at stock clients");
         assert_eq!(count(1, "entry"), "1 entry");
         assert_eq!(count(2, "entry"), "2 entries");
         assert_eq!(count(0, "miss"), "0 misses");

@@ -107,7 +107,7 @@ def _save(original: replacing.Function, module: ModuleType) -> replacing.Functio
         if client is None:
             original(key, entry, remote_enabled)
             return
-        with puts.content_noticed(write=True, host=puts.host_of_entry(entry)) as noticed:
+        with puts.content_noticed(write=True, host=puts.host_of(entry)) as noticed:
             original(key, entry, False)
         with remote.guarded("putting an AOTAutograd entry"):
             if noticed:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -44,7 +43,7 @@ def fetch_graphs_of(client: Client, entry: Any, codecache: ModuleType) -> bool:
     Returns whether each of them is on this disk, or came and fits this host.
     """
     local = codecache.FxGraphCache._get_tmp_dir_for_key
-    wanted = [graph for graph in groups.graphs_of(entry) if not os.path.isdir(local(graph))]
+    wanted = [graph for graph in groups.graphs_of(entry) if not marks.any_may_be_used(local(graph))]
     if not wanted:
         return True
     graphs = [groups.remote_key(graph) for graph in wanted]

@@ -83,7 +83,8 @@ def _load_async(original: Callable[..., Any]) -> Callable[..., Any]:
             return original(cls, *args, **kwargs)
         outer, _current.build = _current.build, build
         try:
-            load = original(cls, *args, **kwargs)
+            with cpp_sets.waiting():
+                load = original(cls, *args, **kwargs)
         finally:
             _current.build = outer
 

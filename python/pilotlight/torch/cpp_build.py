@@ -10,7 +10,7 @@ from enum import Enum
 from typing import Any
 
 from pilotlight.torch import cpp_key, cpp_place, elf
-from pilotlight.torch.cpp_sets import used
+from pilotlight.torch.cpp_sets import used, waiting
 from pilotlight.torch.cpp_stats import count
 from pilotlight.torch.once import guarded, warn_once
 from pilotlight.torch.toolchain import Toolchain, toolchain
@@ -41,6 +41,7 @@ class Build:
         self._key: bytes | None = None
         self._toolchain: Toolchain | None = None
         self._settled = False
+        self._recovered = False
 
     @guarded(otherwise=None)
     def wrote(self, content: str | bytes, extra: str, result: tuple[str, str]) -> None:
@@ -72,28 +73,26 @@ class Build:
 
     @guarded(otherwise=True)
     def recover(self, error: BaseException) -> bool:
-        """The object could not be loaded. Whether it was not made here and is gone now, so that compiling it will help.
+        """The object could not be loaded. Whether it is gone now, so that compiling it will help. Once.
 
-        One that was on this disk may have been fetched by another process.
+        Wherever it came from: another process may have placed it while this one was about to compile it, or taken it away.
         """
-        if self._key is None or self._toolchain is None or isinstance(error, TimeoutError) or getattr(error, "errno", None):
+        if self._recovered or not self._binary or not self._may_travel:
+            return False
+        if isinstance(error, TimeoutError) or getattr(error, "errno", None):
             # A lock that somebody holds, a limit of the system's: that says nothing about the object.
             return False
-        if self.origin is Origin.COMPILED:
-            # Another process may have taken it away, as one that could not be loaded. Once.
-            vanished, self.origin = not cpp_place.is_there(self._binary), Origin.UNKNOWN
-            return vanished
-        if self.origin not in (Origin.REMOTE, Origin.LOCAL):
-            return False
+        self._recovered = True
         came_now, self.origin = self.origin is Origin.REMOTE, Origin.COMPILED  # by who called us, and then put
-        whence = "a fetched" if came_now else "a cached"
-        warn_once(f"{whence} C++ kernel cannot be loaded here and is compiled instead: {error}")
-        count("refused")
-        cpp_place.remove(self._binary)
+        if cpp_place.is_there(self._binary):
+            whence = "a fetched" if came_now else "a cached"
+            warn_once(f"{whence} C++ kernel cannot be loaded here and is compiled instead: {error}")
+            count("refused")
+            cpp_place.remove(self._binary)
         self._cls.cache.pop(self._local_key, None)
         sys.modules.pop(f"{self._local_key}.{getattr(self._cls, 'entry_function', '')}", None)
         # What lies on this disk says nothing about what the remote has, and the put that follows replaces that.
-        if came_now and (remote := self._toolchain.remote()) is not None:
+        if came_now and self._key and self._toolchain and (remote := self._toolchain.remote()) is not None:
             remote.refuse(self._key)
         return True
 
@@ -168,11 +167,13 @@ def following(build: Build, load: Callable[[], Any], compile_again: Callable[[],
 
     def load_and_keep() -> Any:
         try:
-            library = load()
+            with waiting():
+                library = load()
         except (ImportError, OSError) as error:
             if not build.recover(error):
                 raise
-            library = compile_again()
+            with waiting():
+                library = compile_again()
         build.loaded()
         return library
 

@@ -19,7 +19,7 @@ from pilotlight._forks import Lock
 from pilotlight.torch.cpp_key import PREFIX
 from pilotlight.torch.cpp_stats import count
 from pilotlight.torch.once import warn_once
-from pilotlight.torch.remote import Observed
+from pilotlight.torch.remote import Observed, connect
 
 if TYPE_CHECKING:
     from pilotlight._native import Client, Entry
@@ -31,13 +31,6 @@ KEY_COMPONENT = int.from_bytes(b"cpp-key1", "big")
 _NOTE_BYTES_MAX = 8 << 20
 # Of kernels that were fetched before anybody asked for them: a graph that torch turns down leaves its own behind.
 _FETCHED_BYTES_MAX = 128 << 20
-
-
-def _client() -> Client | None:
-    from pilotlight._client import client
-
-    found: Client | None = client()
-    return found
 
 
 class Remote:
@@ -192,7 +185,7 @@ _doubted: set[str] = set()
 
 def remote(host: bytes, cache_dir: str) -> Remote | None:
     """The remote cache of this process, or `None` if it has none."""
-    client = _client()
+    client = connect()
     if client is None:
         return None
     key = (id(client), host, cache_dir)

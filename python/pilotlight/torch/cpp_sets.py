@@ -6,8 +6,10 @@ the same thread; then `end` puts their keys under the graph's. `prefetch` is for
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from pilotlight.torch import cpp_key
@@ -29,6 +31,9 @@ class _Graph(threading.local):
 
     fx_key: str | None = None
     kernels: list[bytes]
+    waited_s = 0.0
+    # The graph that was completed last.
+    ended_key: str | None = None
 
 
 _graph = _Graph()
@@ -41,6 +46,22 @@ _lists: dict[bytes, list[bytes]] = {}
 def begin(fx_key: str) -> None:
     """From here on, kernels of this thread belong to this graph."""
     _graph.fx_key, _graph.kernels = fx_key, []
+    _graph.waited_s, _graph.ended_key = 0.0, None
+
+
+@contextlib.contextmanager
+def waiting() -> Iterator[None]:
+    """Notes how long this thread's graph waits for a kernel."""
+    begin = time.monotonic()
+    try:
+        yield
+    finally:
+        _graph.waited_s += time.monotonic() - begin
+
+
+def waited_ms(fx_key: str) -> int:
+    """How much of what this graph took went by with waiting for its kernels; 0 if another was completed since."""
+    return int(_graph.waited_s * 1000) if _graph.ended_key == fx_key else 0
 
 
 def used(key: bytes) -> None:
@@ -63,6 +84,7 @@ def end(fx_key: str) -> None:
         return
     kernels = list(dict.fromkeys(_graph.kernels))
     _graph.fx_key, _graph.kernels = None, []
+    _graph.ended_key = fx_key
     if not 0 < len(kernels) <= _KERNELS_MAX or (known := _toolchain()) is None or (remote := known.remote()) is None:
         return
     key = cpp_key.listing(known.base, fx_key)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import pickle
+import time
 from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -203,6 +204,7 @@ def _lookup_one_by_one(original: replacing.Function, module: ModuleType) -> repl
         client = remote.client_of(remote_cache)
         if client is None:
             return original(key, example_inputs, local, remote_cache, *more, **named)
+        begin = time.monotonic()
         lookup = Lookup(client, remote_cache, key, "fx-graph")
         one = _OneByOne(lookup, _usable_by(module.FxGraphCache, module))
         try:
@@ -217,7 +219,7 @@ def _lookup_one_by_one(original: replacing.Function, module: ModuleType) -> repl
             return original(key, example_inputs, local, None, *more, **named)
         if one.entry is not None:
             remote.cache_stats().hit("RemoteFxGraphCache")
-            _summary.record("hit", "fx-graph", saved_ms=one.entry.compile_ms)
+            _summary.record("hit", "fx-graph", saved_ms=_saved_ms(graph, begin))
         elif graph is None:
             remote.cache_stats().miss("RemoteFxGraphCache")
             _summary.record("miss", "fx-graph", lookup.miss_reason())
@@ -230,7 +232,7 @@ def _lookup(original: replacing.Function, fx: Any) -> replacing.Function:
     def _lookup_graph(key: str, example_inputs: Any, local: bool, remote_cache: Any, *more: Any, **named: Any) -> Any:
         if remote.client_of(remote_cache) is None:
             return original(key, example_inputs, local, remote_cache, *more, **named)
-        state.found = None
+        begin, state.found = time.monotonic(), None
         with _cpu_known(example_inputs):
             try:
                 graph, info = original(key, example_inputs, local, remote_cache, *more, **named)
@@ -250,18 +252,27 @@ def _lookup(original: replacing.Function, fx: Any) -> replacing.Function:
         with remote.guarded("keeping a graph locally"):
             lookup = state.found
             if lookup is not None and lookup.hit_remotely and lookup.entry is not None:
-                _settle_graph(fx, lookup, lookup.entry, found=graph is not None, local=local)
+                _settle_graph(fx, lookup, lookup.entry, graph, local=local, saved_ms=_saved_ms(graph, begin))
         return graph, info
 
     return _lookup_graph
 
 
-def _settle_graph(fx: Any, lookup: Lookup, entry: Entry, *, found: bool, local: bool) -> None:
+def _saved_ms(graph: Any, begin: float) -> int:
+    """What torch took to compile a graph, C++ kernels included, less what finding and loading it took since `begin`.
+
+    Kernels that were not to be had are compiled while it loads: then that is most of it.
+    """
+    took_ms = (getattr(graph, "_time_taken_ns", None) or 0) // 1_000_000
+    return max(0, took_ms - int((time.monotonic() - begin) * 1000))
+
+
+def _settle_graph(fx: Any, lookup: Lookup, entry: Entry, graph: Any, *, local: bool, saved_ms: int) -> None:
     """After torch has done with an entry what follows on a hit: it may still turn it down, for a GPU library's version."""
-    if not found:
+    if graph is None:
         _summary.record("miss", "fx-graph", "turned down")
         return
-    _summary.record("hit", "fx-graph", saved_ms=entry.compile_ms)
+    _summary.record("hit", "fx-graph", saved_ms=saved_ms)
     if local:
         puts.write_through(fx, lookup.key, entry.artifact, lookup.made_for)
 
@@ -285,7 +296,7 @@ def _save(original: replacing.Function, module: ModuleType) -> replacing.Functio
             original(key, compiled_graph, example_inputs, local, remote_cache)
             return
         if hasattr(module.FxGraphCache, "_write_to_local_cache"):
-            with puts.content_noticed(write=local, host=puts.host_of_graph(compiled_graph)) as noticed:
+            with puts.content_noticed(write=local, host=puts.host_of(compiled_graph)) as noticed:
                 # With `local`, so that the content passes `_write_to_local_cache`, where it is noticed.
                 original(key, compiled_graph, example_inputs, True, None)
             # torch 2.15 counts it; before, local caches were not counted.

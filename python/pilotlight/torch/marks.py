@@ -7,6 +7,7 @@ that the content was made for. Graphs without such a file were there before us, 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from typing import Any
@@ -48,6 +49,19 @@ def may_be_used(candidate: Any, content: bytes) -> bool:
         return True
     made_for = _read(_path(content))
     return remote.fingerprint() in made_for if made_for else not hosts.plainly_misfits(candidate)
+
+
+def any_may_be_used(directory: str) -> bool:
+    """Whether torch's local cache has an entry in `directory` that was not made for other hosts only. Unpickles none."""
+    with contextlib.suppress(OSError):
+        for name in os.listdir(directory):
+            if name.startswith("."):
+                continue  # still being written
+            with open(os.path.join(directory, name), "rb") as file:
+                made_for = _read(_path(file.read()))
+            if not made_for or remote.fingerprint() in made_for:
+                return True
+    return False
 
 
 def _path(content: bytes) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from pilotlight import _summary
-from pilotlight.torch import groups, marks, remote, replacing
+from pilotlight.torch import cpp_sets, groups, hosts, marks, remote, replacing
 
 if TYPE_CHECKING:
     from pilotlight._native import Client
@@ -72,21 +72,20 @@ def write_through(cls: Any, key: str, content: bytes | None, host: bytes | None)
             cls._write_to_local_cache(key, content)
 
 
-def host_of_graph(graph: Any) -> bytes | None:
-    """What a compiled graph asks of the host; `None` if it runs on any."""
+def host_of(candidate: Any) -> bytes | None:
+    """What a compiled graph, or an AOTAutograd entry with those it holds, asks of the host; `None` if it runs on any."""
     with remote.guarded("finding out for which hosts a graph is"):
-        return remote.fingerprint() if "cpu" in getattr(graph, "device_types", ("cpu",)) else None
+        return remote.fingerprint() if hosts.touches_cpu(candidate) else None
     return None
 
 
-def host_of_entry(entry: Any) -> bytes | None:
-    """The same of an AOTAutograd entry: it depends on the host only where it holds compiled graphs itself."""
-    bundled = getattr(getattr(entry, "compiled_fw", None), "result", None)
-    return None if bundled is None else host_of_graph(bundled)
-
-
 def put_graph(client: Client, cache: Any, key: str, graph: Any, content: bytes) -> bool:
-    """Puts a compiled graph as the variant for its guards and, if it touches the CPU, for this host."""
+    """Puts a compiled graph as the variant for its guards and, if it touches the CPU, for this host.
+
+    Its kernels have entries of their own, which bring what they took: the graph's brings the rest, so that nothing is counted
+    twice and each entry is worth what making it anew costs.
+    """
+    took_ms = (getattr(graph, "_time_taken_ns", None) or 0) // 1_000_000
     return _put(
         client,
         cache,
@@ -94,8 +93,8 @@ def put_graph(client: Client, cache: Any, key: str, graph: Any, content: bytes) 
         "fx-graph",
         content,
         guards=graph.guards_expr,
-        host=host_of_graph(graph),
-        compile_ms=int((getattr(graph, "_time_taken_ns", None) or 0) // 1_000_000),
+        host=host_of(graph),
+        compile_ms=max(0, took_ms - cpp_sets.waited_ms(key)),
         debug_lines=getattr(graph, "_fx_graph_cache_debug_lines", None),
     )
 
@@ -116,7 +115,7 @@ def put_autograd(
         "aot-autograd",
         content,
         guards=entry.guards_expr,
-        host=host_of_entry(entry),
+        host=host_of(entry),
         compile_ms=int((entry.forward_time_taken_ns + entry.backward_time_taken_ns) // 1_000_000),
         debug_lines=debug_lines,
     )

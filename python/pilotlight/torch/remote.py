@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pilotlight import _client, _summary
 from pilotlight.torch import fingerprint as fingerprints
+from pilotlight.torch import switches
 
 if TYPE_CHECKING:
     from pilotlight._native import Client
@@ -33,7 +34,7 @@ def connect() -> Client | None:
     """The process's client, and the start line at the first use."""
     client = _client.client()
     if client is not None:
-        _summary.announce(client)
+        _summary.announce(client, *switches.parts())
     return client
 
 

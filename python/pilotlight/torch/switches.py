@@ -6,6 +6,7 @@ entry, misses the graph, compiles and puts the entry again, for ever (`_functorc
 
 from __future__ import annotations
 
+import os
 import sys
 from types import ModuleType
 
@@ -17,6 +18,9 @@ _IMPORTERS = (
     "torch._functorch._aot_autograd.autograd_cache",
     "torch._functorch._aot_autograd.aot_autograd_result",
 )
+
+# Set to 0: compiled C++ kernels are neither fetched nor put, and every question goes to the compiler.
+KERNELS_VARIABLE = "PILOTLIGHT_KERNELS"
 
 _NAME = "should_use_remote_fx_graph_cache"
 
@@ -33,6 +37,22 @@ def _also_for_autograd(original: replacing.Function) -> replacing.Function:
         return bool(original()) or _autograd_remote_is_ours()
 
     return should_use_remote_fx_graph_cache
+
+
+def kernels_are_refused() -> bool:
+    """Whether the user leaves compiled C++ kernels to torch."""
+    return os.environ.get(KERNELS_VARIABLE) == "0"
+
+
+def parts() -> tuple[list[str], list[str]]:
+    """What of the plug-in is on, and what the user has switched off, in the words of the start line."""
+    inductor, dynamo = sys.modules.get("torch._inductor.config"), sys.modules.get("torch._dynamo.config")
+    states = {
+        "graphs": bool(getattr(inductor, "fx_graph_remote_cache", True)) or _autograd_remote_is_ours(),
+        "kernels": not kernels_are_refused(),
+        "profiles": bool(getattr(dynamo, "automatic_dynamic_remote_pgo", True)),
+    }
+    return [part for part, is_on in states.items() if is_on], [part for part, is_on in states.items() if not is_on]
 
 
 def _autograd_remote_is_ours() -> bool:

@@ -15,13 +15,11 @@ import threading
 
 from pilotlight._forks import Lock
 from pilotlight.torch import compiler as compilers
-from pilotlight.torch import cpp_key
+from pilotlight.torch import cpp_key, switches
 from pilotlight.torch.compiler import Compiler
 from pilotlight.torch.cpp_remote import Remote, remote
 from pilotlight.torch.fingerprint import digest_of, host_fingerprint
 
-SWITCH = "PILOTLIGHT_KERNELS"
-"""Set to 0: compiled kernels are neither fetched nor put, and every question goes to the compiler."""
 _VERSION_CHARS_MAX = 4096
 
 
@@ -145,7 +143,7 @@ def toolchain(command: str) -> Toolchain | None:
     from torch._inductor import config
     from torch._inductor.runtime.runtime_utils import cache_dir  # 2.6 has it there
 
-    if os.environ.get(SWITCH) == "0" or getattr(config, "force_disable_caches", False):
+    if switches.kernels_are_refused() or getattr(config, "force_disable_caches", False):
         return None
     host = host_fingerprint()
     if host is None or (compiler := compilers.identify(command)) is None:

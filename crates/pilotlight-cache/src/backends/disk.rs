@@ -359,9 +359,7 @@ pub(super) fn head(stat: &Stat) -> Head {
 pub(crate) fn from_store(error: StoreError) -> Error {
     match error {
         StoreError::Full { needed_bytes, bound_bytes } => Error::Full { needed_bytes, bound_bytes },
-        StoreError::PinnedFull { pinned_bytes, max_bytes } => {
-            Error::Full { needed_bytes: pinned_bytes, bound_bytes: max_bytes }
-        }
+        StoreError::PinnedFull { pinned_bytes, max_bytes } => Error::PinnedFull { pinned_bytes, max_bytes },
         StoreError::DiskFull { .. } => Error::backend(ErrorKind::Full, error),
         StoreError::TooLarge { what, size_bytes, max_bytes } => {
             Error::TooLarge { what, size_bytes, max_bytes }

@@ -5,26 +5,47 @@ use std::path::PathBuf;
 
 /// A URL that was understood. Its `Display` has no secrets.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct Address {
-    pub(super) place: Place,
-    pub(super) login: Option<Login>,
+pub struct Address {
+    /// Where to connect.
+    pub place: Place,
+    /// Whom to connect as.
+    pub login: Option<Login>,
     /// Redis' database, which is Pilotlight's namespace.
-    pub(super) database: u16,
+    pub database: u16,
     shown: String,
 }
 
+/// Where a cache is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Place {
-    Tcp { host: String, port: u16, is_tls: bool },
-    Unix { path: PathBuf },
-    Directory { path: PathBuf },
+pub enum Place {
+    /// A server.
+    Tcp {
+        /// A name or an address, without brackets.
+        host: String,
+        /// From 1.
+        port: u16,
+        /// Whether it is spoken to through TLS.
+        is_tls: bool,
+    },
+    /// A server on this host.
+    Unix {
+        /// Its socket.
+        path: PathBuf,
+    },
+    /// No server: a directory that its users keep themselves.
+    Directory {
+        /// The directory.
+        path: PathBuf,
+    },
 }
 
+/// A user and a password.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct Login {
+pub struct Login {
     /// None when only a password is given: the default user.
-    pub(super) user: Option<String>,
-    pub(super) password: String,
+    pub user: Option<String>,
+    /// Never empty.
+    pub password: String,
 }
 
 /// A URL that cannot be understood. Never quotes it: it may hold a password.
@@ -43,8 +64,26 @@ fn refuse<T>(problem: impl Into<String>, hint: &'static str) -> Result<T, Addres
     Err(AddressError { problem: problem.into(), hint })
 }
 
+impl AddressError {
+    /// What is wrong.
+    #[must_use]
+    pub fn problem(&self) -> &str {
+        &self.problem
+    }
+
+    /// What to write instead.
+    #[must_use]
+    pub fn hint(&self) -> &'static str {
+        self.hint
+    }
+}
+
 impl Address {
-    pub(super) fn parse(url: &str) -> Result<Self, AddressError> {
+    /// The address in `url`.
+    ///
+    /// # Errors
+    /// For a URL that cannot be understood, with a hint, and without quoting it.
+    pub fn parse(url: &str) -> Result<Self, AddressError> {
         let Some((scheme, rest)) = url.trim().split_once("://") else {
             return refuse("the URL has no scheme", FORMS);
         };

@@ -25,6 +25,9 @@ pub(super) struct Core {
     pid: AtomicU32,
 }
 
+/// What is said of a put that a server answered nil: Pilotlight counts why.
+const SILENT_REFUSAL: &str = "it does not say why: `pilotlight stats` counts the puts refused, by reason";
+
 impl Core {
     pub(super) fn new(address: Address, settings: Settings) -> Self {
         let counters = Arc::new(Counters::default());
@@ -93,7 +96,7 @@ impl Core {
                 let is_dropped = || answers.iter().any(|answer| matches!(answer, Ok(Answer::Dropped)));
                 let refusal = match refusals().next() {
                     Some(error) => Some(error.to_string()),
-                    None => is_dropped().then(|| "it does not say why".to_owned()),
+                    None => is_dropped().then(|| SILENT_REFUSAL.to_owned()),
                 };
                 let lost = if refusal.is_some() && sort == Sort::Put { took } else { deadline.excess() };
                 self.count_lost(lost);

@@ -41,7 +41,8 @@ pub(super) struct DirectoryEngine {
     seed: u64,
 }
 
-const ROOT: &str = "pilotlight-1";
+/// What a directory holds that is used as a cache.
+pub const ROOT: &str = "pilotlight-1";
 const MAGIC: &[u8] = b"PLfe\x01";
 pub(super) const ENTRY_SUFFIX: &str = ".entry";
 pub(super) const UNFINISHED_SUFFIX: &str = ".unfinished";

@@ -42,10 +42,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use self::address::Address;
-pub use self::address::AddressError;
+pub use self::address::{Address, AddressError, Login, Place};
 pub use self::candidates::Candidates;
 use self::core::Core;
+pub use self::directory::ROOT as DIRECTORY_ROOT;
 use crate::Details;
 
 /// A remote cache. Cheap to clone; clones share connections, counters and breakers. Connects on the first operation.

@@ -173,12 +173,12 @@ impl Connection {
         for _ in 0..usize::from(address.login.is_some()) + usize::from(address.database != 0) {
             match self.wire.reply(0, deadline)? {
                 Reply::Simple(_) => {}
-                Reply::Error(text) => return Err(refused(&text)),
+                Reply::Error(text) => return Err(turned_away(&text, address)),
                 _ => return Err(garbage()),
             }
         }
         match self.wire.reply(0, deadline)? {
-            Reply::Error(text) if is_refusal_to_talk(&text) => Err(refused(&text)),
+            Reply::Error(text) if is_refusal_to_talk(&text) => Err(turned_away(&text, address)),
             Reply::Error(text) => {
                 let is_known = text.starts_with("ERR wrong number of arguments");
                 self.dialect = if is_known { Dialect::Pilotlight } else { Dialect::Plain };
@@ -295,12 +295,26 @@ fn is_refusal_to_talk(text: &str) -> bool {
         .any(|prefix| text.starts_with(prefix))
 }
 
+/// An error reply to a greeting: whom a password is wanted of is told where to write it.
+fn turned_away(text: &str, address: &Address) -> Error {
+    let error = refused(text);
+    if !(text.starts_with("NOAUTH") || text.starts_with("WRONGPASS")) {
+        return error;
+    }
+    let form = match &address.place {
+        Place::Unix { .. } => "unix://:PASSWORD@/path/to/socket",
+        Place::Tcp { .. } | Place::Directory { .. } => "pilotlight://:PASSWORD@host",
+    };
+    Error::backend(error.kind(), format!("{error} Write the password into the URL: {form}"))
+}
+
 /// An error reply, by the prefix that is its API.
 fn refused(text: &str) -> Error {
     let kind = match text.split(' ').next().unwrap_or_default() {
         "NOAUTH" | "WRONGPASS" | "NOPERM" | "DENIED" => ErrorKind::Denied,
         "READONLY" => ErrorKind::ReadOnly,
         "OOM" | "MISCONF" => ErrorKind::Full,
+        "TOOLARGE" => ErrorKind::TooLarge,
         _ => ErrorKind::Unavailable,
     };
     // The server's words reach the user's terminal, so they are cut and cleaned.

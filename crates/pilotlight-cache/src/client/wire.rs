@@ -94,6 +94,7 @@ impl Wire {
                 }
                 _ => return Err(garbage()),
             },
+            b"H" if rest.starts_with(b"TTP/") => return Err(unavailable(HTTP_PORT)),
             _ => return Err(garbage()),
         })
     }
@@ -171,6 +172,9 @@ impl Wire {
         Ok(())
     }
 }
+
+/// What is said when a URL has the server's other port.
+const HTTP_PORT: &str = "it answers in HTTP: the URL needs the port for Redis clients, 6379 by default";
 
 /// What is said of bytes that are no RESP.
 pub(super) fn garbage() -> Error {

@@ -7,6 +7,7 @@
 
 mod faulty;
 mod groups;
+mod told;
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -237,6 +238,7 @@ fn refused_puts_stop_the_puts_and_leave_the_gets_alone() {
         ("-OOM command not allowed when used memory > 'maxmemory'.\r\n", "full"),
         ("-READONLY You can't write against a read only replica.\r\n", "denied"),
         ("-NOPERM this user has no permissions\r\n", "denied"),
+        ("-TOOLARGE entry of 9 bytes, expected at most 8\r\n", "too_large"),
         ("$-1\r\n", "dropped"),
     ] {
         let server = Faulty::that(Does::Answers(refusal.as_bytes().to_vec()));
@@ -255,7 +257,9 @@ fn refused_puts_stop_the_puts_and_leave_the_gets_alone() {
         server.now(Does::Answers(b"*1\r\n$-1\r\n".to_vec()));
         assert_eq!(client.get_many(&[b"k"]), [None]);
         assert_eq!((stat(&client, "misses"), server.connections()), (1, 1), "{refusal}");
-        assert!(client.notice().is_some_and(|notice| notice.contains("does not keep")), "{refusal}");
+        let told = if reason == "dropped" { "`pilotlight stats`" } else { refusal[1..].trim_end() };
+        let notice = client.notice().unwrap();
+        assert!(notice.contains("does not keep what is put") && notice.contains(told), "{notice}");
         assert_eq!(client.notice(), None);
     }
 }

@@ -167,13 +167,30 @@ async fn absorbed_failures_are_misses_and_refusals_after_they_were_counted() {
 }
 
 #[tokio::test]
-async fn saved_time_is_not_counted_twice_for_an_aot_entry_and_its_graphs() {
+async fn saved_time_is_not_counted_twice_for_what_is_made_and_found_together() {
     let cache = Cache::new(Arc::new(MemoryBackend::new(1 << 20)));
-    for name in ["pt2:autograd-experimental::a:c1", "pt2:fx-graph-v1::f:c1"] {
+    let keys = ["pt2:autograd-experimental::a:c1", "pt2:fx-graph-v1::f:c1", "cpp-kernel:k"].map(Key::new);
+    for key in &keys {
+        let mut entry = Entry::new("x");
+        entry.metadata.compile_ms = 1000;
+        cache.put(key, entry, When::Always).await.unwrap();
+    }
+    assert!(cache.get_many_packed(&keys).await.iter().all(|found| matches!(found, Ok(Some(_)))));
+    let sum = cache.stats().snapshot();
+    assert_eq!((sum.saved_ms.iter().sum::<u64>(), sum.stock_graphs_ms), (1000, 0));
+}
+
+#[tokio::test]
+async fn a_stock_client_s_graphs_are_told_apart_from_what_was_saved() {
+    let cache = Cache::new(Arc::new(MemoryBackend::new(1 << 20)));
+    for (name, expected) in
+        [("pt2:fx-graph-v1::f:c1", (0, 1000)), ("pt2:bundled-autotune-v1::b:c1", (1000, 1000))]
+    {
         let mut entry = Entry::new("x");
         entry.metadata.compile_ms = 1000;
         cache.put(&Key::new(name), entry, When::Always).await.unwrap();
         cache.get(&Key::new(name)).await.unwrap().expect("hit");
+        let sum = cache.stats().snapshot();
+        assert_eq!((sum.saved_ms.iter().sum::<u64>(), sum.stock_graphs_ms), expected, "{name}");
     }
-    assert_eq!(cache.stats().snapshot().saved_ms.iter().sum::<u64>(), 1000);
 }

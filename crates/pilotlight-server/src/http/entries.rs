@@ -73,7 +73,11 @@ pub(super) async fn put(State(front): State<Arc<Front>>, request: Request) -> An
     let artifact = match body::read(&parts.headers, body, bytes_max, &front.uploads).await {
         Ok(artifact) => artifact,
         // Counted like any other put that was not kept, then told.
-        Err(Unread::NotKept(error)) => return Err(refused(front.server.cache.refuse_put(&key, error))),
+        Err(Unread::NotKept(error)) => {
+            let refusal = Refusal::from(&error);
+            let _ = front.server.cache.refuse_put(&key, error);
+            return Err(refusal);
+        }
         Err(Unread::Refused(refusal)) => return Err(refusal),
     };
     let mut entry = Entry::new(artifact).expiring_at(expires_ms);

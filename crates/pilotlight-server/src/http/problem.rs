@@ -32,13 +32,23 @@ impl Refusal {
 
     /// A put that the failure policy absorbed. A compiler over RESP is told nil; an HTTP client is told the truth.
     pub(super) fn of_refused_put(kind: ErrorKind) -> Self {
-        Self::new(status::of(kind), format!("the entry was not kept: {}", kind.name()))
+        let problem = Problem {
+            error: format!("the entry was not kept: {}", kind.name()),
+            hint: kind.hint().map(str::to_owned),
+        };
+        Self { status: status::of(kind), problem }
+    }
+}
+
+impl From<&Error> for Refusal {
+    fn from(error: &Error) -> Self {
+        Self { status: status::of(error.kind()), problem: Problem::from(error) }
     }
 }
 
 impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
-        Self { status: status::of(error.kind()), problem: Problem::from(&error) }
+        Self::from(&error)
     }
 }
 

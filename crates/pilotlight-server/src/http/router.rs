@@ -94,28 +94,30 @@ async fn ready(State(front): State<Arc<Front>>) -> Response {
     "ready\n".into_response()
 }
 
+/// What `GET /` answers: methods, path, help.
+const INDEX: &str = concat!(
+    "pilotlight ",
+    env!("CARGO_PKG_VERSION"),
+    ", a remote compile cache\n\n",
+    "GET HEAD PUT DELETE  /cache/KEY            one entry (?namespace=NAME for another namespace)\n",
+    "GET                  /api/stats            counters and sizes as JSON\n",
+    "GET                  /api/entries          a page of entries as JSON (?namespace= &cursor= &limit=)\n",
+    "DELETE               /api/entries          delete every entry of a namespace (?namespace=)\n",
+    "PUT DELETE           /api/pins/KEY         keep an entry from eviction, or no longer\n",
+    "POST                 /api/verify           check every entry; one JSON object a line\n",
+    "GET                  /api/doctor           what is wrong, as JSON\n",
+    "GET                  /api/store            which store this is, and its namespaces\n",
+    "GET                  /api/export           a page of whole entries, for a portable file\n",
+    "POST                 /api/import           takes such entries in\n",
+    "POST                 /api/gc               remove what nobody needs; one JSON object a line (?dry_run=true)\n",
+    "GET DELETE           /api/quarantine       what was set aside as JSON, or its removal (?before_ms=)\n",
+    "GET                  /metrics              counters for Prometheus\n",
+    "GET                  /healthz              is it alive\n",
+    "GET                  /readyz               does it take requests\n",
+);
+
 async fn index() -> Response {
-    const TEXT: &str = concat!(
-        "pilotlight ",
-        env!("CARGO_PKG_VERSION"),
-        ", a remote compile cache\n\n",
-        "GET HEAD PUT DELETE  /cache/KEY     one entry (?namespace=NAME for another namespace)\n",
-        "GET                  /api/stats     counters and sizes as JSON\n",
-        "GET                  /api/entries   a page of entries as JSON (?namespace= &cursor= &limit=)\n",
-        "DELETE               /api/entries   delete every entry of a namespace (?namespace=)\n",
-        "PUT DELETE           /api/pins/KEY keep an entry from eviction, or no longer\n",
-        "POST                 /api/verify    check every entry; one JSON object a line\n",
-        "GET                  /api/doctor    what is wrong, as JSON\n",
-        "GET                  /api/store     which store this is, and its namespaces\n",
-        "GET                  /api/export    a page of whole entries, for a portable file\n",
-        "POST                 /api/import    takes such entries in\n",
-        "POST                 /api/gc        remove what nobody needs; one JSON object a line (?dry_run=true)\n",
-        "GET DELETE           /api/quarantine  what was set aside as JSON, or its removal (?before_ms=)\n",
-        "GET                  /metrics       counters for Prometheus\n",
-        "GET                  /healthz       is it alive\n",
-        "GET                  /readyz        does it take requests\n",
-    );
-    ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], TEXT).into_response()
+    ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], INDEX).into_response()
 }
 
 async fn unknown_path() -> Refusal {
@@ -133,6 +135,18 @@ mod tests {
 
     use super::*;
     use crate::Config;
+
+    #[test]
+    fn the_index_is_a_table_whose_columns_line_up() {
+        let rows: Vec<&str> = INDEX.lines().skip(2).collect();
+        assert!(rows.len() > 10);
+        for row in rows {
+            let (methods, rest) = row.split_at(21);
+            let (path, help) = rest.split_at(22);
+            assert!(methods.trim_end().split(' ').all(|method| method.len() > 2), "{row}");
+            assert!(path.starts_with('/') && path.ends_with("  ") && !help.starts_with(' '), "{row}");
+        }
+    }
 
     #[test]
     fn readyz_says_503_while_draining() {

@@ -65,6 +65,8 @@ pub(crate) enum Refusal {
     MissEach,
     /// As a write whose condition did not hold.
     Unmet,
+    /// The same, but for a value that is too large: only our client sends it, which fails over nothing and says why.
+    UnmetOrTooLarge,
 }
 
 /// Properties of a command, as bits: the names that `COMMAND INFO` answers with stand in [`FLAG_NAMES`].

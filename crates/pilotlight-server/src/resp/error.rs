@@ -26,6 +26,7 @@ enum Prefix {
     NoProto,
     Oom,
     ReadOnly,
+    TooLarge,
     WrongPass,
     /// None of ours: the text has its own.
     AsTold,
@@ -41,6 +42,7 @@ impl Prefix {
             Self::NoProto => "NOPROTO",
             Self::Oom => "OOM",
             Self::ReadOnly => "READONLY",
+            Self::TooLarge => "TOOLARGE",
             Self::WrongPass => "WRONGPASS",
             Self::AsTold => "",
         }
@@ -86,6 +88,15 @@ impl Fault {
     /// The error that the client asked to be given, its prefix included.
     pub(crate) fn as_told(line: impl Into<Vec<u8>>) -> Self {
         Self { prefix: Prefix::AsTold, text: Cow::Owned(line.into()) }
+    }
+
+    /// What our own client is told of a value above a limit: the limit, and how to raise it.
+    pub(crate) fn too_large(error: &Error) -> Self {
+        let text = match error.hint() {
+            Some(hint) => format!("{error}; {hint}"),
+            None => error.to_string(),
+        };
+        Self { prefix: Prefix::TooLarge, text: Cow::Owned(text.into_bytes()) }
     }
 
     pub(crate) fn wrong_arity(command: &str) -> Self {

@@ -10,8 +10,8 @@ use std::task::Poll;
 use bytes::Bytes;
 use pilotlight_cache::envelope::recast;
 use pilotlight_cache::{
-    Entry, Error, Found, KEY_LEN_MAX, Key, Metadata, Namespace, PendingPut, PutOutcome, Staged, Verified,
-    Version, When,
+    Entry, Error, ErrorKind, Found, KEY_LEN_MAX, Key, Metadata, Namespace, PendingPut, PutOutcome, Staged,
+    Verified, Version, When,
 };
 use tokio::time::{Instant, timeout_at};
 
@@ -255,7 +255,12 @@ impl Session {
                     misses.push(Reply::Nil);
                     reply = Reply::Nil;
                 }
-                Refusal::Unmet => {
+                Refusal::UnmetOrTooLarge if error().kind() == ErrorKind::TooLarge => {
+                    reply = Reply::Error(Fault::too_large(&error()));
+                    // Counted as any put that was refused; what the policy makes of it is for clients that would fail over it.
+                    let _ = cache.refuse_put(&key, error());
+                }
+                Refusal::Unmet | Refusal::UnmetOrTooLarge => {
                     cache.refuse_put(&key, error())?;
                     reply = Reply::Nil;
                 }

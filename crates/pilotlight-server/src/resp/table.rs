@@ -84,7 +84,7 @@ pub(crate) static COMMANDS: &[Command] = commands! {
     "pexpiretime" 2 [READ FAST] (1 1 1) generic "7.0.0" shared(expiry::pexpiretime) Fail "When a key expires, in milliseconds";
     "pilotlight.group" -3 [WRITE] (1 -1 1) pilotlight "0.1.0" shared(envelopes::group) Fail "Has entries evicted together or not at all";
     "pilotlight.mget" -2 [READ FAST] (1 -1 1) pilotlight "0.1.0" shared(envelopes::mget) MissEach "Entries in their envelopes";
-    "pilotlight.put" -3 [WRITE OOM] (1 1 1) pilotlight "0.1.0" shared(envelopes::put) Unmet "Sets a key to an entry in its envelope";
+    "pilotlight.put" -3 [WRITE OOM] (1 1 1) pilotlight "0.1.0" shared(envelopes::put) UnmetOrTooLarge "Sets a key to an entry in its envelope";
     "ping" -1 [FAST] (0 0 0) connection "1.0.0" now(connection::ping) Fail "Answers PONG";
     "psetex" 4 [WRITE OOM] (1 1 1) string "2.6.0" shared(set::psetex) Unmet "Sets a key that expires in milliseconds";
     "pttl" 2 [READ FAST] (1 1 1) generic "2.6.0" shared(expiry::pttl) Fail "Milliseconds until a key expires";

@@ -167,16 +167,26 @@ fn a_damaged_payload_is_served_to_no_client_and_is_counted_and_set_aside() {
 }
 
 #[test]
-fn too_large_an_artifact_is_refused_with_nil_where_a_compiler_waits() {
+fn too_large_an_artifact_is_refused_with_the_limit_and_is_counted() {
     let mut config = config();
     config.entry_bytes_max = 1000;
     let running = Running::with(Arc::new(MemoryBackend::new(1 << 30)), config, Arc::new(SystemClock));
     let mut client = running.connect();
-    // It is small on the wire.
-    assert_eq!(put(&mut client, FX, &bare(vec![0; 100_000], None)), b"$-1\r\n");
-    let counted = running.server.cache.stats().snapshot();
-    assert_eq!(counted.refused_puts[ErrorKind::TooLarge as usize], 1);
-    assert!(put(&mut client, "other", &bare(vec![0; 100_000], None)).starts_with(b"-ERR "));
+    // The one is small on the wire, the other is not.
+    for (artifact, count) in
+        [(vec![0; 100_000], 1), ((0..100_000u32).map(|i| (i.wrapping_mul(i) >> 7) as u8).collect(), 2)]
+    {
+        for key in [FX, "other"] {
+            let reply = String::from_utf8(put(&mut client, key, &bare(artifact.clone(), None))).unwrap();
+            assert!(
+                reply.starts_with("-TOOLARGE ")
+                    && reply.contains(" expected at most 1000; raise `--max-entry-size`"),
+                "{reply}"
+            );
+        }
+        let counted = running.server.cache.stats().snapshot();
+        assert_eq!(counted.refused_puts[ErrorKind::TooLarge as usize], count);
+    }
 }
 
 #[test]

@@ -57,6 +57,16 @@ fn an_unpinned_entry_leaves_like_any_other() {
 }
 
 #[test]
+fn an_entry_that_is_too_large_to_be_pinned_stays_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(options(dir.path(), BOUND).0).unwrap();
+    let payload = noise(1, 20 << 20);
+    put(&store, b"key", &payload).unwrap();
+    assert!(matches!(store.pin(b"", b"key"), Err(StoreError::PinnedFull { .. })));
+    assert_eq!(get(&store, b"key"), Some(payload));
+}
+
+#[test]
 fn an_entry_put_over_a_pinned_one_is_pinned_and_one_deleted_is_gone() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(options(dir.path(), BOUND).0).unwrap();

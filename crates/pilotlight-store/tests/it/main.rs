@@ -53,3 +53,5 @@ mod setup;
 mod staging;
 /// What else goes on while staged puts are written, refused and taken back.
 mod staging_races;
+/// What a crash left: found and removed while the store is in use.
+mod sweep;

@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
+use pilotlight_cache::client::DIRECTORY_ROOT;
 use pilotlight_cache::{OpenError, disk_room};
 use pilotlight_server::report::FindingReport;
 
@@ -47,8 +48,31 @@ fn process_in(line: &str, inode: u64) -> Option<u32> {
     is_it.then_some(process)
 }
 
+/// Refuses a directory that cannot be looked into: one that a server has open, or that is none of a server's.
+pub(super) fn refuse_others(dir: &Path) -> Result<(), Failure> {
+    refuse_shared(dir)?;
+    match holder(dir) {
+        Some(holder) => Err(Failure::new(format!("`{}` is in use by {holder}", dir.display()))
+            .with_hint("ask the server there, with `--server URL`, or stop it first")),
+        None => Ok(()),
+    }
+}
+
+/// Refuses a directory that clients use as a cache by themselves.
+fn refuse_shared(dir: &Path) -> Result<(), Failure> {
+    if !dir.join(DIRECTORY_ROOT).is_dir() {
+        return Ok(());
+    }
+    let shown = dir.display();
+    Err(Failure::new(format!("`{shown}` is a directory that jobs share (`file://{shown}`), and no server's"))
+        .with_hint(
+            "jobs keep it by themselves; `--data-dir` takes the directory that `serve` named at its start",
+        ))
+}
+
 /// Everything that is found without changing anything.
 pub(super) fn examine(dir: &Path) -> Result<Vec<FindingReport>, Failure> {
+    refuse_shared(dir)?;
     let mut found = of_permissions(dir)?;
     found.extend(disk_room(dir).and_then(|room| FindingReport::of_room(room, 0)));
     if let Some(holder) = holder(dir) {

@@ -20,7 +20,7 @@ use pilotlight_server::report::{
     StatsReport, StoreReport,
 };
 
-use super::{Access, EXPORT_PAGE};
+use super::{Access, EXPORT_PAGE, checkup};
 use crate::failure::Failure;
 use crate::open::{Opened, Purpose, Store, open};
 
@@ -35,6 +35,7 @@ impl Directory {
             return Err(Failure::new(format!("there is no directory `{}`", dir.display()))
                 .with_hint("`--data-dir` takes the directory that `serve` was given or named at its start"));
         }
+        checkup::refuse_others(dir)?;
         let opened = open(Store {
             dir: dir.to_owned(),
             // Looking at a directory must not evict from it because some other bound was said here.
@@ -166,7 +167,8 @@ impl Access for Directory {
     }
 }
 
-/// Collects what nobody needs in `dir`. What an open clears away counts among it, so that is looked at first.
+/// Collects what nobody needs in `dir`. What expires in the background of the open store counts among it, so that is looked at
+/// first.
 pub(super) fn collect(
     dir: &Path,
     what: Collect,
@@ -188,8 +190,6 @@ pub(super) fn collect(
     Ok(CollectedReport {
         before_bytes: planned.before_bytes,
         expired: found.expired.max(planned.expired),
-        orphans: found.orphans + planned.orphans,
-        orphan_bytes: found.orphan_bytes + planned.orphan_bytes,
         ..found
     })
 }

@@ -2,6 +2,7 @@
 
 mod checkup;
 mod directory;
+mod endpoint;
 mod server;
 
 use std::time::Duration;
@@ -15,12 +16,8 @@ use pilotlight_server::report::{
 };
 
 use crate::cli::Target;
-use crate::environment;
 use crate::failure::Failure;
 use crate::open::{self, Purpose};
-use crate::settings;
-
-const SERVER_DEFAULT: &str = "http://127.0.0.1:6380";
 
 /// Entries exported at a time: as many are exported twice, at most, by one that is interrupted and goes on.
 const EXPORT_PAGE: usize = 256;
@@ -69,6 +66,14 @@ pub(crate) fn open_for(target: &Target, purpose: Purpose) -> Result<Box<dyn Acce
     })
 }
 
+/// The namespace that `target` stands for where none is said: that of the database in a URL.
+pub(crate) fn namespace(target: &Target) -> Result<Namespace, Failure> {
+    if target.data_dir.is_some() {
+        return Ok(Namespace::default());
+    }
+    Ok(endpoint::named(target)?.map_or_else(Namespace::default, |named| named.namespace()))
+}
+
 /// Collects what nobody needs where `target` says.
 pub(crate) fn collect(
     target: &Target,
@@ -105,27 +110,19 @@ pub(crate) fn mend(
             ..MendedReport::default()
         });
     };
-    if let Some(holder) = checkup::holder(directory) {
-        return Err(Failure::new(format!("`{}` is in use by {holder}", directory.display()))
-            .with_hint("stop the server there first, or have it mend what it can with `--server URL`"));
-    }
+    checkup::refuse_others(directory)?;
     let are_permissions_mended = checkup::mend_permissions(directory)?;
     let mended = open::repair(directory, &mut |report| progress(&CheckedReport::progress(report)))?;
-    let found = &mended.repaired.found;
     Ok(MendedReport {
         rebuilt: mended.repaired.rebuilt,
         set_aside: mended.verified.damaged.len() as u64,
-        orphans: found.orphans - found.rebuildable + mended.repaired.dropped + mended.collected.orphans,
+        orphans: mended.repaired.dropped + mended.collected.orphans,
         segments: mended.rewritten,
         are_permissions_mended,
     })
 }
 
 fn server(target: &Target) -> Result<server::Server, Failure> {
-    let password = match &target.password_file {
-        Some(path) => Some(settings::password_in(path)?),
-        None => environment::variable("PILOTLIGHT_PASSWORD"),
-    };
-    let url = target.server.clone().or_else(|| environment::variable("PILOTLIGHT_HTTP_URL"));
-    server::Server::new(url.as_deref().unwrap_or(SERVER_DEFAULT), password)
+    let endpoint = endpoint::of(target)?;
+    server::Server::new(&endpoint.url, endpoint.password)
 }

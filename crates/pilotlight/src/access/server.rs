@@ -37,7 +37,7 @@ impl Server {
         let is_http = parsed.is_ok_and(|uri| uri.scheme_str() == Some("http") && uri.host().is_some());
         if !is_http {
             return Err(Failure::new(format!("`{url}` is no address of a server"))
-                .with_hint("give one as `--server http://HOST:PORT`, the address of `serve --http`"));
+                .with_hint("give one as `--server http://HOST:PORT`, the address of `serve --http`, or as in PILOTLIGHT_URL"));
         }
         let config = Agent::config_builder()
             .http_status_as_error(false)
@@ -83,6 +83,8 @@ impl Server {
 
     /// Sends a request and passes on whatever the answer is.
     fn send(&self, request: request::Builder, body: &[u8]) -> Result<Response<Body>, Failure> {
+        // What the server will not take, it refuses before the body is sent, and says why.
+        let request = if body.is_empty() { request } else { request.header("expect", "100-continue") };
         let request = request.body(body).map_err(|error| Failure::new("could not ask").because(&error))?;
         self.agent.run(request).map_err(|error| {
             // The server answers and closes before it has read what it will not take; the answer is lost with the rest.
@@ -94,8 +96,8 @@ impl Server {
                     .with_hint("it may be larger than the server's `--max-entry-size`");
             }
             Failure::new(format!("could not reach a server at {}", self.url)).because(&error).with_hint(
-                "start one with `pilotlight serve`, name another with `--server URL`, or look into the \
-                            directory of a stopped one with `--data-dir DIR`",
+                "start one with `pilotlight serve`, name another with PILOTLIGHT_URL or `--server URL`, or look into the \
+                 directory of a stopped one with `--data-dir DIR`",
             )
         })
     }

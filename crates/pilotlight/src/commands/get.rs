@@ -18,7 +18,7 @@ struct Report {
 }
 
 pub(super) fn run(arguments: &Get) -> Result<Answer, Failure> {
-    let key = key(&arguments.key, &arguments.namespace)?;
+    let key = key(&arguments.key, &arguments.namespace, &arguments.target)?;
     let found = access::open(&arguments.target)?.get(&key)?;
     let is_json = arguments.target.json;
     let Some(artifact) = found else {

@@ -2,11 +2,11 @@
 
 use std::cmp::Reverse;
 
-use pilotlight_cache::{Clock, SystemClock};
+use pilotlight_cache::{Clock, Namespace, SystemClock};
 use pilotlight_server::report::EntryReport;
 
 use super::namespace;
-use crate::access;
+use crate::access::{self, Access};
 use crate::cli::{Ls, Order};
 use crate::failure::Failure;
 use crate::output::{self, Answer, Last};
@@ -15,23 +15,36 @@ use crate::output::{self, Answer, Last};
 const PAGE: usize = 1000;
 
 pub(super) fn run(arguments: &Ls) -> Result<Answer, Failure> {
-    let entries = collect(arguments)?;
+    let namespace = namespace(&arguments.namespace, &arguments.target)?;
+    let access = access::open(&arguments.target)?;
+    let entries = collect(arguments, &*access, &namespace)?;
     if arguments.target.json {
         output::json(&entries)?;
-    } else {
-        output::data(page(&entries, SystemClock.now_ms()).as_bytes())?;
+        return Ok(Answer::Yes);
+    }
+    output::data(page(&entries, SystemClock.now_ms()).as_bytes())?;
+    if entries.is_empty() && arguments.kind.is_none() && arguments.limit != Some(0) {
+        elsewhere(&namespace, &access.about()?.namespaces).into_iter().for_each(output::note);
     }
     Ok(Answer::Yes)
 }
 
-fn collect(arguments: &Ls) -> Result<Vec<EntryReport>, Failure> {
-    let access = access::open(&arguments.target)?;
-    let namespace = namespace(&arguments.namespace)?;
+/// Where entries may be, if there are none in `namespace`.
+fn elsewhere(namespace: &Namespace, all: &[String]) -> Option<String> {
+    // The default one has no name, which is typed as a shell's empty word.
+    let typed = |name: &str| if name.is_empty() { "''".to_owned() } else { name.escape_debug().to_string() };
+    let others: Vec<String> =
+        all.iter().filter(|name| *name != namespace.as_str()).map(|name| typed(name)).collect();
+    let others = (!others.is_empty()).then(|| others.join(", "))?;
+    Some(format!("hint: nothing in the namespace {}; look into another: {others}", typed(namespace.as_str())))
+}
+
+fn collect(arguments: &Ls, access: &dyn Access, namespace: &Namespace) -> Result<Vec<EntryReport>, Failure> {
     let limit = arguments.limit.unwrap_or(usize::MAX);
     let mut entries = Vec::new();
     let mut cursor = 0;
     loop {
-        let page = access.entries(&namespace, cursor, PAGE)?;
+        let page = access.entries(namespace, cursor, PAGE)?;
         let is_wanted = |entry: &EntryReport| arguments.kind.as_ref().is_none_or(|kind| *kind == entry.kind);
         entries.extend(page.entries.into_iter().filter(is_wanted));
         cursor = page.next_cursor;

@@ -20,7 +20,8 @@ use std::os::unix::ffi::OsStrExt;
 
 use pilotlight_cache::{KEY_LEN_MAX, Key, Namespace};
 
-use crate::cli::{Command, In};
+use crate::access;
+use crate::cli::{Command, In, Target};
 use crate::failure::Failure;
 use crate::output::Answer;
 
@@ -48,12 +49,15 @@ pub(crate) fn run(command: Command) -> Result<Answer, Failure> {
     }
 }
 
-fn namespace(arguments: &In) -> Result<Namespace, Failure> {
-    Ok(Namespace::new(&arguments.namespace)?)
+fn namespace(given: &In, target: &Target) -> Result<Namespace, Failure> {
+    match &given.namespace {
+        Some(name) => Ok(Namespace::new(name)?),
+        None => access::namespace(target),
+    }
 }
 
 /// The key that was typed: its bytes, whether or not they are text.
-fn key(typed: &OsStr, arguments: &In) -> Result<Key, Failure> {
+fn key(typed: &OsStr, given: &In, target: &Target) -> Result<Key, Failure> {
     let bytes = typed.as_bytes();
     if bytes.is_empty() {
         return Err(Failure::new("the key is empty"));
@@ -61,5 +65,5 @@ fn key(typed: &OsStr, arguments: &In) -> Result<Key, Failure> {
     if bytes.len() > KEY_LEN_MAX {
         return Err(Failure::new(format!("key of {} bytes, expected at most {KEY_LEN_MAX}", bytes.len())));
     }
-    Ok(Key::in_namespace(namespace(arguments)?, bytes.to_vec()))
+    Ok(Key::in_namespace(namespace(given, target)?, bytes.to_vec()))
 }

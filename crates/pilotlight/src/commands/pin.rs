@@ -23,7 +23,7 @@ struct Report {
 
 /// That some keys were absent is a negative answer, and no error.
 pub(super) fn run(arguments: &Pin, change: Change) -> Result<Answer, Failure> {
-    let keys = arguments.keys.iter().map(|typed| key(typed, &arguments.namespace));
+    let keys = arguments.keys.iter().map(|typed| key(typed, &arguments.namespace, &arguments.target));
     let keys = keys.collect::<Result<Vec<_>, _>>()?;
     let access = access::open(&arguments.target)?;
     let mut report = Report { changed: 0, absent: 0 };

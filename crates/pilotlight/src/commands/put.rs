@@ -17,7 +17,7 @@ struct Report {
 }
 
 pub(super) fn run(arguments: &Put) -> Result<Answer, Failure> {
-    let key = key(&arguments.key, &arguments.namespace)?;
+    let key = key(&arguments.key, &arguments.namespace, &arguments.target)?;
     let artifact = read(&arguments.file)?;
     let artifact_bytes = artifact.len();
     access::open(&arguments.target)?.put(&key, artifact, arguments.ttl)?;

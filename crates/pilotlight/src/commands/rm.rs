@@ -16,12 +16,12 @@ struct Report {
 
 /// Deletes what it was told to. That some keys were absent is a negative answer, and no error.
 pub(super) fn run(arguments: &Rm) -> Result<Answer, Failure> {
-    let keys = arguments.keys.iter().map(|typed| key(typed, &arguments.namespace));
+    let keys = arguments.keys.iter().map(|typed| key(typed, &arguments.namespace, &arguments.target));
     let keys = keys.collect::<Result<Vec<_>, _>>()?;
     let access = access::open(&arguments.target)?;
     let mut report = Report { deleted: 0, absent: 0 };
     if arguments.all {
-        report.deleted = access.clear(&namespace(&arguments.namespace)?)?;
+        report.deleted = access.clear(&namespace(&arguments.namespace, &arguments.target)?)?;
     }
     for key in &keys {
         if access.delete(key)? {

@@ -6,12 +6,14 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::ExitStatus;
 
+use pilotlight_cache::client::Address;
 use rustix::process;
 use serde::{Deserialize, Serialize};
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cli::Run;
+use crate::environment;
 use crate::failure::Failure;
 use crate::output::{self, Answer};
 
@@ -37,16 +39,19 @@ struct Report {
     refused: Counts,
     /// Graphs that torch does not cache.
     bypass: Counts,
+    /// Entries of torch's local cache that the cache lacked.
+    backfill: Counts,
     /// Compile time that the hits took when they were made, in milliseconds.
     saved_ms: u64,
 }
 
 pub(super) fn run(arguments: &Run) -> Result<Answer, Failure> {
+    let url = url(arguments)?;
     let directory = std::env::temp_dir().join(format!("pilotlight-run-{}", std::process::id()));
     std::fs::create_dir(&directory)
         .map_err(|error| Failure::new(format!("cannot make {}", directory.display())).because(&error))?;
     let lines = directory.join("report.jsonl");
-    let result = run_with(arguments, &lines);
+    let result = run_with(arguments, &url, &lines);
     let report = Report::read(&lines);
     // It lies in the directory for temporary files: whoever cleans that up finds it.
     let _ = std::fs::remove_dir_all(&directory);
@@ -62,10 +67,21 @@ pub(super) fn run(arguments: &Run) -> Result<Answer, Failure> {
     Ok(Answer::Code(code(status)))
 }
 
-fn run_with(arguments: &Run, lines: &Path) -> Result<ExitStatus, Failure> {
+/// The cache to use, if that is one: a wrong one would merely make every compile a cold one.
+fn url(arguments: &Run) -> Result<String, Failure> {
+    let (name, url) = match (&arguments.url, environment::variable("PILOTLIGHT_URL")) {
+        (Some(url), _) => ("--url", url.clone()),
+        (None, Some(url)) => ("PILOTLIGHT_URL", url),
+        (None, None) => return Ok(URL_DEFAULT.to_owned()),
+    };
+    match Address::parse(&url) {
+        Ok(_) => Ok(url),
+        Err(error) => Err(Failure::of_address(name, &error)),
+    }
+}
+
+fn run_with(arguments: &Run, url: &str, lines: &Path) -> Result<ExitStatus, Failure> {
     let (program, rest) = arguments.command.split_first().ok_or_else(|| Failure::new("no command"))?;
-    let url =
-        arguments.url.clone().or_else(|| std::env::var("PILOTLIGHT_URL").ok().filter(|url| !url.is_empty()));
     if std::env::var_os("TORCH_DEVICE_BACKEND_AUTOLOAD").is_some_and(|value| value == "0") {
         output::note("warning: TORCH_DEVICE_BACKEND_AUTOLOAD=0 keeps torch from loading the plug-in");
         output::note("hint: unset it, or put `import pilotlight.torch` before torch is used");
@@ -78,14 +94,17 @@ fn run_with(arguments: &Run, lines: &Path) -> Result<ExitStatus, Failure> {
         // Before the child is there: what comes a moment after its start must not end this process without it.
         let signals =
             Signals::listen().map_err(|error| Failure::new("cannot listen for signals").because(&error))?;
-        let child = Command::new(program)
+        let mut command = Command::new(program);
+        // One summary for all processes, below, instead of one each.
+        command
             .args(rest)
-            .env("PILOTLIGHT_URL", url.as_deref().unwrap_or(URL_DEFAULT))
+            .env("PILOTLIGHT_URL", url)
             .env("PILOTLIGHT_REPORT", lines)
-            // One summary for all processes, below, instead of one each.
-            .env("PILOTLIGHT_SUMMARY", "0")
-            .spawn();
-        let child = child.map_err(|error| {
+            .env("PILOTLIGHT_SUMMARY", "0");
+        if arguments.quiet {
+            command.env("PILOTLIGHT_QUIET", "1");
+        }
+        let child = command.spawn().map_err(|error| {
             let code = if error.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { NOT_FOUND - 1 };
             Failure::new(format!("cannot run `{}`", program.display())).because(&error).with_code(code)
         })?;
@@ -150,6 +169,7 @@ impl Report {
                 (&mut sum.drop, report.drop),
                 (&mut sum.refused, report.refused),
                 (&mut sum.bypass, report.bypass),
+                (&mut sum.backfill, report.backfill),
             ] {
                 add(into, from);
             }

@@ -14,17 +14,19 @@ pub(super) fn run(arguments: &Stats) -> Result<Answer, Failure> {
     if arguments.target.json {
         output::json(&report)?;
     } else {
-        output::data(page(&report).as_bytes())?;
+        let is_running = arguments.target.data_dir.is_none();
+        output::data(page(&report, is_running).as_bytes())?;
     }
     Ok(Answer::Yes)
 }
 
-fn page(report: &StatsReport) -> String {
-    let mut text = format!("pilotlight {}, {}", report.version, report.stack);
-    if report.uptime_seconds > 0 {
-        text += &format!(", up {}", output::seconds(report.uptime_seconds as f64));
-    }
-    text += "\n\n";
+fn page(report: &StatsReport, is_running: bool) -> String {
+    let mut text = format!("pilotlight {}, {}\n", report.version, report.stack);
+    text += &if is_running {
+        format!("counted since the start, {} ago\n\n", output::seconds(report.uptime_seconds as f64))
+    } else {
+        "a directory that no server has open: nothing is counted\n\n".to_owned()
+    };
     text += &output::table(&kinds(report), Last::Number);
     text += "\n";
     text += &output::table(&usage(&report.usage), Last::Text);
@@ -36,8 +38,8 @@ fn page(report: &StatsReport) -> String {
             text += &format!("\n{what}: {}\n", by_reason(reasons));
         }
     }
-    let saved = report.total.saved_seconds;
-    text += &format!("\ncompile time saved: {}\n", output::seconds(saved));
+    let saved = output::saved(report.total.saved_seconds, report.stock_graphs_seconds);
+    text += &format!("\ncompile time saved: {saved}\n");
     text
 }
 
@@ -62,7 +64,7 @@ fn row(name: &str, kind: &KindReport) -> Vec<String> {
         kind.exceptions.to_string(),
         output::bytes(kind.bytes_served),
         output::bytes(kind.bytes_received),
-        output::seconds(kind.saved_seconds),
+        if kind.saved_seconds == 0.0 { "-".to_owned() } else { output::seconds(kind.saved_seconds) },
     ]
 }
 

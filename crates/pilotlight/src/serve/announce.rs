@@ -34,9 +34,7 @@ pub(super) fn started(settings: &Settings, bound: &Bound, server: &Server) {
     fact("limits", &limits);
     fact("durability", durability(settings.durability));
     fact("password", if settings.server.password.is_some() { "needed" } else { "none" });
-    if let Some(address) = bound.resp.first() {
-        output::note(exports(address, settings.server.password.is_some()));
-    }
+    output::note(exports(bound, settings.server.password.is_some()));
 }
 
 fn durability(durability: Durability) -> &'static str {
@@ -51,16 +49,22 @@ fn or_off(addresses: &[String]) -> String {
     if addresses.is_empty() { "off".to_owned() } else { addresses.join(" ") }
 }
 
-/// The variables that make stock PyTorch use this server.
-fn exports(address: &SocketAddr, has_password: bool) -> String {
+/// The variables that make jobs use this server: those with the plug-in, and stock PyTorch, which knows no Unix sockets.
+fn exports(bound: &Bound, has_password: bool) -> String {
+    let password = if has_password { ":PASSWORD@" } else { "" };
+    let Some(address) = bound.resp.first() else {
+        let path = bound.unix().first().map(|path| path.display().to_string()).unwrap_or_default();
+        return format!("\nTo use it from torch.compile:\n  export PILOTLIGHT_URL=unix://{password}{path}\n");
+    };
     let host = if address.ip().is_unspecified() {
         format!("THIS_HOST:{}", address.port())
     } else {
         address.to_string()
     };
-    let password = if has_password { ":PASSWORD@" } else { "" };
     format!(
-        "\nTo use it from torch.compile, nothing to install:\n  \
+        "\nTo use it from torch.compile:\n  \
+         export PILOTLIGHT_URL=pilotlight://{password}{host}\n\
+         Or without the Python package, in stock PyTorch:\n  \
          export TORCHINDUCTOR_FX_GRAPH_REMOTE_CACHE=1 TORCHINDUCTOR_AUTOGRAD_REMOTE_CACHE=1 \
          TORCHINDUCTOR_REDIS_URL=redis://{password}{host}\n"
     )
@@ -68,14 +72,15 @@ fn exports(address: &SocketAddr, has_password: bool) -> String {
 
 /// Sums up a run in one line.
 pub(super) fn ended(server: &Server) {
-    let total = KindReport::total(&server.cache.stats().snapshot());
+    let counted = server.cache.stats().snapshot();
+    let total = KindReport::total(&counted);
     output::note(format_args!(
-        "served {}, {} and {} in {}; saved {} of compile time",
+        "served {}, {} and {} in {}; compile time saved: {}",
         output::count(total.hits, "hit"),
         output::count(total.misses, "miss"),
         output::count(total.puts, "put"),
         output::seconds(server.started.elapsed().as_secs_f64()),
-        output::seconds(total.saved_seconds),
+        output::saved(total.saved_seconds, counted.stock_graphs_ms as f64 / 1000.0),
     ));
 }
 

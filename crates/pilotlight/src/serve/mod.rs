@@ -48,7 +48,9 @@ pub(crate) fn run(arguments: &Serve) -> Result<Answer, Failure> {
         purpose: Purpose::Use,
         trace: trace(&settings)?,
     })?;
-    let server = Arc::new(server(opened, blocking, &settings));
+    let mut server = server(opened, blocking, &settings);
+    server.http.clone_from(&bound.http);
+    let server = Arc::new(server);
     let shutdown = signals::listen()?;
     announce::started(&settings, &bound, &server);
     if let Some(path) = &settings.port_file {

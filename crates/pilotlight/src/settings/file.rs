@@ -7,6 +7,7 @@ use toml::{Table, Value};
 
 use super::table::ALL;
 use crate::failure::Failure;
+use crate::nearest::nearest;
 
 /// The values in the file at `path`, by setting name.
 pub(super) fn read(path: &Path) -> Result<BTreeMap<&'static str, Vec<String>>, Failure> {
@@ -49,30 +50,10 @@ fn texts(value: Value) -> Option<Vec<String>> {
 
 fn unknown_hint(key: &str) -> String {
     let key = key.to_lowercase().replace('-', "_");
-    let nearest = ALL.iter().map(|setting| setting.toml_key()).min_by_key(|known| distance(&key, known));
-    match nearest {
-        Some(known) if distance(&key, &known) <= key.len().max(known.len()) / 2 => {
-            format!("did you mean `{known}`?")
-        }
+    match nearest(&key, ALL.iter().map(|setting| setting.toml_key())) {
+        Some((known, edits)) if edits <= key.len().max(known.len()) / 2 => format!("did you mean `{known}`?"),
         _ => "`pilotlight config --example` lists the keys".to_owned(),
     }
-}
-
-/// Levenshtein's distance, one row at a time.
-fn distance(left: &str, right: &str) -> usize {
-    let mut row: Vec<usize> = (0..=right.len()).collect();
-    for (done, from) in left.bytes().enumerate() {
-        let mut diagonal = done;
-        let mut last = done + 1;
-        let mut next = vec![last];
-        for (above, to) in row.iter().skip(1).zip(right.bytes()) {
-            last = (diagonal + usize::from(from != to)).min(above + 1).min(last + 1);
-            diagonal = *above;
-            next.push(last);
-        }
-        row = next;
-    }
-    row.last().copied().unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -81,7 +62,6 @@ mod tests {
 
     #[test]
     fn the_nearest_key_is_named() {
-        assert_eq!(distance("kitten", "sitting"), 3);
         assert_eq!(unknown_hint("max_sise"), "did you mean `max_size`?");
         assert_eq!(unknown_hint("max-size"), "did you mean `max_size`?");
         assert_eq!(unknown_hint("data_directory"), "did you mean `data_dir`?");

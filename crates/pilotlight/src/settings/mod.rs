@@ -8,7 +8,7 @@ pub(crate) mod table;
 mod values;
 
 pub(crate) use parse::password_in;
-pub(crate) use values::duration;
+pub(crate) use values::{duration, positive_duration};
 
 pub(crate) use parse::{Listen, LogFormat, Settings};
 pub(crate) use reference::{effective, example, reference};

@@ -2,7 +2,6 @@
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
-use std::time::Duration;
 
 use pilotlight_cache::{Durability, Namespace};
 use pilotlight_server::Config;
@@ -64,19 +63,19 @@ impl Settings {
         })?;
         let server = Config {
             cores,
-            request_timeout: found.one(table::REQUEST_TIMEOUT, positive_duration)?,
+            request_timeout: found.one(table::REQUEST_TIMEOUT, values::positive_duration)?,
             entry_bytes_max: found.one(table::MAX_ENTRY_SIZE, values::size)?,
             connections_max: found.one(table::MAX_CONNECTIONS, |text| values::count(text, 1, 1 << 20))?
                 as usize,
             idle_timeout: found.one(table::IDLE_TIMEOUT, |text| match text {
                 "off" => Ok(None),
-                _ => positive_duration(text).map(Some),
+                _ => values::positive_duration(text).map(Some),
             })?,
             drain_timeout: found.one(table::DRAIN_TIMEOUT, values::duration)?,
             password,
             recompress_after: found.one(table::RECOMPRESS_AFTER, |text| match text {
                 "off" => Ok(None),
-                _ => positive_duration(text).map(Some),
+                _ => values::positive_duration(text).map(Some),
             })?,
             is_strict: found.one(table::STRICT, values::switch)?,
             databases: found.one(table::DATABASES, |text| values::count(text, 1, u64::from(u16::MAX)))?
@@ -144,13 +143,6 @@ fn choice(setting: &Setting, text: &str) -> Result<String, String> {
     match setting.form {
         Form::Choice(known) if known.contains(&text) => Ok(text.to_owned()),
         _ => Err(choices(setting)),
-    }
-}
-
-fn positive_duration(text: &str) -> Result<Duration, String> {
-    match values::duration(text)? {
-        Duration::ZERO => Err("expected more than 0".to_owned()),
-        duration => Ok(duration),
     }
 }
 

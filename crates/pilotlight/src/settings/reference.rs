@@ -56,8 +56,8 @@ pub(crate) fn reference() -> String {
          the configuration file (TOML; `--config FILE`, `PILOTLIGHT_CONFIG`, or\n\
          `$XDG_CONFIG_HOME/pilotlight/pilotlight.toml` where it exists). A flag wins over the variable, the variable over\n\
          the file, the file over the default. `pilotlight serve --validate-config` shows what is in effect, and why.\n\n\
-         Sizes: `4096`, `500MB`, `10GiB`. Durations: `250ms`, `4s`, `2m`, `1h`. Lists: a repeated flag, commas in a\n\
-         variable, an array in the file.\n\n\
+         Sizes: `4096`, `500MB`, `10GiB`. Durations: `250ms`, `4s`, `2m`, `1h`, `7d`, always with a unit. Lists: a\n\
+         repeated flag, commas in a variable, an array in the file.\n\n\
          | flag | variable | key | default | |\n|---|---|---|---|---|\n",
     );
     for setting in ALL {

@@ -20,19 +20,31 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
     scaled(number, factor).ok_or_else(|| "expected a size such as `10GiB`, `500MB` or `4096`".to_owned())
 }
 
-/// A duration: `4s`, `250ms`, `2m`, `1h`, `7d`; without a unit, seconds.
+/// A duration: `4s`, `250ms`, `2m`, `1h`, `7d`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let expected = || "expected a duration such as `4s`, `250ms` or `2m`".to_owned();
     let (number, unit) = split(text);
     let factor_ms = match unit {
+        // Whether seconds or minutes were meant is nobody's guess.
+        "" if !number.is_empty() => {
+            return Err(format!("expected a unit as well: `{number}s` or `{number}m`"));
+        }
         "ms" => 1,
-        "" | "s" => 1000,
+        "s" => 1000,
         "m" | "min" => 60_000,
         "h" => 3_600_000,
         "d" => 86_400_000,
         _ => return Err(expected()),
     };
     scaled(number, factor_ms).map(Duration::from_millis).ok_or_else(expected)
+}
+
+/// The same, but for one that is no time at all.
+pub(crate) fn positive_duration(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => Err("expected more than 0".to_owned()),
+        duration => Ok(duration),
+    }
 }
 
 /// A whole number within `from` and `to`.
@@ -98,11 +110,12 @@ mod tests {
     }
 
     #[test]
-    fn durations_are_read_with_and_without_units() {
+    fn durations_are_read_with_their_units() {
         for (text, expected_ms) in [
             ("4s", Some(4000)),
             ("250ms", Some(250)),
-            ("2", Some(2000)),
+            ("2", None),
+            ("", None),
             ("1.5s", Some(1500)),
             ("2 m", Some(120_000)),
             ("7d", Some(604_800_000)),
@@ -112,6 +125,12 @@ mod tests {
         ] {
             assert_eq!(duration(text).ok(), expected_ms.map(Duration::from_millis), "{text}");
         }
+    }
+
+    #[test]
+    fn a_duration_without_a_unit_is_told_what_to_write() {
+        assert_eq!(duration("60").unwrap_err(), "expected a unit as well: `60s` or `60m`");
+        assert_eq!(positive_duration("0s").unwrap_err(), "expected more than 0");
     }
 
     #[test]

@@ -70,6 +70,21 @@ err: hint: did you mean `max_size`?",
 }
 
 #[test]
+fn a_misspelt_variable_is_told_and_a_foreign_one_is_not() {
+    let home = Home::new().with("PILOTLIGHT_MAX_SISE", "1GiB").with("PILOTLIGHT_SERVICE_HOST", "10.0.0.1");
+    for command in [&["serve", "--validate-config"][..], &["stats", "--data-dir", "nothing"]] {
+        let text = home.run(command);
+        let warnings: Vec<&str> = text.lines().filter(|line| line.contains("warning")).collect();
+        assert_eq!(
+            warnings,
+            [
+                "err: warning: PILOTLIGHT_MAX_SISE is no variable of pilotlight's; did you mean PILOTLIGHT_MAX_SIZE?"
+            ]
+        );
+    }
+}
+
+#[test]
 fn a_file_that_is_no_toml_is_an_error_with_its_place() {
     let home = Home::new();
     let file = home.write("c.toml", "max_size 1GiB\n");

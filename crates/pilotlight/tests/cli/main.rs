@@ -6,6 +6,7 @@
     reason = "a test fails by panicking and says what it skips"
 )]
 
+mod address;
 mod bad_input;
 mod carry;
 mod client;
@@ -13,5 +14,6 @@ mod configuration;
 mod doctor;
 mod harness;
 mod pages;
+mod pins;
 mod run;
 mod serve;

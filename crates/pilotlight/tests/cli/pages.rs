@@ -4,26 +4,20 @@ use std::path::Path;
 
 use crate::harness::Home;
 
-const COMMANDS: [&str; 15] = [
-    "serve",
-    "stats",
-    "ls",
-    "get",
-    "put",
-    "rm",
-    "verify",
-    "export",
-    "import",
-    "gc",
-    "doctor",
-    "quarantine",
-    "config",
-    "completions",
-    "man",
-];
+/// Every command below `command`, each followed by its own, as the help lists them.
+fn commands(command: &str) -> Vec<String> {
+    let help = help(command);
+    let Some((_, listed)) = help.split_once("\nCommands:\n") else { return Vec::new() };
+    let names =
+        listed.lines().take_while(|line| !line.is_empty()).filter_map(|line| line.split_whitespace().next());
+    let below =
+        names.filter(|name| *name != "help").map(|name| format!("{command} {name}").trim().to_owned());
+    below.flat_map(|name| [vec![name.clone()], commands(&name)].concat()).collect()
+}
 
-/// Commands of commands, which have a help of their own.
-const NESTED: [&str; 2] = ["quarantine ls", "quarantine purge"];
+fn help(command: &str) -> String {
+    stdout(&command.split_whitespace().chain(["--help"]).collect::<Vec<_>>())
+}
 
 fn stdout(arguments: &[&str]) -> String {
     let output = Home::new().output(arguments, b"");
@@ -51,10 +45,13 @@ fn the_command_reference_is_current() {
     let mut text = String::from(
         "# Commands\n\n<!-- Generated from `--help` by crates/pilotlight/tests/cli/pages.rs, which also compares. -->\n",
     );
-    for command in [""].iter().chain(&COMMANDS).chain(&NESTED) {
+    let commands = commands("");
+    assert!(
+        ["run", "pin", "quarantine purge"].iter().all(|name| commands.iter().any(|command| command == name))
+    );
+    for command in std::iter::once(String::new()).chain(commands) {
         let name = format!("pilotlight {command}");
-        let arguments: Vec<&str> = command.split_whitespace().chain(["--help"]).collect();
-        let help: Vec<String> = stdout(&arguments).lines().map(|line| line.trim_end().to_owned()).collect();
+        let help: Vec<String> = help(&command).lines().map(|line| line.trim_end().to_owned()).collect();
         text += &format!("\n## {}\n\n```text\n{}\n```\n", name.trim_end(), help.join("\n"));
     }
     is_current("commands.md", &text);
@@ -64,8 +61,9 @@ fn the_command_reference_is_current() {
 fn completions_exist_for_every_shell_and_know_every_command() {
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
         let script = stdout(&["completions", shell]);
-        for command in COMMANDS {
-            assert!(script.contains(command), "{shell}: {command}");
+        for command in commands("") {
+            let name = command.split_whitespace().last().unwrap();
+            assert!(script.contains(name), "{shell}: {command}");
         }
         assert!(script.contains("max-size"), "{shell}");
     }
@@ -78,7 +76,8 @@ fn the_manual_is_printed_or_written_page_by_page() {
     let home = Home::new();
     let directory = home.path("man");
     assert_eq!(home.run(&["man", "--out", directory.to_str().unwrap()]), "exit 0\n");
-    for command in COMMANDS {
+    for command in commands("") {
+        let command = command.replace(' ', "-");
         let page = std::fs::read_to_string(directory.join(format!("pilotlight-{command}.1"))).unwrap();
         assert!(page.contains(&format!(".TH pilotlight-{command} 1")), "{page}");
     }

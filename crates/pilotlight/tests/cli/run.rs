@@ -1,9 +1,9 @@
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
-use crate::harness::Home;
+use crate::harness::{Home, expect};
 
-const LINE: &str = r#"{"pid":1,"hit":{"fx-graph":{"":2}},"miss":{"fx-graph":{"absent":1},"cpp-kernel":{"fingerprint":3}},"put":{"fx-graph":{"":1}},"saved_ms":1500,"client":{}}"#;
+const LINE: &str = r#"{"pid":1,"hit":{"fx-graph":{"":2}},"miss":{"fx-graph":{"absent":1},"cpp-kernel":{"fingerprint":3}},"put":{"fx-graph":{"":1}},"backfill":{"fx-graph":{"":1}},"saved_ms":1500,"client":{}}"#;
 
 #[test]
 fn the_processes_of_a_command_are_summed_up_and_its_code_is_kept() {
@@ -16,7 +16,11 @@ fn the_processes_of_a_command_are_summed_up_and_its_code_is_kept() {
     let report: serde_json::Value =
         serde_json::from_slice(&std::fs::read(home.path("report.json")).unwrap()).unwrap();
     assert_eq!(report["miss"]["cpp-kernel"]["fingerprint"], 6);
-    assert_eq!(report["processes"], 2);
+    assert_eq!((&report["processes"], &report["backfill"]["fx-graph"][""]), (&2.into(), &2.into()));
+    let described = include_str!("../../../../docs/plugin.md");
+    for (field, _) in report.as_object().unwrap() {
+        assert!(described.contains(&format!("`{field}`")), "docs/plugin.md lacks {field}");
+    }
 }
 
 #[test]
@@ -30,6 +34,14 @@ fn the_command_is_told_which_cache_to_use() {
     assert_eq!(told(&home, &[]), "redis://variable:1\n");
     assert_eq!(told(&home, &["--url", "file:///flag"]), "file:///flag\n");
     assert_eq!(told(&Home::new(), &[]), "pilotlight://127.0.0.1:6379\n");
+}
+
+#[test]
+fn quiet_reaches_the_processes_of_the_command() {
+    let script = ["--", "/bin/sh", "-c", "echo quiet: $PILOTLIGHT_QUIET"];
+    expect(&Home::new().run(&[&["run", "--quiet"], &script[..]].concat()), "exit 0\nout: quiet: 1");
+    let loud = Home::new().run(&[&["run"], &script[..]].concat());
+    assert!(loud.contains("out: quiet:\n"), "{loud}");
 }
 
 #[test]

@@ -21,11 +21,35 @@ fn the_start_says_where_what_and_what_to_export() {
     said("  limits      1 GiB on disk, 64 MiB in memory, 512 MiB an entry");
     said("  durability  relaxed (kill -9 loses nothing; synced every second)");
     said("  password    none");
+    said(&format!("  export PILOTLIGHT_URL=pilotlight://{redis}"));
     said(&format!(
         "  export TORCHINDUCTOR_FX_GRAPH_REMOTE_CACHE=1 TORCHINDUCTOR_AUTOGRAD_REMOTE_CACHE=1 \
          TORCHINDUCTOR_REDIS_URL=redis://{redis}"
     ));
     assert!(text.contains("  stack       hot(64 MiB, "), "{text}");
+}
+
+#[test]
+fn the_readme_shows_the_start_as_it_is() {
+    let home = Home::new();
+    let server = home.serve(&[]);
+    let mut text = server.announced.replace(home.directory.path().to_str().unwrap(), "/home/you");
+    for (name, usual) in [("redis", "127.0.0.1:6379"), ("http", "127.0.0.1:6380")] {
+        text = text.replace(server.addresses[name][0].as_str().unwrap(), usual);
+    }
+    let readme = include_str!("../../../../README.md");
+    let (_, shown) = readme.split_once("$ pilotlight serve\n").unwrap();
+    let (shown, _) = shown.split_once("```").unwrap();
+    expect(&text, shown);
+}
+
+#[test]
+fn a_server_on_a_unix_socket_alone_says_its_url() {
+    let home = Home::new();
+    let path = home.path("socket");
+    let server = home.serve(&["--listen", &format!("unix:{}", path.display())]);
+    let export = format!("  export PILOTLIGHT_URL=unix://{}\n", path.display());
+    assert!(server.announced.contains(&export), "{}", server.announced);
 }
 
 #[test]

@@ -35,8 +35,8 @@ fn envelope_or_nil(found: Option<Found>) -> Outcome {
     Ok(Reply::Envelope { head, payload })
 }
 
-/// Stores an envelope whose head is whole and says what fits. One whose head is damaged is an error also where a compiler
-/// waits: only our client sends them, and it does not fail over that. Damage behind the head is found by whoever reads it.
+/// Stores an envelope whose head is whole and says what fits. One whose head is damaged or that is too large is an error also
+/// where a compiler waits: only our client sends them, and it does not fail over that. Damage behind the head is found by whoever reads it.
 pub(crate) async fn put(session: &mut Session, args: &Args) -> Outcome {
     let when = match args.from(3) {
         [] => When::Always,
@@ -49,15 +49,14 @@ pub(crate) async fn put(session: &mut Session, args: &Args) -> Outcome {
         .and_then(|sealed| envelope::read(&sealed, session.server().config.entry_bytes_max));
     let mut entry = match opened {
         Ok(entry) => entry,
-        Err(error @ Error::TooLarge { .. }) => {
-            cache.refuse_put(&key, error)?;
-            return Ok(Reply::Nil);
-        }
         Err(error) => {
-            let what = error.to_string();
+            let fault = match &error {
+                Error::TooLarge { .. } => Fault::too_large(&error),
+                error => Error::Invalid { what: error.to_string() }.into(),
+            };
             // Counted as any put that failed; what the policy makes of it is for clients that would fail over it.
             let _ = cache.refuse_put(&key, error);
-            return Err(Error::Invalid { what }.into());
+            return Err(fault);
         }
     };
     // Entries are aged by this server's clock, whatever the clients' say.

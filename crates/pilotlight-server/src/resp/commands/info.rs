@@ -61,6 +61,9 @@ fn server(session: &Session, text: &mut String) {
     line(text, format_args!("redis_version:{REDIS_VERSION}"));
     line(text, format_args!("redis_mode:standalone"));
     line(text, format_args!("pilotlight_version:{}", env!("CARGO_PKG_VERSION")));
+    if let Some(address) = session.server().http.first() {
+        line(text, format_args!("pilotlight_http:{address}"));
+    }
     line(text, format_args!("os:{} {}", std::env::consts::OS, std::env::consts::ARCH));
     line(text, format_args!("arch_bits:{}", usize::BITS));
     line(text, format_args!("process_id:{}", std::process::id()));
@@ -99,7 +102,7 @@ fn persistence(session: &Session, text: &mut String) {
 }
 
 /// What `CONFIG RESETSTAT` sets back.
-pub(crate) const COUNTERS: usize = 13;
+pub(crate) const COUNTERS: usize = 14;
 
 /// Everything counted since the server started.
 pub(crate) fn counters(session: &Session, usage: &Usage) -> [(&'static str, u64); COUNTERS] {
@@ -120,6 +123,7 @@ pub(crate) fn counters(session: &Session, usage: &Usage) -> [(&'static str, u64)
         ("pilotlight_refused_puts", sum.refused_puts.iter().sum()),
         ("pilotlight_absorbed_gets", sum.absorbed_gets.iter().sum()),
         ("pilotlight_saved_ms", sum.saved_ms.iter().sum()),
+        ("pilotlight_stock_graphs_ms", sum.stock_graphs_ms),
         ("pilotlight_timeouts", server.stats.timeouts_total.load(Relaxed)),
         ("pilotlight_protocol_errors", server.stats.protocol_errors_total.load(Relaxed)),
     ]

@@ -18,6 +18,13 @@ pub(super) struct Wreck<'a> {
     pub(super) what: String,
 }
 
+/// When what a crash left is removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Swept {
+    AtOnce,
+    InTheEnd,
+}
+
 /// How an open went that kept every promise.
 struct Opened {
     media: Arc<Simulated>,
@@ -31,7 +38,8 @@ struct Opened {
 impl Wreck<'_> {
     /// Opens it and checks every promise, opens it once more, and crashes it while it opens.
     pub(super) fn survives(&self, dice: &mut Dice) {
-        let opened = self.opens(0);
+        let swept = if dice.percent(50) { Swept::AtOnce } else { Swept::InTheEnd };
+        let opened = self.opens(0, swept);
         if dice.percent(20) {
             self.goes_on(opened.media, opened.found, dice);
             return;
@@ -48,12 +56,12 @@ impl Wreck<'_> {
             crash: self.crash,
             what: format!("{}, and again by {crash:?} at call {at} of the open", self.what),
         };
-        again.opens(opened.evicted);
+        again.opens(opened.evicted, Swept::InTheEnd);
     }
 
     /// Opens it and checks every promise, once.
     pub(super) fn survives_once(&self) {
-        self.opens(0);
+        self.opens(0, Swept::InTheEnd);
     }
 
     fn options(&self, media: Arc<Simulated>) -> Options {
@@ -66,7 +74,7 @@ impl Wreck<'_> {
     }
 
     /// Opens it and checks every promise; `evicted` entries may be missing besides those that this open evicts.
-    fn opens(&self, evicted: u64) -> Opened {
+    fn opens(&self, evicted: u64, swept: Swept) -> Opened {
         let media = Simulated::holding(self.files.clone());
         let moments = Arc::new(Mutex::new(Vec::new()));
         let recorded = moments.clone();
@@ -74,6 +82,9 @@ impl Wreck<'_> {
             recorded.lock().push(Moment { files: files.clone(), change: change.clone() });
         });
         let store = self.open(&media);
+        if swept == Swept::AtOnce {
+            self.sweep(&store);
+        }
         let moments = std::mem::take(&mut *moments.lock());
         media.record(|_, _| {});
         self.check_bound(&media);
@@ -83,6 +94,7 @@ impl Wreck<'_> {
         put(&store, b"new entry", b"payload").unwrap_or_else(|error| panic!("{}: {error}", self.what));
         assert_eq!(get(&store, b"new entry"), Some(b"payload".to_vec()), "{}", self.what);
         self.check_bound(&media);
+        self.sweep(&store);
         let evicted = evicted + store.usage(None).evicted;
         drop(store);
         Opened { media, moments, found, evicted }
@@ -107,6 +119,14 @@ impl Wreck<'_> {
         let files = media.files();
         let what = format!("{}, and a kill some time later", self.what);
         Wreck { files, expected: client.expected(), crash: Crash::Kill, what }.survives_once();
+    }
+
+    /// What the crash left goes, and nothing else.
+    fn sweep(&self, store: &Store) {
+        let before = store.checkup().unwrap();
+        store.sweep().unwrap_or_else(|error| panic!("{}: {error}", self.what));
+        let after = store.checkup().unwrap();
+        assert_eq!((after.orphans, after.lost_files), (0, before.lost_files), "{}", self.what);
     }
 
     fn check_bound(&self, media: &Simulated) {

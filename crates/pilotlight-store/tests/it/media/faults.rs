@@ -22,10 +22,10 @@ pub(crate) struct Failure {
 pub(crate) const BROKEN: Failure = Failure { kind: io::ErrorKind::Other, befalls: |_| true };
 /// It takes no changes, for whatever reason.
 pub(crate) const UNWRITABLE: Failure =
-    Failure { kind: io::ErrorKind::Other, befalls: |operation| operation != Operation::Read };
+    Failure { kind: io::ErrorKind::Other, befalls: |operation| !operation.is_look() };
 /// It takes no changes any longer.
 pub(crate) const READ_ONLY: Failure =
-    Failure { kind: io::ErrorKind::ReadOnlyFilesystem, befalls: |operation| operation != Operation::Read };
+    Failure { kind: io::ErrorKind::ReadOnlyFilesystem, befalls: |operation| !operation.is_look() };
 /// It has no room: what is there can still be removed, cut and synced.
 pub(crate) const FULL: Failure = Failure {
     kind: io::ErrorKind::StorageFull,
@@ -35,7 +35,7 @@ pub(crate) const FULL: Failure = Failure {
 };
 /// It has no room, and does not even give any back.
 pub(crate) const STUCK: Failure =
-    Failure { kind: io::ErrorKind::StorageFull, befalls: |operation| operation != Operation::Read };
+    Failure { kind: io::ErrorKind::StorageFull, befalls: |operation| !operation.is_look() };
 
 /// Has the call fail that its count comes down to.
 #[derive(Debug)]

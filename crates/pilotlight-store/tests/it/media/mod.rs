@@ -37,6 +37,14 @@ pub(crate) enum Operation {
     SetLen,
     Sync,
     Read,
+    List,
+    Length,
+}
+
+impl Operation {
+    fn is_look(self) -> bool {
+        matches!(self, Self::Read | Self::List | Self::Length)
+    }
 }
 
 /// One call of a medium, before it is done.

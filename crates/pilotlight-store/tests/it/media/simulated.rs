@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard};
-use pilotlight_store::media::{Lock, Media, MediaFile};
+use pilotlight_store::media::{Lock, Media, MediaFile, Names};
 
 use super::file_system::{Change, FileSystem, Node};
 
@@ -103,6 +103,19 @@ impl Media for Simulated {
             (path.file_name().unwrap().to_str().unwrap().to_owned(), len)
         });
         Ok(named.collect())
+    }
+
+    fn names(&self, dir: &Path) -> io::Result<Names> {
+        Ok(Box::new(self.list(dir)?.into_iter().map(|(name, _)| Ok(name))))
+    }
+
+    fn length(&self, path: &Path) -> io::Result<Option<u64>> {
+        let state = self.state();
+        match state.files.names.get(path) {
+            None => Err(io::ErrorKind::NotFound.into()),
+            Some(Node::Dir) => Ok(None),
+            Some(Node::File(file)) => Ok(Some(state.files.files[file].now.len() as u64)),
+        }
     }
 
     fn create_dir(&self, dir: &Path) -> io::Result<()> {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use pilotlight_store::media::{Disk, Lock, Media, MediaFile};
+use pilotlight_store::media::{Disk, Lock, Media, MediaFile, Names};
 
 use super::{Call, Operation};
 
@@ -108,7 +108,18 @@ impl Media for Watched {
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<(String, Option<u64>)>> {
+        self.seen.call(Operation::List, dir)?;
         self.inner.list(dir)
+    }
+
+    fn names(&self, dir: &Path) -> io::Result<Names> {
+        self.seen.call(Operation::List, dir)?;
+        self.inner.names(dir)
+    }
+
+    fn length(&self, path: &Path) -> io::Result<Option<u64>> {
+        self.seen.call(Operation::Length, path)?;
+        self.inner.length(path)
     }
 
     fn create_dir(&self, dir: &Path) -> io::Result<()> {
