@@ -2,11 +2,11 @@
 
 No method but the constructor raises for a reason that lies outside the caller: a failed get is a miss, a failed put is a
 dropped put, both counted by reason. All of them release the GIL while they wait. No thread is started, but to look up
-a host's name, and sockets are made anew after a fork.
+a host's name and to renew leases while there are any, and sockets are made anew after a fork.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Final, final
+from typing import Final, Literal, final
 
 __version__: Final[str]
 
@@ -106,6 +106,12 @@ class Client:
 
         0 where there are no groups: a plain Redis, a directory, a server of an earlier version; found out once, and no failure.
         Of variants, the newest is meant."""
+    def lease(self, key: bytes, limit: float) -> tuple[Literal["lead", "look", "alone", "timeout"], Lease | None]:
+        """Who compiles `key`, which was looked for and is not there. Waits `limit` seconds at most for another that does.
+
+        `lead`: the caller, with the lease; others wait for what it puts. `look`: it is there now. `alone`: the caller, and
+        nobody waits: there are no leases here, or nobody answers. `timeout`: the caller, although another does.
+        """
     def delete(self, key: bytes) -> bool: ...
     def quarantine(self, key: bytes) -> None:
         """The caller could not use an entry although its digest was right: counts it and deletes it."""
@@ -115,10 +121,20 @@ class Client:
         """A sentence for the user, once: at the first failure, at the recovery, when the budget is spent."""
     def stats(self) -> dict[str, int]:
         """Since the start of this process. Keys: `gets hits misses puts dropped misfit corrupt quarantined unavailable
-        timeout denied full too_large bytes_read bytes_written round_trips connections trouble_us`."""
+        timeout denied full too_large bytes_read bytes_written round_trips connections led followed lease_timeouts waited_ms
+        trouble_us`."""
     def thread_stats(self) -> dict[str, int]:
         """The counters of failures and misfits in `stats`, of the calling thread's operations, whichever client did them.
 
         Its difference over an operation tells why that went without result."""
     def close(self) -> None:
         """Closes what is open. The client may be used again."""
+
+@final
+class Lease:
+    """The compile of one key, for others too: renewed by itself, given up when it is collected."""
+
+    def put(self) -> None:
+        """What was put has ended it. Costs nothing."""
+    def release(self) -> None:
+        """Gives it up: another compiles."""

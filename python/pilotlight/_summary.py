@@ -25,7 +25,7 @@ from pilotlight._forks import Lock
 if TYPE_CHECKING:
     from pilotlight._native import Client
 
-OUTCOMES = ("hit", "miss", "put", "drop", "bypass", "backfill", "refused")
+OUTCOMES = ("hit", "miss", "put", "drop", "bypass", "backfill", "refused", "wait")
 
 
 class Report:
@@ -35,12 +35,19 @@ class Report:
         self._lock = Lock()
         self.counts: dict[str, Counter[tuple[str, str]]] = {outcome: Counter() for outcome in OUTCOMES}
         self.saved_ms = 0
+        self.waited_ms = 0
 
     def record(self, outcome: str, kind: str, reason: str = "", *, count: int = 1, saved_ms: int = 0) -> None:
         """`kind` is a word of DESIGN.md section 2, `reason` says why a miss, drop, bypass or refusal came about."""
         with self._lock:
             self.counts[outcome][kind, reason] += count
             self.saved_ms += saved_ms
+
+    def record_wait(self, kind: str, seconds: float, *, came: bool) -> None:
+        """Another's compile was waited for, and came or not."""
+        self.record("wait", kind, "came" if came else "timed out")
+        with self._lock:
+            self.waited_ms += int(seconds * 1000)
 
     def total(self, outcome: str) -> int:
         """All of one outcome."""
@@ -61,13 +68,16 @@ class Report:
             for (kind, reason), count in sorted(self.counts[outcome].items()):
                 kinds.setdefault(kind, {})[reason] = count
             told[outcome] = kinds
-        return {**told, "saved_ms": self.saved_ms}
+        return {**told, "saved_ms": self.saved_ms, "waited_ms": self.waited_ms}
 
     def lines(self) -> list[str]:
         """For people."""
         hits, misses, puts = self.total("hit"), self.total("miss"), self.total("put")
         first = f"{_plural(hits, 'hit')}, {_plural(misses, 'miss')}{_reasons(self.by_reason('miss'))}, {_plural(puts, 'put')}"
         lines = [f"{first}; {self.saved_ms / 1000:.1f} s of compiling saved"]
+        if waits := self.total("wait"):
+            seconds = f"{self.waited_ms / 1000:.1f} s"
+            lines.append(f"waited {seconds} for {_plural(waits, 'compile')} of others{_reasons(self.by_reason('wait'))}")
         if dropped := self.total("drop"):
             lines.append(f"{_plural(dropped, 'put')} dropped{_reasons(self.by_reason('drop'))}")
         if refused := self.total("refused"):
@@ -79,6 +89,7 @@ class Report:
 
 report = Report()
 record = report.record
+record_wait = report.record_wait
 
 _started_pid = 0
 _announced = False

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use pilotlight_cache::Details;
-use pilotlight_cache::client::{self, Label, Settings};
+use pilotlight_cache::client::{self, Label, Part, Settings};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
@@ -121,6 +121,16 @@ impl Client {
         quietly(py, || self.0.put_raw(key, value, saturated(compile_ms)))
     }
 
+    fn lease(&self, py: Python<'_>, key: &[u8], limit: f64) -> PyResult<(&'static str, Option<Lease>)> {
+        let limit = seconds("limit", limit)?;
+        Ok(match quietly(py, || Some(self.0.lease(key, limit))) {
+            Some(Part::Lead(lease)) => ("lead", Some(Lease(Some(lease)))),
+            Some(Part::Look) => ("look", None),
+            Some(Part::TimedOut) => ("timeout", None),
+            Some(Part::Alone) | None => ("alone", None),
+        })
+    }
+
     fn delete(&self, py: Python<'_>, key: &[u8]) -> bool {
         quietly(py, || self.0.delete(key))
     }
@@ -172,6 +182,24 @@ impl Candidates {
 
     fn __next__(&mut self, py: Python<'_>) -> Option<Entry> {
         quietly(py, || self.0.next()).map(Entry)
+    }
+}
+
+/// See `Client.lease`.
+#[pyclass(module = "pilotlight._native")]
+#[derive(Debug)]
+pub(crate) struct Lease(Option<client::Lease>);
+
+#[pymethods]
+impl Lease {
+    fn put(&mut self, py: Python<'_>) {
+        let lease = self.0.take();
+        quietly(py, || lease.map(client::Lease::put));
+    }
+
+    fn release(&mut self, py: Python<'_>) {
+        let lease = self.0.take();
+        quietly(py, || drop(lease));
     }
 }
 

@@ -9,7 +9,7 @@ mod entry;
 #[pyo3::pymodule]
 mod _native {
     #[pymodule_export]
-    use crate::client::{Candidates, Client};
+    use crate::client::{Candidates, Client, Lease};
     #[pymodule_export]
     use crate::entry::Entry;
 

@@ -103,13 +103,21 @@ def test_with_a_url_it_costs_less_than_thirty_milliseconds() -> None:
     assert import_seconds({"PILOTLIGHT_URL": NOWHERE}) < 0.030
 
 
-def test_settings_of_the_user_s_stay(programs: Programs) -> None:
-    ran = programs.run(
-        SETTINGS.replace("AFTER", ""),
-        url=NOWHERE,
-        env={"TORCHINDUCTOR_FX_GRAPH_REMOTE_CACHE": "0"},
-    )
-    assert ran.out == "False True None True None\n" * 2 + "['TORCHINDUCTOR_FX_GRAPH_REMOTE_CACHE']\n"
+@pytest.mark.parametrize(
+    ("env", "graphs_and_autograd"),
+    [
+        ({"TORCHINDUCTOR_FX_GRAPH_REMOTE_CACHE": "0"}, ("False", "None")),
+        ({"TORCHINDUCTOR_FX_GRAPH_CACHE": "0"}, ("None", "None")),
+        ({"TORCHINDUCTOR_AUTOGRAD_CACHE": "0"}, ("True", "None")),
+        ({"TORCHINDUCTOR_AUTOGRAD_CACHE": "0", "TORCHINDUCTOR_AUTOGRAD_REMOTE_CACHE": "1"}, ("True", "True")),
+    ],
+    ids=["graphs", "local graphs", "local autograd", "remote autograd"],
+)
+def test_settings_of_the_user_s_stay(programs: Programs, env: dict[str, str], graphs_and_autograd: tuple[str, str]) -> None:
+    ran = programs.run(SETTINGS.replace("AFTER", ""), url=NOWHERE, env=env)
+    graphs, autograd = graphs_and_autograd
+    named = [name for name in env if "REMOTE" in name]
+    assert ran.out == f"{graphs} True {autograd} True None\n" * 2 + f"{named}\n"
 
 
 def test_it_says_where_it_is_and_what_it_did(programs: Programs, server: Pilotlight) -> None:

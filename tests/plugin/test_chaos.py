@@ -247,8 +247,8 @@ def test_puts_that_never_arrive_are_dropped_and_say_so(machine: Machine, server:
     # A kernel that is asked about while the breaker is closed is seen to be there, and not put.
     assert (step.kernels_put, step.counts.get("kernels/dropped", 0) <= 3) == (0, True)
     assert step.stats["timeout"] >= 1
-    # The epoch of an empty cache is small enough to arrive, and this one was there before.
-    assert keys(server) == before
+    # The epoch of an empty cache is small enough to arrive, and this one was there before. So is a graph's list of kernels.
+    assert [key for key in keys(server) if not key.startswith(b"cpp-kernel:set:") or key in before] == before
     assert step.told[0] == "compiling goes on without it"
 
 

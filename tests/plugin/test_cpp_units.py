@@ -313,7 +313,7 @@ class FirstGetFails:
     """A client whose first get finds nobody."""
 
     def __init__(self, client: Any) -> None:
-        self._client = client
+        self.client = client
         self._dead = Client(f"redis://127.0.0.1:{free_port()}")
         self._gets = 0
 
@@ -340,7 +340,7 @@ def test_of_two_epochs_put_at_once_the_later_one_counts_for_both(server: Pilotli
     second, client = remote(server, tmp_path / "b")
     for one in (first, second):
         assert one.get(b"cpp-kernel:1") is None
-    original = first._client
+    original = first.client
 
     class SlowerThanAnother:
         def put(self, key: bytes, artifact: bytes, **more: Any) -> bool:
@@ -352,7 +352,7 @@ def test_of_two_epochs_put_at_once_the_later_one_counts_for_both(server: Pilotli
         def __getattr__(self, name: str) -> Any:
             return getattr(original, name)
 
-    first._client = SlowerThanAnother()  # type: ignore[assignment]
+    first.client = SlowerThanAnother()  # type: ignore[assignment]
     assert first.put(b"cpp-kernel:1", b"object")
     assert first._epoch == second._epoch == client.get_many([EPOCH_KEY])[0].artifact
 

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use futures_channel::oneshot;
 
+use crate::leases::Leases;
 use crate::{
     Backend, Blocking, Cursor, Entry, Error, ErrorKind, Found, Handed, Head, Inline, Key, Kind, Maintenance,
     Namespace, NoSamples, Operation, Outcome, Page, Put, Result, Sample, SampleHooks, Serde, Stats, Usage,
@@ -53,6 +54,8 @@ pub struct PendingPut {
 #[derive(Debug)]
 struct OpenPut {
     kind: Kind,
+    /// Whoever may wait for it.
+    awaited: Option<Key>,
     is_counted: bool,
     bytes: u64,
     sample: OpenSample,
@@ -67,6 +70,7 @@ pub struct Cache {
     policy: FailurePolicy,
     blocking: Arc<dyn Blocking>,
     maintenance: Option<Arc<dyn Maintenance>>,
+    leases: Leases,
 }
 
 /// Artifacts up to this length, in bytes, are unpacked on the calling thread.
@@ -99,6 +103,7 @@ impl Cache {
             policy: FailurePolicy::Raise,
             blocking: Arc::new(Inline),
             maintenance: None,
+            leases: Leases::default(),
         }
     }
 
@@ -133,6 +138,11 @@ impl Cache {
     /// The counters.
     pub fn stats(&self) -> &Stats {
         &self.stats
+    }
+
+    /// Who compiles what, and who waits for it: told of every put here, and asked by front-ends.
+    pub fn leases(&self) -> &Leases {
+        &self.leases
     }
 
     /// The backend, for what needs no counting.
@@ -348,6 +358,7 @@ impl Cache {
     fn open_put(&self, key: &Key, entry: &Entry) -> OpenPut {
         OpenPut {
             kind: key.kind(),
+            awaited: key.kind().is_leasable().then(|| key.clone()),
             is_counted: !key.is_list_of_variants(),
             bytes: entry.artifact.len(),
             sample: self.open_sample(key, Operation::Put),
@@ -355,7 +366,7 @@ impl Cache {
     }
 
     fn close_put(&self, open: OpenPut, result: Result<Put>) -> Result<PutOutcome> {
-        let OpenPut { kind, is_counted, bytes, sample } = open;
+        let OpenPut { kind, awaited, is_counted, bytes, sample } = open;
         let outcome = match &result {
             Ok(Put::Stored(_)) if !is_counted => None,
             Ok(Put::Stored(_)) => Some(Outcome::Put),
@@ -370,6 +381,11 @@ impl Cache {
             self.stats.add_received(kind, bytes);
         }
         self.log_sample(sample, outcome, None, bytes, result.as_ref().err());
+        match (&awaited, &result) {
+            (Some(key), Ok(_)) => self.leases.put(key),
+            (Some(key), Err(_)) => self.leases.refused(key),
+            (None, _) => {}
+        }
         match result {
             Ok(Put::Stored(version)) => Ok(PutOutcome::Stored(version)),
             Ok(Put::Unmet) => Ok(PutOutcome::Unmet),
@@ -436,6 +452,7 @@ impl Cache {
     /// `error` itself, where the policy does not absorb it.
     pub fn refuse_put(&self, key: &Key, error: Error) -> Result<PutOutcome> {
         self.stats.count(key.kind(), Outcome::Exception);
+        self.leases.refused(key);
         if self.absorbs(key.kind()) {
             self.stats.count_refused_put(error.kind());
             return Ok(PutOutcome::Refused(error.kind()));

@@ -75,6 +75,13 @@ impl Kind {
         self != Self::Other
     }
 
+    /// Whether who misses it may be asked to wait for another's compile. Never AOTAutograd's: theirs are put after the backward, by
+    /// when a distributed job may long wait for whoever waits here.
+    #[must_use]
+    pub fn is_leasable(self) -> bool {
+        matches!(self, Self::FxGraph | Self::CppKernel)
+    }
+
     /// The name used in metrics, logs and on the command line.
     #[must_use]
     pub fn name(self) -> &'static str {

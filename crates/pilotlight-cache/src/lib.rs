@@ -40,6 +40,7 @@ mod error;
 mod key;
 mod kind;
 mod layers;
+pub mod leases;
 mod maintenance;
 pub mod portable;
 mod recompress;

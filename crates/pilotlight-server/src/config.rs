@@ -21,6 +21,8 @@ pub struct Config {
     pub password: Option<String>,
     /// Answer every error as Redis would, also for compile-cache kinds.
     pub is_strict: bool,
+    /// Longest a stock client's `GET` waits for another client that compiles what it misses; not at all when zero.
+    pub lease_wait: Duration,
     /// Entries that nobody used for as long are recompressed; none when `None`.
     pub recompress_after: Option<Duration>,
     /// Databases that `SELECT` knows.
@@ -38,6 +40,7 @@ impl Default for Config {
             drain_timeout: Duration::from_secs(10),
             password: None,
             is_strict: false,
+            lease_wait: Duration::from_secs(3),
             recompress_after: Some(Duration::from_secs(600)),
             databases: 16,
         }

@@ -5,6 +5,7 @@
 
 mod disk;
 mod doctor;
+mod leases;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
@@ -16,6 +17,7 @@ pub use self::disk::{
     CollectedReport, ImportedReport, PurgedReport, RefusedReport, SetAsideReport, StoreReport,
 };
 pub use self::doctor::{FindingReport, MendedReport};
+pub use self::leases::LeasesReport;
 
 /// The state and the counters of a cache.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -36,6 +38,9 @@ pub struct StatsReport {
     pub refused_puts: BTreeMap<String, u64>,
     /// Gets that failed and were answered as a miss, by reason.
     pub absorbed_gets: BTreeMap<String, u64>,
+    /// Who compiled for others, and who waited.
+    #[serde(default)]
+    pub leases: LeasesReport,
     /// Compile time of the graphs that stock clients got. They run g++ again for C++ kernels, so at most this was saved; it is
     /// not part of `total`.
     #[serde(default)]
@@ -198,6 +203,7 @@ impl StatsReport {
             total: KindReport::total(&counted),
             refused_puts: by_reason(&counted.refused_puts),
             absorbed_gets: by_reason(&counted.absorbed_gets),
+            leases: cache.leases().counts().into(),
             stock_graphs_seconds: counted.stock_graphs_ms as f64 / 1000.0,
             connections: ConnectionsReport::default(),
         })

@@ -7,7 +7,7 @@ use crate::settings::table;
 
 const PREFIX: &str = "PILOTLIGHT_";
 /// Variables that are no settings of `serve`: of the commands, and of the plug-in, in the order of docs/plugin.md.
-const OTHERS: [&str; 11] = [
+const OTHERS: [&str; 14] = [
     "CONFIG",
     "HTTP_URL",
     "URL",
@@ -15,6 +15,9 @@ const OTHERS: [&str; 11] = [
     "SUMMARY",
     "REPORT",
     "KERNELS",
+    "LEASES",
+    "LEASE_BUDGET",
+    "COHERENT",
     "CONNECT_TIMEOUT",
     "STALL_TIMEOUT",
     "TOTAL_TIMEOUT",

@@ -25,11 +25,23 @@ SWITCHES = {
     "torch._dynamo.config": {"TORCH_DYNAMO_AUTOMATIC_DYNAMIC_REMOTE_PGO": "automatic_dynamic_remote_pgo"},
 }
 
+# Switch -> those with which a user says no to it as well: who wants no such entries on the own disk wants none from elsewhere,
+# and AOTAutograd entries are of no use without their graphs.
+REFUSED_WITH = {
+    "TORCHINDUCTOR_FX_GRAPH_REMOTE_CACHE": ("TORCHINDUCTOR_FX_GRAPH_CACHE",),
+    "TORCHINDUCTOR_AUTOGRAD_REMOTE_CACHE": (
+        "TORCHINDUCTOR_AUTOGRAD_CACHE",
+        "TORCHINDUCTOR_FX_GRAPH_REMOTE_CACHE",
+        "TORCHINDUCTOR_FX_GRAPH_CACHE",
+    ),
+}
+
 # Module of torch -> the module beside this one whose `patch` mends it. Nothing is imported before torch imports its own.
 PATCHES = {
     "torch._inductor.remote_cache": ("caches",),
     "torch._inductor.utils": ("switches",),
     "torch._inductor.codecache": ("graphs", "cpp"),
+    "torch._inductor.compile_fx": ("leases",),
     "torch._inductor.cpp_builder": ("cpp",),
     "torch._inductor.cpu_vec_isa": ("cpp",),
     "torch._functorch._aot_autograd.autograd_cache": ("autograd",),
@@ -61,13 +73,11 @@ def activate() -> None:
 
 
 def _left_open(module_name: str) -> dict[str, str]:
-    """The switches that the user did not set."""
-    # Who switched graphs off has switched off what is of no use without them.
-    graphs_refused = os.environ.get("TORCHINDUCTOR_FX_GRAPH_REMOTE_CACHE") == "0"
+    """The switches that the user neither set nor, with another one, said no to."""
     return {
         variable: setting
         for variable, setting in SWITCHES[module_name].items()
-        if variable not in os.environ and not (graphs_refused and variable == "TORCHINDUCTOR_AUTOGRAD_REMOTE_CACHE")
+        if variable not in os.environ and not any(os.environ.get(other) == "0" for other in REFUSED_WITH.get(variable, ()))
     }
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from pilotlight.torch import cpp_key, cpp_place, elf
 from pilotlight.torch.cpp_sets import used, waiting
 from pilotlight.torch.cpp_stats import count
+from pilotlight.torch.leases import KernelLease
 from pilotlight.torch.once import guarded, warn_once
 from pilotlight.torch.toolchain import Toolchain, toolchain
 
@@ -41,6 +42,7 @@ class Build:
         self._key: bytes | None = None
         self._toolchain: Toolchain | None = None
         self._settled = False
+        self._lease = KernelLease()
         self._recovered = False
 
     @guarded(otherwise=None)
@@ -69,7 +71,11 @@ class Build:
         if self._settled or self._key is None or self._toolchain is None:
             return
         self._settled = True
-        self._keep(self._toolchain, self._key)
+        self._lease.end(stored=self._keep(self._toolchain, self._key))
+
+    def over(self) -> None:
+        """Nothing more will be put."""
+        self._lease.end()
 
     @guarded(otherwise=True)
     def recover(self, error: BaseException) -> bool:
@@ -123,6 +129,8 @@ class Build:
             return False
         observed = remote.observed()
         data = remote.get(key)
+        if data is None and self._lease.came(remote.client, key):
+            data = remote.get(key)
         if data is None:
             count("misses", reason=observed.reason("absent"))
             return False
@@ -144,22 +152,24 @@ class Build:
             return None
         return f"no PyInit_{function} in it"
 
-    def _keep(self, known: Toolchain, key: bytes) -> None:
+    def _keep(self, known: Toolchain, key: bytes) -> bool:
+        """Puts what the remote cache lacks; whether that was stored."""
         remote = known.remote()
         if remote is None or self.origin not in (Origin.COMPILED, Origin.LOCAL):
-            return
+            return False
         if self.origin is Origin.LOCAL and not remote.is_missing(key):
-            return
+            return False
         with open(self._binary, "rb") as file:
             data = file.read()
         if elf.fault(data) is not None:
-            return
+            return False
         elapsed_ms = int((time.monotonic() - self._begin) * 1000) if self.origin is Origin.COMPILED else 0
         observed = remote.observed()
         if remote.put(key, data, elapsed_ms):
             count("puts" if self.origin is Origin.COMPILED else "back_filled")
-        else:
-            count("dropped", reason=observed.reason("refused"))
+            return True
+        count("dropped", reason=observed.reason("refused"))
+        return False
 
 
 def following(build: Build, load: Callable[[], Any], compile_again: Callable[[], Any]) -> Callable[[], Any]:
@@ -167,14 +177,17 @@ def following(build: Build, load: Callable[[], Any], compile_again: Callable[[],
 
     def load_and_keep() -> Any:
         try:
-            with waiting():
-                library = load()
-        except (ImportError, OSError) as error:
-            if not build.recover(error):
-                raise
-            with waiting():
-                library = compile_again()
-        build.loaded()
-        return library
+            try:
+                with waiting():
+                    library = load()
+            except (ImportError, OSError) as error:
+                if not build.recover(error):
+                    raise
+                with waiting():
+                    library = compile_again()
+            build.loaded()
+            return library
+        finally:
+            build.over()
 
     return load_and_keep

@@ -37,7 +37,7 @@ class Remote:
     """One remote cache, for one host."""
 
     def __init__(self, client: Client, host: bytes, cache_dir: str) -> None:
-        self._client = client
+        self.client = client
         self._host = host
         self._directory = os.path.join(cache_dir, "pilotlight")
         self._lock = Lock()
@@ -49,7 +49,7 @@ class Remote:
 
     def observed(self) -> Observed:
         """To ask later why something went without result."""
-        return Observed(self._client)
+        return Observed(self.client)
 
     def get(self, key: bytes) -> bytes | None:
         """What `put` was given, from what was prefetched or in one round trip."""
@@ -62,7 +62,7 @@ class Remote:
         first = not self._asked
         wanted = [*keys, EPOCH_KEY] if first else list(keys)
         observed = self.observed()
-        entries = self._client.get_many(wanted)
+        entries = self.client.get_many(wanted)
         if first:
             epoch = entries.pop()
             # One that did not come is not one that is not there: it must not be replaced.
@@ -78,7 +78,7 @@ class Remote:
         if entry.fingerprint != self._host or (KEY_COMPONENT, _short(key)) not in entry.components:
             warn_once("an entry is not what its key says, or was made on another kind of machine; it is not used")
             count("refused")
-            self._client.quarantine(key)
+            self.client.quarantine(key)
             return None
         return entry.artifact
 
@@ -100,7 +100,7 @@ class Remote:
         """Store and note it."""
         if not self._has_epoch():
             return False
-        stored = self._client.put(
+        stored = self.client.put(
             key,
             artifact,
             compile_ms=compile_ms,
@@ -123,7 +123,7 @@ class Remote:
         """
         if not self.lacks(key):
             return False
-        if self._client.has([key]) == [True]:
+        if self.client.has([key]) == [True]:
             self.note(key)
             return False
         return True
@@ -144,7 +144,7 @@ class Remote:
 
     def refuse(self, key: bytes) -> None:
         """An artifact turned out unusable although it was whole."""
-        self._client.quarantine(key)
+        self.client.quarantine(key)
 
     def _has_epoch(self) -> bool:
         if not self._asked:
@@ -155,21 +155,21 @@ class Remote:
         if not self._asked:
             return False
         epoch = secrets.token_bytes(_EPOCH_BYTES)
-        if not self._client.put(EPOCH_KEY, epoch, producer="pilotlight-cpp"):
+        if not self.client.put(EPOCH_KEY, epoch, producer="pilotlight-cpp"):
             return False
         # Another process may have put one at the same time: the later one stands, and counts for both.
-        stands = self._client.get_many([EPOCH_KEY])[0]
+        stands = self.client.get_many([EPOCH_KEY])[0]
         self._enter(epoch if stands is None or len(stands.artifact) != _EPOCH_BYTES else stands.artifact)
         return True
 
     def _enter(self, epoch: bytes) -> None:
         """Read the note that is about this epoch."""
-        name = hashlib.sha256(self._client.url.encode() + b"\0" + epoch).hexdigest()[:32]
+        name = hashlib.sha256(self.client.url.encode() + b"\0" + epoch).hexdigest()[:32]
         note = os.path.join(self._directory, f"known-{name}")
         keys: set[bytes] = set()
         with contextlib.suppress(OSError):
             os.makedirs(self._directory, exist_ok=True)
-            if self._client.url not in _doubted:
+            if self.client.url not in _doubted:
                 with open(note, "rb") as file:
                     keys.update(file.read(_NOTE_BYTES_MAX).split(b"\n")[:-1])
         with self._lock:

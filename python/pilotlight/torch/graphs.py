@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from pilotlight import _summary
-from pilotlight.torch import backfill, lookups, marks, puts, remote, replacing, templates
+from pilotlight.torch import backfill, coherence, leases, lookups, marks, puts, remote, replacing, templates
 from pilotlight.torch.lookups import Lookup, state
 
 if TYPE_CHECKING:
@@ -133,6 +133,13 @@ def _find(original: replacing.Function, module: ModuleType) -> replacing.Functio
             return original(cls, key, local, remote_cache, evaluate_guards, hints)  # type: ignore[no-any-return]
         with lookups.inside(lookup):
             found: tuple[Any, ...] = original(cls, key, local, remote_cache, evaluate_guards, hints)
+        if found[0] is None and lookup.kind == "fx-graph" and leases.graph_came(lookup.client, lookup.remote_key):
+            lookup = _open_lookup(cls, key, remote_cache) or lookup
+            with lookups.inside(lookup):
+                found = original(cls, key, local, remote_cache, evaluate_guards, hints)
+        if not coherence.agreed(found[0] is not None) and found[0] is not None:
+            lookup.is_lone = True
+            found = (None, None, {"cache_status_detailed": "full_miss"})
         with remote.guarded("counting a lookup"):
             remote.pass_notices()
             _settle(cls, lookup, remote_cache, found)
@@ -307,11 +314,13 @@ def _save(original: replacing.Function, module: ModuleType) -> replacing.Functio
             original(key, compiled_graph, example_inputs, local, catching)
             noticed = catching.contents
         with remote.guarded("putting a graph"):
+            stored = False
             if noticed:
                 if not hasattr(module.FxGraphCache, "_write_to_local_cache"):
                     # torch 2.6 writes the guards to a copy, which is what it pickles.
                     compiled_graph = pickle.loads(noticed[0])
-                puts.put_graph(client, remote_cache, key, compiled_graph, noticed[0])
+                stored = puts.put_graph(client, remote_cache, key, compiled_graph, noticed[0])
+            leases.graph_put(remote_cache._get_key(key).encode(), stored=stored)
 
     return _save_graph
 

@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from pilotlight.torch.fingerprint import digest_of
+from pilotlight.torch.leases import KernelLease
 from pilotlight.torch.once import guarded
 from pilotlight.torch.replacing import replace_if_there
 from pilotlight.torch.toolchain import Toolchain, toolchain
@@ -85,13 +86,17 @@ def _keep_version(command: str, text: str) -> None:
 
 def _check_build(original: Callable[[Any, str], bool]) -> Callable[[Any, str], bool]:
     def check_build(self: Any, code: str) -> bool:
-        if _has_passed(self, code):
+        lease = KernelLease()
+        if _has_passed(self, code) or _passed_elsewhere(lease, self, code):
             return True
         # The name of the probe holds the flags as they are now.
         keep = _keeper(self, code)
-        if (passed := original(self, code)) and keep is not None:
-            keep()
-        return passed
+        try:
+            if (passed := original(self, code)) and keep is not None:
+                keep()
+            return passed
+        finally:
+            lease.end()
 
     return check_build
 
@@ -100,6 +105,13 @@ def _check_build(original: Callable[[Any, str], bool]) -> Callable[[Any, str], b
 def _has_passed(isa: Any, code: str) -> bool:
     known = _toolchain()
     return known is not None and known.passed(_probe(isa, code))
+
+
+@guarded(otherwise=False)
+def _passed_elsewhere(lease: KernelLease, isa: Any, code: str) -> bool:
+    """Whether another process of a host like this found out while this one waited for it."""
+    known = _toolchain()
+    return known is not None and known.passed_elsewhere(lease, _probe(isa, code))
 
 
 @guarded(otherwise=None)

@@ -39,6 +39,8 @@ class Lookup:
         self.misfits = 0
         # AOTAutograd entries whose graphs are not to be had for this host.
         self.graphless = 0
+        # It hit, and another rank's did not.
+        self.is_lone = False
         # Of torch's local cache.
         self.local_misfits = 0
         # For which hosts the entry handed out last was made; any if `None`.
@@ -100,6 +102,8 @@ class Lookup:
 
     def miss_reason(self) -> str:
         """The most telling of what happened."""
+        if self.is_lone:
+            return "ranks"
         if self.refused:
             return "refused"
         if self.misfits:

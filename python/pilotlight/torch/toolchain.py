@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import threading
+from typing import TYPE_CHECKING
 
 from pilotlight._forks import Lock
 from pilotlight.torch import compiler as compilers
@@ -19,6 +20,9 @@ from pilotlight.torch import cpp_key, switches
 from pilotlight.torch.compiler import Compiler
 from pilotlight.torch.cpp_remote import Remote, remote
 from pilotlight.torch.fingerprint import digest_of, host_fingerprint
+
+if TYPE_CHECKING:
+    from pilotlight.torch.leases import KernelLease
 
 _VERSION_CHARS_MAX = 4096
 
@@ -83,6 +87,22 @@ class Toolchain:
                 self._ask_remote()
             elif self._from_disk:
                 self._back_fill()
+            return probe in self._passed
+
+    def passed_elsewhere(self, lease: KernelLease, probe: str) -> bool:
+        """Takes the lease on a probe, and says whether it passed where it was tried until then.
+
+        The lease is on a key that nothing stands under: the probes of a host are one entry. So whoever waited leads next, looks
+        at that entry, and gives the lease up at once.
+        """
+        if (cache := self.remote()) is None:
+            return False
+        lease.came(cache.client, cpp_key.PREFIX + b"probe:" + digest_of(self.base, "probe", probe).hex().encode())
+        if not lease.leads():
+            return False
+        with self._lock:
+            self._asked_remote = False
+            self._ask_remote()
             return probe in self._passed
 
     def keep_passed(self, probe: str) -> None:

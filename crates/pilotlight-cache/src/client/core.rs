@@ -9,6 +9,7 @@ use super::address::{Address, Place};
 use super::counters::Counters;
 use super::directory::DirectoryEngine;
 use super::engine::{Answer, Engine, Request};
+use super::leases::Heart;
 use super::pace::Deadline;
 use super::resp::RespEngine;
 use super::trouble::{Sort, Trouble};
@@ -16,9 +17,10 @@ use crate::{Error, GROUP_ENTRIES_MAX, Result};
 
 #[derive(Debug)]
 pub(super) struct Core {
-    engine: Box<dyn Engine>,
+    pub(super) engine: Box<dyn Engine>,
+    pub(super) heart: Heart,
     pub(super) counters: Arc<Counters>,
-    trouble: Trouble,
+    pub(super) trouble: Trouble,
     settings: Settings,
     shown: String,
     /// Whose counts these are.
@@ -41,7 +43,8 @@ impl Core {
             Place::Tcp { .. } | Place::Unix { .. } => Box::new(RespEngine::new(address, counters.clone())),
         };
         let trouble = Trouble::new(settings.trouble_budget, seed);
-        Self { engine, counters, trouble, settings, shown, pid: AtomicU32::new(pid) }
+        let heart = Heart::default();
+        Self { engine, heart, counters, trouble, settings, shown, pid: AtomicU32::new(pid) }
     }
 
     pub(super) fn shown(&self) -> &str {
@@ -77,22 +80,18 @@ impl Core {
         count: usize,
         requests: &[Request<'_>],
     ) -> Option<Vec<Result<Answer>>> {
-        let count = count as u64;
-        self.note_fork();
-        let Some(allowance) = self.trouble.admit(sort) else {
-            self.counters.add_unasked(count);
+        let Some(allowance) = self.admit(sort) else {
+            self.counters.add_unasked(count as u64);
             return None;
         };
-        // Waiting for a dead server may cost what is left of the budget and no more. Steady work has its own limit.
-        let Settings { connect_timeout, stall_timeout, total_timeout, .. } = self.settings;
-        let deadline = Arc::new(Deadline::new(connect_timeout, stall_timeout, total_timeout, allowance));
+        let deadline = Arc::new(self.deadline(Duration::ZERO, allowance));
         let started = Instant::now();
         let result = self.engine.exchange(requests, &deadline);
         let took = started.elapsed();
         match result {
             Ok(answers) => {
                 let refusals = || answers.iter().filter_map(|answer| answer.as_ref().err());
-                refusals().take(count as usize).for_each(|error| self.counters.add_failures(error, 1));
+                refusals().take(count).for_each(|error| self.counters.add_failures(error, 1));
                 let is_dropped = || answers.iter().any(|answer| matches!(answer, Ok(Answer::Dropped)));
                 let refusal = match refusals().next() {
                     Some(error) => Some(error.to_string()),
@@ -104,12 +103,35 @@ impl Core {
                 Some(answers)
             }
             Err(error) => {
-                self.counters.add_failures(&error, count);
-                self.count_lost(took);
-                self.trouble.failed(&error, took, &self.shown);
+                self.fail(&error, count, took);
                 None
             }
         }
+    }
+
+    /// What waits of an operation may cost, if it is to be tried.
+    pub(super) fn admit(&self, sort: Sort) -> Option<Duration> {
+        self.note_fork();
+        self.trouble.admit(sort)
+    }
+
+    /// The limits of an operation to which the engine may take `wait` without a byte.
+    ///
+    /// Waiting for a dead server may cost what is left of the budget, `allowance`, and no more. Steady work has its own limit.
+    pub(super) fn deadline(&self, wait: Duration, allowance: Duration) -> Deadline {
+        let Settings { connect_timeout, stall_timeout, total_timeout, .. } = self.settings;
+        Deadline::new(connect_timeout, stall_timeout + wait, total_timeout + wait, allowance + wait)
+    }
+
+    pub(super) fn stall_timeout(&self) -> Duration {
+        self.settings.stall_timeout
+    }
+
+    /// An operation failed as a whole, `count` of the caller's with it.
+    pub(super) fn fail(&self, error: &Error, count: usize, took: Duration) {
+        self.counters.add_failures(error, count as u64);
+        self.count_lost(took);
+        self.trouble.failed(error, took, &self.shown);
     }
 
     fn count_lost(&self, lost: Duration) {

@@ -50,6 +50,14 @@ counters! {
     bytes_written,
     round_trips,
     connections,
+    /// Compiles that others may have waited for.
+    led,
+    /// Lookups that waited for another's compile, and what it put.
+    followed,
+    /// Lookups that waited for another's compile, and then compiled.
+    lease_timeouts,
+    /// Milliseconds that those waited.
+    waited_ms,
     /// Microseconds that failures cost, refused puts, and the slow part of slow answers.
     trouble_us,
 }

@@ -23,7 +23,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 
 use super::counters::Counters;
-use super::engine::{Answer, Engine, Request};
+use super::engine::{Answer, Asked, Engine, Request, Search};
 use super::pace::Deadline;
 use super::stream::lost;
 use super::sweep;
@@ -160,6 +160,11 @@ impl Engine for DirectoryEngine {
 
     fn may_group(&self) -> bool {
         false
+    }
+
+    /// Who waits for a process on another host would have to look again and again whether that lives.
+    fn lease(&self, _search: Search<'_>, _deadline: &Arc<Deadline>) -> Result<Asked> {
+        Ok(Asked::Alone)
     }
 
     fn close(&self) {}

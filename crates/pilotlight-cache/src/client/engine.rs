@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -17,6 +18,9 @@ pub(super) trait Engine: Send + Sync + Debug {
 
     /// Whether it may know groups; it is not asked for one otherwise.
     fn may_group(&self) -> bool;
+
+    /// Asks who compiles a key.
+    fn lease(&self, search: Search<'_>, deadline: &Arc<Deadline>) -> Result<Asked>;
 
     /// Closes what is open.
     fn close(&self);
@@ -48,4 +52,38 @@ pub(super) enum Answer {
     Grouped(usize),
     /// To a group: there is no such thing here.
     Unknown,
+}
+
+/// A key that is not there, to be compiled by one.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Search<'a> {
+    pub(super) key: &'a [u8],
+    /// How long a lease lasts unless renewed.
+    pub(super) lasts: Duration,
+    /// How long the answer may take.
+    pub(super) wait: Duration,
+    /// It was asked before, and waited.
+    pub(super) is_again: bool,
+}
+
+/// Who compiles it.
+#[derive(Debug)]
+pub(super) enum Asked {
+    /// Whoever asked.
+    Lead(Box<dyn Hold>),
+    /// Nobody: it is there.
+    Look,
+    /// Whoever wants it.
+    Alone,
+    /// Another still does, for so long already; such a compile takes as long as expected.
+    Wait { age: Duration, expected: Option<Duration> },
+}
+
+/// A lease, where it was given.
+pub(super) trait Hold: Send + Debug {
+    /// Says that its leader lives. `Err` if nobody heard, or it was lost.
+    fn renew(&mut self, deadline: &Arc<Deadline>) -> Result<()>;
+
+    /// Gives it up, unless what was put has ended it.
+    fn end(self: Box<Self>, is_put: bool, deadline: &Arc<Deadline>);
 }

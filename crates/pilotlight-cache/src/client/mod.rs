@@ -17,7 +17,8 @@
 //! 3. A connection is used by the process that made it, and by no other.
 //! 4. What was not checked against its digest is not handed out.
 //! 5. Nothing is allocated on a server's word alone.
-//! 6. No thread is started, but to look up a host's name: the system's look-up has no limit of its own.
+//! 6. No thread is started, but to look up a host's name, since the system's look-up has no limit of its own, and to renew leases
+//!    while there are any.
 
 mod address;
 mod candidates;
@@ -26,9 +27,13 @@ mod counters;
 mod directory;
 mod engine;
 mod guarded;
+mod leases;
 mod operations;
 mod pace;
+mod patience;
 mod resp;
+#[cfg(test)]
+mod simulation;
 mod socket;
 mod stream;
 mod sweep;
@@ -46,6 +51,7 @@ pub use self::address::{Address, AddressError, Login, Place};
 pub use self::candidates::Candidates;
 use self::core::Core;
 pub use self::directory::ROOT as DIRECTORY_ROOT;
+pub use self::leases::{Lease, Part};
 use crate::Details;
 
 /// A remote cache. Cheap to clone; clones share connections, counters and breakers. Connects on the first operation.

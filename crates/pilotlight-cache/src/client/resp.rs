@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
 
 use super::address::{Address, Place};
 use super::counters::Counters;
-use super::engine::{Answer, Engine, Request};
+use super::engine::{Answer, Asked, Engine, Hold, Request, Search};
 use super::guarded::Guarded;
 use super::pace::Deadline;
-use super::stream::Stream;
+use super::stream::{Stream, unavailable};
 use super::tls::Tls;
 use super::wire::{Outgoing, Reply, Wire, garbage};
 use crate::{Error, ErrorKind, Result};
@@ -19,12 +20,27 @@ pub(super) struct RespEngine {
     address: Address,
     counters: Arc<Counters>,
     tls: Tls,
-    /// Idle connections, the last used at the end.
-    idle: Guarded<Vec<Connection>>,
+    pool: Arc<Pool>,
     /// Until a server is met that has none.
     may_group: AtomicBool,
+}
+
+/// Connections between operations.
+#[derive(Debug)]
+struct Pool {
+    /// The last used at the end.
+    idle: Guarded<Vec<Connection>>,
     /// The process that made them. A child after a fork must not write where its parent reads.
     pid: AtomicU32,
+}
+
+/// A lease, and the connection that it is good on.
+#[derive(Debug)]
+struct RespHold {
+    connection: Connection,
+    key: Vec<u8>,
+    token: i64,
+    pool: Arc<Pool>,
 }
 
 #[derive(Debug)]
@@ -45,36 +61,16 @@ enum Dialect {
 
 /// In front of every key on a server that does not know envelopes. The number is the layout's version.
 const PLAIN_PREFIX: &[u8] = b"pilotlight:1:";
+/// Items in an answer to `PILOTLIGHT.LEASE`.
+const LEASE_ITEMS_MAX: usize = 3;
 /// More than this many idle connections are closed: each costs the server memory.
 const IDLE_MAX: usize = 8;
 
 impl RespEngine {
     pub(super) fn new(address: Address, counters: Arc<Counters>) -> Self {
-        let (pid, may_group) = (AtomicU32::new(std::process::id()), AtomicBool::new(true));
-        Self { address, counters, tls: Tls::default(), idle: Guarded::default(), may_group, pid }
-    }
-
-    /// An idle connection of this process.
-    fn idle(&self) -> Option<Connection> {
-        let pid = std::process::id();
-        let mut idle = self.idle.lock()?;
-        if self.pid.swap(pid, Ordering::Relaxed) != pid {
-            // Closing our copies of the parent's sockets does not close the parent's.
-            idle.clear();
-        }
-        idle.pop()
-    }
-
-    fn keep(&self, connection: Connection) {
-        if !connection.wire.is_clean() || connection.pid != std::process::id() {
-            return;
-        }
-        if let Some(mut idle) = self.idle.lock()
-            && self.pid.load(Ordering::Relaxed) == connection.pid
-            && idle.len() < IDLE_MAX
-        {
-            idle.push(connection);
-        }
+        let pid = AtomicU32::new(std::process::id());
+        let pool = Arc::new(Pool { idle: Guarded::default(), pid });
+        Self { address, counters, tls: Tls::default(), pool, may_group: AtomicBool::new(true) }
     }
 
     fn connect(&self, deadline: &Arc<Deadline>) -> Result<Connection> {
@@ -121,24 +117,125 @@ impl RespEngine {
             if matches!(answers[..], [Ok(Answer::Unknown)]) {
                 self.may_group.store(false, Ordering::Relaxed);
             }
-            self.keep(connection);
+            self.pool.keep(connection);
         }
         answers
+    }
+
+    fn lease_on(
+        &self,
+        mut connection: Connection,
+        search: Search<'_>,
+        deadline: &Arc<Deadline>,
+    ) -> Result<Asked> {
+        if connection.dialect == Dialect::Plain {
+            self.pool.keep(connection);
+            return Ok(Asked::Alone);
+        }
+        let reply = connection.ask(
+            &[b"PILOTLIGHT.LEASE", search.key, &millis(search.lasts), &millis(search.wait)],
+            search.is_again.then_some(b"AGAIN"),
+            deadline,
+        );
+        self.count(&mut connection);
+        let asked = match reply? {
+            Reply::Array(items) => match items.as_slice() {
+                [Reply::Bulk(word), Reply::Integer(token)] if word.as_ref() == b"lead" => {
+                    let (key, pool) = (search.key.to_vec(), self.pool.clone());
+                    return Ok(Asked::Lead(Box::new(RespHold { connection, key, token: *token, pool })));
+                }
+                [Reply::Bulk(word)] if word.as_ref() == b"look" => Asked::Look,
+                [Reply::Bulk(word)] if word.as_ref() == b"alone" => Asked::Alone,
+                [Reply::Bulk(word), Reply::Integer(age_ms), Reply::Integer(expected_ms)]
+                    if word.as_ref() == b"wait" =>
+                {
+                    let millis = |ms: &i64| u64::try_from(*ms).ok().map(Duration::from_millis);
+                    Asked::Wait { age: millis(age_ms).unwrap_or_default(), expected: millis(expected_ms) }
+                }
+                _ => return Err(garbage()),
+            },
+            // A Pilotlight that knows none.
+            Reply::Error(text) if !is_refusal_to_talk(&text) => Asked::Alone,
+            Reply::Error(text) => return Err(refused(&text)),
+            _ => return Err(garbage()),
+        };
+        self.pool.keep(connection);
+        Ok(asked)
+    }
+
+    /// Does something on an idle connection or, if there is none or it was closed meanwhile, on a new one.
+    fn on_connection<T>(
+        &self,
+        deadline: &Arc<Deadline>,
+        work: impl Fn(Connection) -> Result<T>,
+    ) -> Result<T> {
+        if let Some(connection) = self.pool.idle() {
+            match work(connection) {
+                // The server was restarted, or closed what was idle: that is not a failure yet. Whatever is asked for may be
+                // asked for twice.
+                Err(error) if error.kind() == ErrorKind::Unavailable => self.close(),
+                done => return done,
+            }
+        }
+        work(self.connect(deadline)?)
+    }
+}
+
+impl Pool {
+    /// An idle connection of this process.
+    fn idle(&self) -> Option<Connection> {
+        let pid = std::process::id();
+        let mut idle = self.idle.lock()?;
+        if self.pid.swap(pid, Ordering::Relaxed) != pid {
+            // Closing our copies of the parent's sockets does not close the parent's.
+            idle.clear();
+        }
+        idle.pop()
+    }
+
+    fn keep(&self, connection: Connection) {
+        if !connection.wire.is_clean() || connection.pid != std::process::id() {
+            return;
+        }
+        if let Some(mut idle) = self.idle.lock()
+            && self.pid.load(Ordering::Relaxed) == connection.pid
+            && idle.len() < IDLE_MAX
+        {
+            idle.push(connection);
+        }
+    }
+}
+
+impl Hold for RespHold {
+    fn renew(&mut self, deadline: &Arc<Deadline>) -> Result<()> {
+        let token = self.token.to_string();
+        match self.connection.ask(&[b"PILOTLIGHT.RENEW", &self.key, token.as_bytes()], None, deadline)? {
+            Reply::Integer(1) => Ok(()),
+            _ => Err(unavailable("the lease is lost")),
+        }
+    }
+
+    fn end(mut self: Box<Self>, is_put: bool, deadline: &Arc<Deadline>) {
+        let token = self.token.to_string();
+        let is_ended = is_put
+            || self
+                .connection
+                .ask(&[b"PILOTLIGHT.RELEASE", &self.key, token.as_bytes()], None, deadline)
+                .is_ok();
+        // On one that did not answer no next answer could be told from this one's.
+        if is_ended {
+            self.pool.keep(self.connection);
+        }
     }
 }
 
 impl Engine for RespEngine {
     fn exchange(&self, requests: &[Request<'_>], deadline: &Arc<Deadline>) -> Result<Vec<Result<Answer>>> {
-        if let Some(connection) = self.idle() {
-            match self.exchange_on(connection, requests, deadline) {
-                // The server was restarted, or closed what was idle: that is not a failure yet. Whatever is asked for may be
-                // asked for twice.
-                Err(error) if error.kind() == ErrorKind::Unavailable => self.close(),
-                answers => return answers,
-            }
-        }
-        let connection = self.connect(deadline)?;
-        self.exchange_on(connection, requests, deadline)
+        self.on_connection(deadline, |connection| self.exchange_on(connection, requests, deadline))
+    }
+
+    fn lease(&self, search: Search<'_>, deadline: &Arc<Deadline>) -> Result<Asked> {
+        self.on_connection(deadline, |connection| self.lease_on(connection, search, deadline))
     }
 
     fn may_group(&self) -> bool {
@@ -146,7 +243,7 @@ impl Engine for RespEngine {
     }
 
     fn close(&self) {
-        if let Some(mut idle) = self.idle.lock() {
+        if let Some(mut idle) = self.pool.idle.lock() {
             idle.clear();
         }
     }
@@ -186,6 +283,16 @@ impl Connection {
             }
             _ => Err(garbage()),
         }
+    }
+
+    /// One command of words, and its reply.
+    fn ask(&mut self, words: &[&[u8]], last: Option<&[u8]>, deadline: &Arc<Deadline>) -> Result<Reply> {
+        let words: Vec<[&[u8]; 1]> = words.iter().copied().chain(last).map(|word| [word]).collect();
+        let mut outgoing = Outgoing::default();
+        outgoing.push_command(&words.iter().map(<[_; 1]>::as_slice).collect::<Vec<_>>());
+        self.wire.begin();
+        self.wire.send(&outgoing, deadline)?;
+        self.wire.reply(LEASE_ITEMS_MAX, deadline)
     }
 
     fn exchange(
@@ -238,6 +345,10 @@ impl Connection {
             }
         }
     }
+}
+
+fn millis(duration: Duration) -> Vec<u8> {
+    duration.as_millis().to_string().into_bytes()
 }
 
 fn is_get(request: &Request<'_>) -> bool {

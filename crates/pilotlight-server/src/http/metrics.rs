@@ -9,6 +9,7 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use pilotlight_cache::Usage;
+use pilotlight_cache::leases::LeaseCounts;
 
 use super::router::Front;
 use crate::{Server, ServerStats};
@@ -71,6 +72,33 @@ const USAGE: [Of<Usage>; 11] = [
     ("pilotlight_delta_entries", "Entries stored against a sibling", |usage| Some(usage.deltas as f64)),
 ];
 
+const LEASES: [Of<LeaseCounts>; 12] = [
+    ("pilotlight_leases", "Keys that a client compiles for others right now", |of| Some(of.open as f64)),
+    ("pilotlight_lease_followers", "Lookups that wait for it", |of| Some(of.waiting as f64)),
+    ("pilotlight_leases_granted_total", "Leases that began", |of| Some(of.granted as f64)),
+    ("pilotlight_lease_followers_total", "Lookups that waited for another client's compile", |of| {
+        Some(of.followed as f64)
+    }),
+    ("pilotlight_lease_looked_total", "Waits that ended with the put", |of| Some(of.looked as f64)),
+    ("pilotlight_lease_alone_total", "Waits that ended with a put that was not kept", |of| {
+        Some(of.alone as f64)
+    }),
+    ("pilotlight_lease_timed_out_total", "Waits that were given up", |of| Some(of.timed_out as f64)),
+    ("pilotlight_leases_given_up_total", "Leases taken over from a leader that gave up", |of| {
+        Some(of.given_up as f64)
+    }),
+    ("pilotlight_leases_gone_total", "Leases taken over from a leader whose connection ended", |of| {
+        Some(of.gone as f64)
+    }),
+    ("pilotlight_leases_expired_total", "Leases taken over from a leader that was not heard of", |of| {
+        Some(of.expired as f64)
+    }),
+    ("pilotlight_lease_waited_seconds_total", "Time spent waiting", |of| Some(of.waited_ms as f64 / 1e3)),
+    ("pilotlight_lease_saved_seconds_total", "Compile time of what followers got", |of| {
+        Some(of.saved_ms as f64 / 1e3)
+    }),
+];
+
 fn load(stats: &ServerStats, counter: fn(&ServerStats) -> &AtomicU64) -> Option<f64> {
     Some(counter(stats).load(Relaxed) as f64)
 }
@@ -88,6 +116,7 @@ fn render(server: &Server, usage: Option<&Usage>) -> String {
     page.family("pilotlight_build_info", "The version that runs");
     page.sample("pilotlight_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1.0);
     page.table(&SERVER, server);
+    page.table(&LEASES, &server.cache.leases().counts());
     if let Some(usage) = usage {
         page.table(&USAGE, usage);
     }

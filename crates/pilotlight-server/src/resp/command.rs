@@ -44,6 +44,8 @@ pub(crate) struct Keys {
 pub(crate) enum Handler {
     /// At once: it needs no cache.
     Now(fn(&mut Session, &Args) -> Outcome),
+    /// Outside the gate, since it waits.
+    Waits(for<'a> fn(&'a mut Session, &'a Args) -> Running<'a>),
     /// Beside others.
     Shared(for<'a> fn(&'a mut Session, &'a Args) -> Running<'a>),
     /// With no other command in between: it writes several keys.
@@ -85,6 +87,8 @@ impl Flag {
     pub(crate) const IN_MULTI: u32 = 1 << 6;
     /// Refused inside `MULTI`.
     pub(crate) const NO_MULTI: u32 = 1 << 7;
+    /// Takes part in leases.
+    pub(crate) const LEADS: u32 = 1 << 8;
 }
 
 pub(crate) const FLAG_NAMES: [(u32, &str); 7] = [
@@ -137,6 +141,7 @@ impl std::fmt::Debug for Handler {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Now(_) => "Now",
+            Self::Waits(_) => "Waits",
             Self::Shared(_) => "Shared",
             Self::Alone(_) => "Alone",
             Self::Exec => "Exec",

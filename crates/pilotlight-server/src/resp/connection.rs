@@ -156,6 +156,7 @@ impl Connection {
             stats.commands_total.fetch_add(self.batch.requests.len() as u64, Relaxed);
             while let Some(request) = self.batch.requests.pop_front() {
                 let protocol = self.session.protocol;
+                self.session.may_wait = self.owed.is_empty();
                 let reply = self.session.execute(request).await;
                 match self.session.staged.take() {
                     Some(put) => self.owed.push((put, reply)),

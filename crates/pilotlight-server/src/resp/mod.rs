@@ -12,6 +12,7 @@ mod error;
 mod gate;
 pub(crate) mod glob;
 mod inline;
+mod leases;
 mod number;
 mod output;
 mod parameters;

@@ -20,6 +20,7 @@ use super::command::{Args, Command, Flag, Handler, Outcome, Refusal, Running, is
 use super::commands::transaction::{self, Transaction};
 use super::decode::Request;
 use super::error::Fault;
+use super::leases::Led;
 use super::reply::{Protocol, Reply};
 use super::{Shared, table};
 use crate::Server;
@@ -62,6 +63,10 @@ pub(crate) struct Session {
     pub(crate) last_command: &'static str,
     /// Set by a command after which the connection closes.
     pub(crate) is_closing: bool,
+    /// What this connection compiles for others.
+    pub(crate) led: Vec<Led>,
+    /// Whether a command may wait for another client: not while puts are staged.
+    pub(crate) may_wait: bool,
     /// What the command that ran last staged: its answer must wait until that is settled.
     pub(crate) staged: Option<PendingPut>,
 }
@@ -94,6 +99,8 @@ impl Session {
             replies: Replies::On,
             last_command: "",
             is_closing: false,
+            led: Vec::new(),
+            may_wait: true,
             staged: None,
         }
     }
@@ -129,8 +136,11 @@ impl Session {
             }
             Ok(command) => {
                 self.last_command = command.name;
-                let deadline = Instant::now() + self.server().config.request_timeout;
-                self.run(command, request, deadline).await
+                if command.has(Flag::LEADS) {
+                    self.get_or_lead(command, request).await
+                } else {
+                    self.run(command, request).await
+                }
             }
             Err(fault) => Reply::Error(self.reject(&request, fault)),
         };
@@ -176,12 +186,14 @@ impl Session {
         Ok(command)
     }
 
-    async fn run(&mut self, command: &'static Command, request: Request, deadline: Instant) -> Reply {
+    /// Runs a command outside a transaction.
+    pub(crate) async fn run(&mut self, command: &'static Command, request: Request) -> Reply {
+        let deadline = Instant::now() + self.server().config.request_timeout;
         // Cloned so that a pass through the gate does not borrow the session.
         let core = Rc::clone(&self.core);
         let gate = &core.server.resp.gate;
         let pass = match command.handler {
-            Handler::Now(_) | Handler::Container(_) => {
+            Handler::Now(_) | Handler::Waits(_) | Handler::Container(_) => {
                 return self.run_inside(command, request, deadline).await;
             }
             Handler::Shared(_) => match gate.try_shared(core.index) {
@@ -210,7 +222,7 @@ impl Session {
         }
         let outcome = match command.handler {
             Handler::Now(handler) => handler(self, &args),
-            Handler::Shared(handler) | Handler::Alone(handler) => {
+            Handler::Waits(handler) | Handler::Shared(handler) | Handler::Alone(handler) => {
                 match by(deadline, handler(self, &args)).await {
                     Some(outcome) => outcome,
                     None => return self.late(command, &args),

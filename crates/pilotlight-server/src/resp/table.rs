@@ -5,14 +5,14 @@ use bytes::Bytes;
 
 use super::command::{Command, Flag, Handler, Keys, Refusal};
 use super::commands::{
-    client, config, connection, counters, debug, envelopes, expiry, info, introspection, keys, object,
-    persistence, scan, set, strings, transaction,
+    client, config, connection, counters, debug, envelopes, expiry, info, introspection, keys, leases,
+    object, persistence, scan, set, strings, transaction,
 };
 use super::error::Fault;
 
 /// `name arity [flags] (first last step) group since how(handler) refusal "summary";`
 ///
-/// `how` is `now` (no cache needed), `shared` (beside other commands), `alone` (nothing in between), `exec` or
+/// `how` is `now` (no cache needed), `waits` (outside the gate), `shared` (beside other commands), `alone` (nothing in between), `exec` or
 /// `container`. `refusal` is what a compile-cache kind is answered that cannot be served.
 macro_rules! commands {
     ($($name:literal $arity:literal [$($flag:ident)*] ($first:literal $last:literal $step:literal)
@@ -30,6 +30,7 @@ macro_rules! commands {
         }),*]
     };
     (@now $handler:path) => { Handler::Now($handler) };
+    (@waits $handler:path) => { Handler::Waits(|session, args| Box::pin($handler(session, args))) };
     (@shared $handler:path) => { Handler::Shared(|session, args| Box::pin($handler(session, args))) };
     (@alone $handler:path) => { Handler::Alone(|session, args| Box::pin($handler(session, args))) };
     (@exec) => { Handler::Exec };
@@ -59,7 +60,7 @@ pub(crate) static COMMANDS: &[Command] = commands! {
     "flushall" -1 [WRITE] (0 0 0) server "1.0.0" alone(scan::flushall) Fail "Deletes all keys of all databases";
     "flushdb" -1 [WRITE] (0 0 0) server "1.0.0" alone(scan::flushdb) Fail "Deletes all keys of the database";
     "function" -2 [] (0 0 0) scripting "7.0.0" container(FUNCTION) Fail "What test suites ask for, where it is harmless";
-    "get" 2 [READ FAST] (1 1 1) string "1.0.0" shared(strings::get) Miss "The value of a key";
+    "get" 2 [READ FAST LEADS] (1 1 1) string "1.0.0" shared(strings::get) Miss "The value of a key";
     "getdel" 2 [WRITE FAST] (1 1 1) string "6.2.0" shared(strings::getdel) Miss "The value of a key, which is deleted";
     "getex" -2 [WRITE FAST] (1 1 1) string "6.2.0" shared(set::getex) Miss "The value of a key, with a new expiry";
     "getrange" 4 [READ] (1 1 1) string "2.4.0" shared(strings::getrange) Miss "A part of the value of a key";
@@ -83,8 +84,11 @@ pub(crate) static COMMANDS: &[Command] = commands! {
     "pexpireat" -3 [WRITE FAST] (1 1 1) generic "2.6.0" shared(expiry::pexpireat) Fail "Sets a key to expire at a time";
     "pexpiretime" 2 [READ FAST] (1 1 1) generic "7.0.0" shared(expiry::pexpiretime) Fail "When a key expires, in milliseconds";
     "pilotlight.group" -3 [WRITE] (1 -1 1) pilotlight "0.1.0" shared(envelopes::group) Fail "Has entries evicted together or not at all";
+    "pilotlight.lease" -4 [NO_MULTI] (1 1 1) pilotlight "0.1.0" waits(leases::lease) Fail "Who compiles a key that is not there";
     "pilotlight.mget" -2 [READ FAST] (1 -1 1) pilotlight "0.1.0" shared(envelopes::mget) MissEach "Entries in their envelopes";
     "pilotlight.put" -3 [WRITE OOM] (1 1 1) pilotlight "0.1.0" shared(envelopes::put) UnmetOrTooLarge "Sets a key to an entry in its envelope";
+    "pilotlight.release" 3 [FAST] (1 1 1) pilotlight "0.1.0" now(leases::release) Fail "Gives up a lease";
+    "pilotlight.renew" 3 [FAST] (1 1 1) pilotlight "0.1.0" now(leases::renew) Fail "Keeps a lease";
     "ping" -1 [FAST] (0 0 0) connection "1.0.0" now(connection::ping) Fail "Answers PONG";
     "psetex" 4 [WRITE OOM] (1 1 1) string "2.6.0" shared(set::psetex) Unmet "Sets a key that expires in milliseconds";
     "pttl" 2 [READ FAST] (1 1 1) generic "2.6.0" shared(expiry::pttl) Fail "Milliseconds until a key expires";

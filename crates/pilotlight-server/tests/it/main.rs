@@ -16,4 +16,5 @@ mod resp_differential;
 mod resp_envelopes;
 mod resp_failures;
 mod resp_groups;
+mod resp_leases;
 mod resp_operators;

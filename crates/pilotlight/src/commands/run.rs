@@ -41,6 +41,10 @@ struct Report {
     bypass: Counts,
     /// Entries of torch's local cache that the cache lacked.
     backfill: Counts,
+    /// Compiles of others that were waited for.
+    wait: Counts,
+    /// How long, in milliseconds.
+    waited_ms: u64,
     /// Compile time that the hits took when they were made, in milliseconds.
     saved_ms: u64,
 }
@@ -162,6 +166,7 @@ impl Report {
         for report in text.lines().filter_map(|line| serde_json::from_str::<Self>(line).ok()) {
             sum.processes += 1;
             sum.saved_ms += report.saved_ms;
+            sum.waited_ms += report.waited_ms;
             for (into, from) in [
                 (&mut sum.hit, report.hit),
                 (&mut sum.miss, report.miss),
@@ -170,6 +175,7 @@ impl Report {
                 (&mut sum.refused, report.refused),
                 (&mut sum.bypass, report.bypass),
                 (&mut sum.backfill, report.backfill),
+                (&mut sum.wait, report.wait),
             ] {
                 add(into, from);
             }
@@ -197,6 +203,14 @@ impl Report {
             self.saved_ms as f64 / 1000.0,
             output::count(self.processes, "process"),
         )];
+        if total(&self.wait) > 0 {
+            lines.push(format!(
+                "  waited {:.1} s for {} of others{}",
+                self.waited_ms as f64 / 1000.0,
+                output::count(total(&self.wait), "compile"),
+                reasons(&self.wait),
+            ));
+        }
         for (counts, what) in [
             (&self.drop, "dropped: puts that did not reach the cache"),
             (&self.refused, "refused: entries that could not be used"),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use pilotlight_server::report::{KindReport, StatsReport, UsageReport};
+use pilotlight_server::report::{KindReport, LeasesReport, StatsReport, UsageReport};
 
 use crate::access;
 use crate::cli::Stats;
@@ -38,9 +38,40 @@ fn page(report: &StatsReport, is_running: bool) -> String {
             text += &format!("\n{what}: {}\n", by_reason(reasons));
         }
     }
+    if report.leases.granted > 0 {
+        text += &format!("\ncompiled once for all: {}\n", leases(&report.leases));
+    }
     let saved = output::saved(report.total.saved_seconds, report.stock_graphs_seconds);
     text += &format!("\ncompile time saved: {saved}\n");
     text
+}
+
+/// Who compiled for others, and what became of those who waited.
+fn leases(leases: &LeasesReport) -> String {
+    let mut parts = vec![
+        output::count(leases.granted, "lease"),
+        format!(
+            "{} waited {}",
+            output::count(leases.followed, "lookup"),
+            output::seconds(leases.waited_seconds)
+        ),
+    ];
+    let lost = leases.given_up + leases.gone + leases.expired;
+    for (count, what) in [
+        (leases.looked, "came to a hit"),
+        (leases.timed_out, "waited in vain"),
+        (leases.alone, "waited for what was not kept"),
+        (lost, "took over from a leader that was lost"),
+        (leases.open, "being compiled right now"),
+    ] {
+        if count > 0 {
+            parts.push(format!("{count} {what}"));
+        }
+    }
+    if leases.saved_seconds > 0.0 {
+        parts.push(format!("{} of compiling avoided", output::seconds(leases.saved_seconds)));
+    }
+    parts.join(", ")
 }
 
 /// Kinds that were never seen are left out; the total is always there.

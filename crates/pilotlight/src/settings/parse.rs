@@ -73,6 +73,10 @@ impl Settings {
             })?,
             drain_timeout: found.one(table::DRAIN_TIMEOUT, values::duration)?,
             password,
+            lease_wait: found.one(table::LEASE_WAIT, |text| match text {
+                "off" => Ok(std::time::Duration::ZERO),
+                _ => values::positive_duration(text),
+            })?,
             recompress_after: found.one(table::RECOMPRESS_AFTER, |text| match text {
                 "off" => Ok(None),
                 _ => values::positive_duration(text).map(Some),

@@ -72,6 +72,9 @@ settings! {
     RECOMPRESS_AFTER: "recompress-after" "DURATION" = "10m", Form::One,
         "Store entries that nobody used for as long smaller, in the background and while little else is to be done, \
          or `off`";
+    LEASE_WAIT: "lease-wait" "DURATION" = "3s", Form::One,
+        "Longest a lookup of PyTorch's own client waits for another that compiles the same graph, or `off`; more than 3 s \
+         needs clients whose socket timeout is longer than that";
     MAX_ENTRY_SIZE: "max-entry-size" "SIZE" = "512MiB", Form::One,
         "Largest artifact that may be put";
     REQUEST_TIMEOUT: "request-timeout" "DURATION" = "4s", Form::One,

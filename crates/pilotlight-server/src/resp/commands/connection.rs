@@ -141,6 +141,7 @@ pub(crate) fn checked_name(name: &Bytes, what: &str) -> Result<Bytes, Fault> {
 pub(crate) fn reset(session: &mut Session, _args: &Args) -> Outcome {
     session.transaction = None;
     session.watched.clear();
+    session.led.clear();
     session.select(0);
     session.speak(Protocol::Resp2);
     session.replies = Replies::On;

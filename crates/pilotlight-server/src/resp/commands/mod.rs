@@ -10,6 +10,7 @@ pub(crate) mod expiry;
 pub(crate) mod info;
 pub(crate) mod introspection;
 pub(crate) mod keys;
+pub(crate) mod leases;
 pub(crate) mod object;
 pub(crate) mod persistence;
 pub(crate) mod scan;

@@ -1,0 +1,51 @@
+"""Ranks that agree: with `PILOTLIGHT_COHERENT=1` a lookup is a hit on every rank of a job or on none.
+
+For jobs whose ranks meet while they compile (torch's overlap scheduling with benchmarks, distributed autotuning): one that hit
+would not come to where the others wait for it. torch 2.15 can do so for AOTAutograd entries
+(`_sync_cache_decision_cross_ranks`); here it holds for graphs too, and from torch 2.7 on.
+
+Every rank must look up the same graphs in the same order, as ranks that run the same program do. A rank that leaves the cache
+out, for a graph that it cannot cache or a switch of its own, keeps the others waiting until their timeout.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+from pilotlight.torch.once import guarded
+
+SWITCH = "PILOTLIGHT_COHERENT"
+
+_group: Any = None
+
+
+def is_wanted() -> bool:
+    """Whether ranks agree on each lookup, and so meet in it."""
+    return os.environ.get(SWITCH, "") not in ("", "0")
+
+
+def agreed(hit: bool) -> bool:
+    """Whether every rank hit. Called by all of them, or it does not return."""
+    distributed = sys.modules.get("torch.distributed")
+    if not is_wanted() or distributed is None or not distributed.is_available() or not distributed.is_initialized():
+        return hit
+    return _all(hit) if distributed.get_world_size() > 1 else hit
+
+
+@guarded(otherwise=False)
+def _all(hit: bool) -> bool:
+    global _group
+    import torch
+    from torch import distributed
+    from torch._subclasses.fake_tensor import unset_fake_temporarily
+    from torch.utils._mode_utils import no_dispatch
+
+    # A lookup runs inside torch's tracing, whose tensors hold nothing.
+    with no_dispatch(), unset_fake_temporarily():
+        if _group is None:
+            _group = distributed.new_group(backend="gloo")
+        decision = torch.tensor([int(hit)], dtype=torch.int32)
+        distributed.all_reduce(decision, op=distributed.ReduceOp.MIN, group=_group)
+        return bool(decision.item())
