@@ -1,15 +1,16 @@
 //! A Pilotlight or a Redis over a socket: connections kept between operations, and what is said on them.
 
+mod leases;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::time::Duration;
 
 use super::address::{Address, Place};
 use super::counters::Counters;
-use super::engine::{Answer, Asked, Engine, Hold, Request, Search};
+use super::engine::{Answer, Asked, Engine, Request, Search};
 use super::guarded::Guarded;
 use super::pace::Deadline;
-use super::stream::{Stream, unavailable};
+use super::stream::Stream;
 use super::tls::Tls;
 use super::wire::{Outgoing, Reply, Wire, garbage};
 use crate::{Error, ErrorKind, Result};
@@ -34,15 +35,6 @@ struct Pool {
     pid: AtomicU32,
 }
 
-/// A lease, and the connection that it is good on.
-#[derive(Debug)]
-struct RespHold {
-    connection: Connection,
-    key: Vec<u8>,
-    token: i64,
-    pool: Arc<Pool>,
-}
-
 #[derive(Debug)]
 struct Connection {
     wire: Wire,
@@ -61,8 +53,6 @@ enum Dialect {
 
 /// In front of every key on a server that does not know envelopes. The number is the layout's version.
 const PLAIN_PREFIX: &[u8] = b"pilotlight:1:";
-/// Items in an answer to `PILOTLIGHT.LEASE`.
-const LEASE_ITEMS_MAX: usize = 3;
 /// More than this many idle connections are closed: each costs the server memory.
 const IDLE_MAX: usize = 8;
 
@@ -122,47 +112,6 @@ impl RespEngine {
         answers
     }
 
-    fn lease_on(
-        &self,
-        mut connection: Connection,
-        search: Search<'_>,
-        deadline: &Arc<Deadline>,
-    ) -> Result<Asked> {
-        if connection.dialect == Dialect::Plain {
-            self.pool.keep(connection);
-            return Ok(Asked::Alone);
-        }
-        let reply = connection.ask(
-            &[b"PILOTLIGHT.LEASE", search.key, &millis(search.lasts), &millis(search.wait)],
-            search.is_again.then_some(b"AGAIN"),
-            deadline,
-        );
-        self.count(&mut connection);
-        let asked = match reply? {
-            Reply::Array(items) => match items.as_slice() {
-                [Reply::Bulk(word), Reply::Integer(token)] if word.as_ref() == b"lead" => {
-                    let (key, pool) = (search.key.to_vec(), self.pool.clone());
-                    return Ok(Asked::Lead(Box::new(RespHold { connection, key, token: *token, pool })));
-                }
-                [Reply::Bulk(word)] if word.as_ref() == b"look" => Asked::Look,
-                [Reply::Bulk(word)] if word.as_ref() == b"alone" => Asked::Alone,
-                [Reply::Bulk(word), Reply::Integer(age_ms), Reply::Integer(expected_ms)]
-                    if word.as_ref() == b"wait" =>
-                {
-                    let millis = |ms: &i64| u64::try_from(*ms).ok().map(Duration::from_millis);
-                    Asked::Wait { age: millis(age_ms).unwrap_or_default(), expected: millis(expected_ms) }
-                }
-                _ => return Err(garbage()),
-            },
-            // A Pilotlight that knows none.
-            Reply::Error(text) if !is_refusal_to_talk(&text) => Asked::Alone,
-            Reply::Error(text) => return Err(refused(&text)),
-            _ => return Err(garbage()),
-        };
-        self.pool.keep(connection);
-        Ok(asked)
-    }
-
     /// Does something on an idle connection or, if there is none or it was closed meanwhile, on a new one.
     fn on_connection<T>(
         &self,
@@ -202,29 +151,6 @@ impl Pool {
             && idle.len() < IDLE_MAX
         {
             idle.push(connection);
-        }
-    }
-}
-
-impl Hold for RespHold {
-    fn renew(&mut self, deadline: &Arc<Deadline>) -> Result<()> {
-        let token = self.token.to_string();
-        match self.connection.ask(&[b"PILOTLIGHT.RENEW", &self.key, token.as_bytes()], None, deadline)? {
-            Reply::Integer(1) => Ok(()),
-            _ => Err(unavailable("the lease is lost")),
-        }
-    }
-
-    fn end(mut self: Box<Self>, is_put: bool, deadline: &Arc<Deadline>) {
-        let token = self.token.to_string();
-        let is_ended = is_put
-            || self
-                .connection
-                .ask(&[b"PILOTLIGHT.RELEASE", &self.key, token.as_bytes()], None, deadline)
-                .is_ok();
-        // On one that did not answer no next answer could be told from this one's.
-        if is_ended {
-            self.pool.keep(self.connection);
         }
     }
 }
@@ -285,16 +211,6 @@ impl Connection {
         }
     }
 
-    /// One command of words, and its reply.
-    fn ask(&mut self, words: &[&[u8]], last: Option<&[u8]>, deadline: &Arc<Deadline>) -> Result<Reply> {
-        let words: Vec<[&[u8]; 1]> = words.iter().copied().chain(last).map(|word| [word]).collect();
-        let mut outgoing = Outgoing::default();
-        outgoing.push_command(&words.iter().map(<[_; 1]>::as_slice).collect::<Vec<_>>());
-        self.wire.begin();
-        self.wire.send(&outgoing, deadline)?;
-        self.wire.reply(LEASE_ITEMS_MAX, deadline)
-    }
-
     fn exchange(
         &mut self,
         requests: &[Request<'_>],
@@ -345,10 +261,6 @@ impl Connection {
             }
         }
     }
-}
-
-fn millis(duration: Duration) -> Vec<u8> {
-    duration.as_millis().to_string().into_bytes()
 }
 
 fn is_get(request: &Request<'_>) -> bool {
