@@ -101,6 +101,11 @@ class Client:
         """The value as a stock client would get it: PyTorch's JSON rebuilt. For the drop-in's Redis-like backend."""
     def put_raw(self, key: bytes, value: bytes, *, compile_ms: int = 0) -> bool:
         """Stores a value as a stock client would."""
+    def group(self, leader: bytes, keys: Sequence[bytes]) -> int:
+        """Has what stands under `leader` and `keys` evicted together or not at all; of how many entries that is true now.
+
+        0 where there are no groups: a plain Redis, a directory, a server of an earlier version; found out once, and no failure.
+        Of variants, the newest is meant."""
     def lease(self, key: bytes, limit: float) -> tuple[Literal["lead", "look", "alone", "timeout"], Lease | None]:
         """Who compiles `key`, which was looked for and is not there. Waits `limit` seconds at most for another that does.
 

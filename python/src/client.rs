@@ -145,6 +145,11 @@ impl Client {
         quietly(py, || self.0.delete(key))
     }
 
+    fn group(&self, py: Python<'_>, leader: &[u8], keys: Vec<PyBackedBytes>) -> usize {
+        let keys: Vec<&[u8]> = keys.iter().map(AsRef::as_ref).collect();
+        quietly(py, || self.0.group(leader, &keys))
+    }
+
     fn quarantine(&self, py: Python<'_>, key: &[u8]) {
         quietly(py, || self.0.quarantine(key));
     }

@@ -170,6 +170,17 @@ def test_one_can_ask_what_is_there_without_fetching_it(url: str, key: Key) -> No
     assert after["gets"] == before["gets"]
 
 
+def test_entries_are_grouped_where_there_are_groups(url: str, key: Key) -> None:
+    client = Client(url)
+    assert all(client.put(key(name), noise(100)) for name in "abc")
+    before = client.stats()["round_trips"]
+    knows = url.startswith(("pilotlight:", "unix:"))
+    for _ in range(2):
+        assert client.group(key("a"), [key("b"), key("absent"), key("c")]) == (3 if knows else 0)
+    assert client.stats()["round_trips"] - before == (2 if knows else 0)
+    assert client.notice() is None
+
+
 def test_a_cache_that_cannot_be_asked_has_nothing_to_say() -> None:
     assert Client(f"redis://127.0.0.1:{free_port()}").has([b"k"]) is None
 

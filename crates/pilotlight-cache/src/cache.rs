@@ -221,7 +221,10 @@ impl Cache {
     }
 
     /// Does `work` where it may take long.
-    async fn offload(&self, work: impl FnOnce() -> Result<()> + Send + 'static) -> Result<()> {
+    async fn offload<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T> {
         let (sender, receiver) = oneshot::channel();
         self.blocking.run(Box::new(move || {
             if !sender.is_canceled() {
@@ -231,6 +234,17 @@ impl Cache {
         receiver
             .await
             .unwrap_or_else(|_| Err(Error::Unavailable { what: "the cache".to_owned(), source: None }))
+    }
+
+    /// See [`Maintenance::group`]; nothing is in a group where there is no disk.
+    ///
+    /// # Errors
+    /// The backend's.
+    pub async fn group(&self, leader: Key, keys: Vec<Key>) -> Result<usize> {
+        match self.maintenance.clone() {
+            Some(maintenance) => self.offload(move || maintenance.group(&leader, &keys)).await,
+            None => Ok(0),
+        }
     }
 
     async fn set_aside(&self, key: &Key, version: Version, error: Error) -> Error {

@@ -1,6 +1,7 @@
 //! What stands under a key: an artifact and what is known about it.
 
 use std::fmt;
+use std::num::NonZeroU32;
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -325,6 +326,8 @@ pub struct Head {
     pub compile_ms: u32,
     /// Whether it is kept from eviction.
     pub is_pinned: bool,
+    /// The group that it is evicted with; the number means something within a namespace.
+    pub group: Option<NonZeroU32>,
 }
 
 /// What must hold for a write to take place. Checked and done in one step: no other write comes between.

@@ -67,8 +67,8 @@ pub use crate::kind::Kind;
 pub use crate::layers::hot::Hot;
 pub use crate::layers::recorder::{Recorder, TraceSink, Use, Used};
 pub use crate::maintenance::{
-    Checkup, Collect, Collected, Conflict, Examination, Exported, Imported, Maintenance, Purged,
-    RecompressReport, Repaired, SetAside, StoreAbout, VerifyReport,
+    Checkup, Collect, Collected, Conflict, Examination, Exported, GROUP_ENTRIES_MAX, Imported, Maintenance,
+    Purged, RecompressReport, Repaired, SetAside, StoreAbout, VerifyReport,
 };
 pub use crate::sample::{NoSamples, Operation, Outcome, Sample, SampleHooks};
 pub use crate::serde::{JsonSerde, PassthroughSerde, Serde};

@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::ops::ControlFlow;
 
-pub use pilotlight_store::{Checkup, Collect, Collected, Examination, Purged, Repaired};
+pub use pilotlight_store::{Checkup, Collect, Collected, Examination, GROUP_ENTRIES_MAX, Purged, Repaired};
 
 use crate::portable::Portable;
 use crate::{Cursor, Head, Key, Namespace, Result, Version};
@@ -42,6 +42,15 @@ pub trait Maintenance: Send + Sync + Debug {
     /// # Errors
     /// When the store cannot be written.
     fn unpin(&self, key: &Key) -> Result<bool>;
+
+    /// Puts the entries under `leader` and `keys` of its namespace into one group, which is evicted together or not at all; says
+    /// how many are in it then. The group is that of `leader`, if it is in one. An entry that another group needs too belongs to
+    /// neither, and of more than [`GROUP_ENTRIES_MAX`] those behind do not fit in. Nothing else of an entry changes, but for its
+    /// version; what is put over it is in its group too.
+    ///
+    /// # Errors
+    /// As a put; some may be in the group then.
+    fn group(&self, leader: &Key, keys: &[Key]) -> Result<usize>;
 
     /// Bounds what the entries of `namespace` take together; above it, the namespace loses entries of its own and no others.
     ///

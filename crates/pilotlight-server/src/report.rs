@@ -8,6 +8,7 @@ mod doctor;
 mod leases;
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 
 use pilotlight_cache::{Cache, Error, ErrorKind, Head, Key, Kind, Outcome, Snapshot, Usage, VerifyReport};
 use serde::{Deserialize, Serialize};
@@ -123,6 +124,9 @@ pub struct EntryReport {
     /// Whether it is kept from eviction.
     #[serde(default)]
     pub is_pinned: bool,
+    /// The group that it is evicted with: a number that means something within its namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<u32>,
 }
 
 /// A part of a listing.
@@ -305,6 +309,7 @@ impl EntryReport {
             hits: head.hits,
             compile_ms: head.compile_ms,
             is_pinned: head.is_pinned,
+            group: head.group.map(NonZeroU32::get),
         }
     }
 }

@@ -48,6 +48,7 @@ mod tests {
             hits: 0,
             compile_ms: 0,
             is_pinned: false,
+            group: None,
         };
         let key = Key::new("pt2:fx-graph-v1::f:c1");
         let selection = |kinds: &[&str], pattern: Option<&str>, since_ms| Selection {

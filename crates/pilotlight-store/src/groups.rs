@@ -3,6 +3,10 @@
 //! A group is a number that callers choose, in a space. What is absent here: any other way to leave. By age, by request and
 //! by damage an entry goes alone. A group that leaves does so by one record, which speaks for all puts of the group with
 //! lower sequence numbers, so that no crash leaves a part of it.
+//!
+//! An entry is put into a group, or joins one later: then it is put again, as when it is pinned. One that a second group needs
+//! belongs to none from there on, and stays or leaves by itself. To leave with the first would take it from the second, which
+//! may be in use every day; and whoever uses either uses it, so it is worth more than what it was grouped with.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -10,10 +14,20 @@ use std::sync::atomic::Ordering::Acquire;
 
 use parking_lot::Mutex;
 
-use crate::Result;
-use crate::format::RecordType;
+use crate::format::{RecordType, key_hash};
 use crate::index::Slot;
-use crate::store::Inner;
+use crate::ops::{Condition, TryGet};
+use crate::read::{Noted, Wait};
+use crate::store::{Inner, Store};
+use crate::write::Purpose;
+use crate::{Result, StoreError};
+
+/// In the place of a group's number: several groups need the entry, and it belongs to none.
+pub const SHARED: NonZeroU32 = NonZeroU32::MAX;
+
+/// Entries of a group at most, which joins keep to; who finds no room stays as it is. Whenever one of a group is drawn to leave,
+/// all of it is looked at.
+pub const GROUP_ENTRIES_MAX: usize = 1024;
 
 /// Entries of one space that were put with the same number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -52,6 +66,10 @@ impl Groups {
         }
     }
 
+    fn len(&self, group: Group) -> usize {
+        self.members.lock().get(&group).map_or(0, Vec::len)
+    }
+
     fn members(&self, group: Group) -> Vec<u128> {
         self.members.lock().get(&group).cloned().unwrap_or_default()
     }
@@ -63,7 +81,97 @@ impl Groups {
     }
 }
 
+impl Store {
+    /// Puts the entries under `leader` and `keys` into one group, and says how many of them are in it then. It is the group that
+    /// the one under `leader` is in already, else `group`. An entry of another group becomes [`SHARED`]; more than
+    /// [`GROUP_ENTRIES_MAX`] do not fit in. Nothing else of an entry changes, but for its version.
+    ///
+    /// # Errors
+    /// As [`Store::put`] and [`Store::get`]; some may have joined then.
+    pub fn join(&self, space: &[u8], leader: &[u8], group: NonZeroU32, keys: &[&[u8]]) -> Result<usize> {
+        let (joined, staged) = self.inner.stage_join(space, leader, group, keys);
+        staged.into_iter().try_for_each(|version| self.settle(version))?;
+        joined
+    }
+}
+
 impl Inner {
+    /// Stages what it takes for the entries to be in one group, and says how many are; all that was staged is to be settled.
+    fn stage_join(
+        &self,
+        space: &[u8],
+        leader: &[u8],
+        number: NonZeroU32,
+        keys: &[&[u8]],
+    ) -> (Result<usize>, Vec<u64>) {
+        let mut staged = Vec::new();
+        let of_leader = self.group_number(space, leader);
+        let number = of_leader.flatten().unwrap_or(number);
+        let Some(space_number) = self.space_number(space).filter(|_| of_leader.is_some() && number != SHARED)
+        else {
+            return (Ok(0), staged);
+        };
+        let group = Group { space: space_number, number };
+        let mut joined = 0;
+        for key in std::iter::once(&leader).chain(keys) {
+            match self.stage_joining(space, key, group, &mut staged) {
+                Ok(is_in) => joined += usize::from(is_in),
+                Err(error) => return (Err(error), staged),
+            }
+            // It may have left meanwhile, with all that joined so far: the others are of no use to each other.
+            if self.group_number(space, leader) != Some(Some(number)) {
+                return (Ok(0), staged);
+            }
+        }
+        (Ok(joined), staged)
+    }
+
+    /// The number of the group that the entry under `key` is in, if there is one.
+    fn group_number(&self, space: &[u8], key: &[u8]) -> Option<Option<NonZeroU32>> {
+        let hash = key_hash(space, key, self.seed);
+        let now_ms = self.options.clock.now_ms();
+        let shard = self.index.shard(hash);
+        shard.get(hash).filter(|slot| !slot.is_expired(now_ms)).map(|slot| slot.group_number)
+    }
+
+    /// Says whether the entry under `key` is in the group then.
+    fn stage_joining(&self, space: &[u8], key: &[u8], group: Group, staged: &mut Vec<u64>) -> Result<bool> {
+        let mut tried = None;
+        loop {
+            let Some(own) = self.group_number(space, key) else { return Ok(false) };
+            let into = match own {
+                Some(own) if own == group.number => return Ok(true),
+                Some(own) if own != SHARED => SHARED,
+                None if self.groups.len(group) < GROUP_ENTRIES_MAX => group.number,
+                Some(_) | None => return Ok(false),
+            };
+            let stored = match self.get(space, key, Wait::Allowed, Noted::No) {
+                Ok(TryGet::Ready(Some(stored))) => stored,
+                Ok(TryGet::Ready(None) | TryGet::WouldBlock) | Err(StoreError::Corrupt { .. }) => {
+                    return Ok(false);
+                }
+                Err(error) => return Err(error),
+            };
+            // Another write may have come between, here or below: then the loop looks at what it wrote.
+            if stored.stat.group != own {
+                continue;
+            }
+            if stored.check_not_tried(&mut tried).is_err() {
+                return Ok(false);
+            }
+            let (request, condition) = (stored.again(space, key), Condition::Version(stored.stat.version));
+            match self.stage(&request, condition, Purpose::Join(into), stored.form()) {
+                Ok(None) => {}
+                Ok(Some(seq)) => {
+                    staged.push(seq);
+                    return Ok(into == group.number);
+                }
+                Err(StoreError::PinnedFull { .. }) => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
     /// How much keeping the group is worth: what all of it saves for every byte that all of it takes. Infinitely much when
     /// one of it is pinned.
     pub(crate) fn worth_together(&self, group: Group) -> f32 {

@@ -10,7 +10,7 @@ use parking_lot::{Mutex, MutexGuard};
 use crate::evict::Candidate;
 use crate::expiries::{Expiries, Expiry};
 use crate::format::ROW_LEN;
-use crate::groups::Group;
+use crate::groups::{Group, SHARED};
 use crate::policy::{Asset, Standing};
 use crate::shard::Shard;
 use crate::space::file_bytes;
@@ -88,7 +88,7 @@ impl Slot {
 
     /// Whom it leaves with.
     pub(crate) fn group(&self) -> Option<Group> {
-        self.group_number.map(|number| Group { space: self.space, number })
+        self.group_number.filter(|number| *number != SHARED).map(|number| Group { space: self.space, number })
     }
 
     pub(crate) fn candidate(&self) -> Candidate {

@@ -77,6 +77,7 @@ pub use crate::clock::{Clock, ManualClock, SystemClock};
 pub use crate::collect::{Collect, Collected};
 pub use crate::error::{OpenError, Result, StoreError};
 pub use crate::examine::{Examination, examine};
+pub use crate::groups::{GROUP_ENTRIES_MAX, SHARED};
 pub use crate::looking::LookingOnly;
 pub use crate::ops::{Condition, INLINE_MAX, PutRequest, ScanPage, Stat, Stored, TryGet};
 pub use crate::options::{Durability, Options};

@@ -10,7 +10,7 @@ use crate::read::{Noted, Wait};
 use crate::rewrite::{Base, Form};
 use crate::store::Store;
 use crate::usage::StoreUsage;
-use crate::write::Pinning;
+use crate::write::Purpose;
 use crate::{Result, StoreError};
 
 /// Payloads up to this length lie in the log, larger ones in files of their own. A log append costs a fifth of a file, a
@@ -39,7 +39,7 @@ pub struct PutRequest<'a> {
     /// When it expires, milliseconds since the Unix epoch; never when `None`.
     pub expires_ms: Option<u64>,
     /// Entries of one space with the same number are of use only together: for want of space they leave together, or not at
-    /// all. Two groups that happen upon one number are one group.
+    /// all. Two groups that happen upon one number are one group. `None` leaves it to the entry that is replaced, if there is one.
     pub group: Option<NonZeroU32>,
 }
 
@@ -215,7 +215,7 @@ impl Store {
     /// `Full`, `TooLarge`, `ReadOnly` or `Io`; the old entry stands then. But for a sync that failed, where the store
     /// waits for one: the new entry stands, and may not survive a power cut.
     pub fn put(&self, request: &PutRequest<'_>, condition: Condition) -> Result<Option<u64>> {
-        self.inner.put(request, condition, Pinning::Keep, Form::default())
+        self.inner.put(request, condition, Purpose::Put, Form::default())
     }
 
     /// A put whose acknowledgement waits for [`Store::settle`]: every reader sees the entry at once, and a kill may lose it
@@ -224,7 +224,7 @@ impl Store {
     /// # Errors
     /// As [`Store::put`].
     pub fn stage(&self, request: &PutRequest<'_>, condition: Condition) -> Result<Option<u64>> {
-        self.inner.stage(request, condition, Pinning::Keep)
+        self.inner.stage(request, condition, Purpose::Put, Form::default())
     }
 
     /// Makes the staged put that was given `version` as sure as [`Store::put`] makes one. What else is staged goes with
@@ -282,7 +282,7 @@ impl Store {
             let request = PutRequest { expires_ms, ..stored.again(space, key) };
             // Another write may have come between: then the loop looks at what it wrote.
             let condition = Condition::Version(stored.stat.version);
-            if let Some(version) = self.inner.put(&request, condition, Pinning::Keep, stored.form())? {
+            if let Some(version) = self.inner.put(&request, condition, Purpose::Put, stored.form())? {
                 return Ok(Some(version));
             }
         }
@@ -294,7 +294,7 @@ impl Store {
     /// # Errors
     /// `PinnedFull` when more than half of the bound would be pinned; else as [`Store::put`] and [`Store::get`].
     pub fn pin(&self, space: &[u8], key: &[u8]) -> Result<bool> {
-        self.inner.repin(space, key, Pinning::Pin)
+        self.inner.repin(space, key, Purpose::Pin)
     }
 
     /// Takes the pin of the entry under `key` away; says whether there is an entry.
@@ -302,7 +302,7 @@ impl Store {
     /// # Errors
     /// As [`Store::put`] and [`Store::get`].
     pub fn unpin(&self, space: &[u8], key: &[u8]) -> Result<bool> {
-        self.inner.repin(space, key, Pinning::Unpin)
+        self.inner.repin(space, key, Purpose::Unpin)
     }
 
     /// Bounds what the entries of `space` take together, as its usage counts, from now until the store is closed. A space

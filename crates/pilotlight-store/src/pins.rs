@@ -7,7 +7,7 @@ use crate::index::Slot;
 use crate::ops::{Condition, TryGet};
 use crate::read::{Noted, Wait};
 use crate::store::Inner;
-use crate::write::Pinning;
+use crate::write::Purpose;
 use crate::{Result, StoreError};
 
 /// What may be pinned of the bytes that puts may fill: one part of so many. The other is for what comes and goes, and for
@@ -15,16 +15,16 @@ use crate::{Result, StoreError};
 const SHARE: u64 = 2;
 
 impl Inner {
-    pub(crate) fn repin(&self, space: &[u8], key: &[u8], pinning: Pinning) -> Result<bool> {
+    pub(crate) fn repin(&self, space: &[u8], key: &[u8], purpose: Purpose) -> Result<bool> {
         let mut tried = None;
         loop {
             let TryGet::Ready(Some(stored)) = self.get(space, key, Wait::Allowed, Noted::No)? else {
                 return Ok(false);
             };
-            if stored.stat.is_pinned == (pinning == Pinning::Pin) {
+            if stored.stat.is_pinned == (purpose == Purpose::Pin) {
                 return Ok(true);
             }
-            if pinning == Pinning::Pin {
+            if purpose == Purpose::Pin {
                 // Asked again by the put, which makes room before it asks: for that the entry itself might leave.
                 self.check_pinned(None, stored.stat.stored_bytes)?;
             }
@@ -32,7 +32,7 @@ impl Inner {
             let request = stored.again(space, key);
             // Another write may have come between: then the loop looks at what it wrote.
             let condition = Condition::Version(stored.stat.version);
-            if self.put(&request, condition, pinning, stored.form())?.is_some() {
+            if self.put(&request, condition, purpose, stored.form())?.is_some() {
                 return Ok(true);
             }
         }

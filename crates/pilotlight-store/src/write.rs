@@ -1,5 +1,6 @@
 //! How an entry is put, and how it goes.
 
+use std::num::NonZeroU32;
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::format::{
@@ -18,13 +19,15 @@ use crate::space::{BLOCK, file_bytes};
 use crate::store::Inner;
 use crate::{Result, StoreError};
 
-/// What a put makes of a pin.
+/// What an entry is put for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Pinning {
-    /// What is put over a pinned entry is pinned.
-    Keep,
+pub(crate) enum Purpose {
+    /// It is new. What is put over a pinned entry is pinned, and over one in a group is in that, unless it brings its own.
+    Put,
     Pin,
     Unpin,
+    /// It joins this group, which is no use of it.
+    Join(NonZeroU32),
 }
 
 impl Inner {
@@ -32,11 +35,11 @@ impl Inner {
         &self,
         request: &PutRequest<'_>,
         condition: Condition,
-        pinning: Pinning,
+        purpose: Purpose,
         form: Form,
     ) -> Result<Option<u64>> {
         self.with_room(|| {
-            let seq = self.try_stage(request, condition, pinning, form)?;
+            let seq = self.try_stage(request, condition, purpose, form)?;
             if let Some(seq) = seq {
                 self.settle_untidied(seq)?;
                 self.wait_for(seq)?;
@@ -50,16 +53,17 @@ impl Inner {
         &self,
         request: &PutRequest<'_>,
         condition: Condition,
-        pinning: Pinning,
+        purpose: Purpose,
+        form: Form,
     ) -> Result<Option<u64>> {
-        self.with_room(|| self.try_stage(request, condition, pinning, Form::default()))
+        self.with_room(|| self.try_stage(request, condition, purpose, form))
     }
 
     fn try_stage(
         &self,
         request: &PutRequest<'_>,
         condition: Condition,
-        pinning: Pinning,
+        purpose: Purpose,
         form: Form,
     ) -> Result<Option<u64>> {
         self.check_writable()?;
@@ -80,7 +84,7 @@ impl Inner {
             header.record_len() + if header.is_external { u64::from(header.payload_len) } else { 0 };
         let _share = self.promise(request.space, stored_len)?;
         let _reservation =
-            self.reserve(header.record_len() + (ROW_LEN + REF_LEN) as u64 + BLOCK + file_need)?;
+            self.reserve(header.record_len() + (GROUP_LEN + ROW_LEN + REF_LEN) as u64 + BLOCK + file_need)?;
         let space = self.intern_space(request.space)?;
         let mut held = Held::nothing(self);
         if let Some(base) = &form.base
@@ -106,11 +110,18 @@ impl Inner {
         if !condition.holds(old.as_ref().filter(live)) {
             return Ok(None);
         }
-        append.header.is_pinned = match pinning {
-            Pinning::Keep => old.as_ref().filter(live).is_some_and(|old| old.is_pinned),
-            Pinning::Pin => true,
-            Pinning::Unpin => false,
+        let replaced = old.filter(|old| live(&old));
+        append.header.is_pinned = match purpose {
+            Purpose::Put | Purpose::Join(_) => replaced.is_some_and(|old| old.is_pinned),
+            Purpose::Pin => true,
+            Purpose::Unpin => false,
         };
+        append.header.join(match purpose {
+            Purpose::Join(group) => Some(group),
+            Purpose::Put | Purpose::Pin | Purpose::Unpin => {
+                request.group.or(replaced.and_then(|old| old.group_number))
+            }
+        });
         if append.header.is_pinned {
             self.check_pinned(old.as_ref(), header.record_len() + ROW_LEN as u64 + file_need)?;
         }
@@ -124,7 +135,10 @@ impl Inner {
         // As when it is pinned: the same payload is put again.
         let is_base = old.is_some_and(|old| old.is_base) && change.old_files == change.new_files;
         let (seq, place) = self.log.append(&append, Some(change))?;
-        let slot = Slot { is_base, ..self.slot(&append, seq, place, old.as_ref().filter(live), now_ms) };
+        let mut slot = Slot { is_base, ..self.slot(&append, seq, place, replaced.as_ref(), now_ms) };
+        if let (Purpose::Join(_), Some(old)) = (purpose, &replaced) {
+            (slot.standing, slot.hits, slot.accessed_s) = (old.standing, old.hits, old.accessed_s);
+        }
         shard.insert(slot);
         if let Some(old) = &old {
             self.log.note_dead(&old.place);

@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from pilotlight import _summary
-from pilotlight.torch import cpp_sets, hosts, lookups, marks, puts, remote
+from pilotlight.torch import cpp_remote, cpp_sets, groups, hosts, lookups, marks, puts, remote
 
 if TYPE_CHECKING:
     from pilotlight._native import Client, Entry
@@ -31,6 +31,9 @@ def on_local_hit(lookup: lookups.Lookup, cache: Any, entry: Any, content: bytes)
         put = puts.put_graph if lookup.kind == "fx-graph" else puts.put_autograd
         if put(lookup.client, cache, lookup.key, entry, content):
             _summary.record("backfill", lookup.kind)
+            cpp_remote.doubt(lookup.client)
+            if lookup.kind == "aot-autograd":
+                groups.await_graphs(lookup.remote_key, groups.graphs_of(entry))
     _spent_s += time.monotonic() - begin
 
 
@@ -39,14 +42,11 @@ def fetch_graphs_of(client: Client, entry: Any, codecache: ModuleType) -> bool:
 
     Returns whether each of them is on this disk, or came and fits this host.
     """
-    wanted = []
-    for part in (entry.compiled_fw, entry.compiled_bw):
-        key = (getattr(part, "fx_graph_cache_info", None) or ("",))[0]
-        if key and not marks.any_may_be_used(codecache.FxGraphCache._get_tmp_dir_for_key(key)):
-            wanted.append(key)
+    local = codecache.FxGraphCache._get_tmp_dir_for_key
+    wanted = [graph for graph in groups.graphs_of(entry) if not marks.any_may_be_used(local(graph))]
     if not wanted:
         return True
-    graphs = [f"pt2:fx-graph-v1::{key}:c1".encode() for key in wanted]
+    graphs = [groups.remote_key(graph) for graph in wanted]
     lists = cpp_sets.set_keys(wanted)
     entries = client.get_many([*graphs, *lists])
     lookups.expect(dict(zip(graphs, entries, strict=False)))

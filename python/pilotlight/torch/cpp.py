@@ -25,7 +25,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from pilotlight.torch import cpp_sets, isa
+from pilotlight.torch import cpp_sets, groups, isa
 from pilotlight.torch.cpp_build import Build, following
 from pilotlight.torch.cpp_place import is_there
 from pilotlight.torch.cpp_sets import prefetch, prefetch_listed, set_keys
@@ -165,6 +165,7 @@ def _load_with_key(original: Callable[..., Any]) -> Callable[..., Any]:
         result = original(key, *args, **kwargs)
         if isinstance(result, tuple) and result[0] is not None:
             cpp_sets.end(key)
+            groups.loaded(key)
         return result
 
     return load_with_key

@@ -3,6 +3,7 @@
 The note is a file in PyTorch's cache directory, one per remote cache, so that kernels found on this disk are put into an empty
 remote cache (back-filled) without asking it for each of them. A remote cache says by its epoch, an entry of random bytes,
 whether it still is the one that the note is about: one that was emptied has no epoch, gets a new one, and the old note is void.
+Nor is it believed once a graph of this disk was found to have gone: its kernels leave with it.
 """
 
 from __future__ import annotations
@@ -136,6 +137,11 @@ class Remote:
         with contextlib.suppress(OSError), open(self._note, "ab", buffering=0) as file:
             file.write(key + b"\n")
 
+    def forget(self) -> None:
+        """Believe the note no longer."""
+        with self._lock:
+            self._noted.clear()
+
     def refuse(self, key: bytes) -> None:
         """An artifact turned out unusable although it was whole."""
         self.client.quarantine(key)
@@ -163,8 +169,9 @@ class Remote:
         keys: set[bytes] = set()
         with contextlib.suppress(OSError):
             os.makedirs(self._directory, exist_ok=True)
-            with open(note, "rb") as file:
-                keys.update(file.read(_NOTE_BYTES_MAX).split(b"\n")[:-1])
+            if self.client.url not in _doubted:
+                with open(note, "rb") as file:
+                    keys.update(file.read(_NOTE_BYTES_MAX).split(b"\n")[:-1])
         with self._lock:
             self._epoch, self._note = epoch, note
             self._noted |= keys
@@ -172,6 +179,8 @@ class Remote:
 
 _remotes: dict[tuple[int, bytes, str], Remote] = {}
 _remotes_lock = Lock()
+_doubted: set[str] = set()
+"""The remote caches that the notes are no longer believed of, by URL."""
 
 
 def remote(host: bytes, cache_dir: str) -> Remote | None:
@@ -184,6 +193,15 @@ def remote(host: bytes, cache_dir: str) -> Remote | None:
         if key not in _remotes:
             _remotes[key] = Remote(client, host, cache_dir)
         return _remotes[key]
+
+
+def doubt(client: Client) -> None:
+    """A graph that this disk has is gone from the remote cache: its kernels, which are noted, may have gone with it."""
+    with _remotes_lock:
+        known = [] if client.url in _doubted else [it for (of, *_), it in _remotes.items() if of == id(client)]
+        _doubted.add(client.url)
+    for remote in known:
+        remote.forget()
 
 
 def _short(key: bytes) -> int:

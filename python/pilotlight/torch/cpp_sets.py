@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _KEY_BYTES = len(cpp_key.PREFIX) + 64
 _KERNELS_MAX = 4096
+_LISTS_MAX = 256
 
 
 class _Graph(threading.local):
@@ -38,6 +39,8 @@ class _Graph(threading.local):
 _graph = _Graph()
 _asked: set[bytes] = set()
 """Lists that this process has looked for; a graph without kernels has none."""
+_lists: dict[bytes, list[bytes]] = {}
+"""What stands in those that it found or made of late."""
 
 
 def begin(fx_key: str) -> None:
@@ -85,6 +88,7 @@ def end(fx_key: str) -> None:
     if not 0 < len(kernels) <= _KERNELS_MAX or (known := _toolchain()) is None or (remote := known.remote()) is None:
         return
     key = cpp_key.listing(known.base, fx_key)
+    _note(key, kernels)
     if remote.lacks(key):
         remote.put(key, b"".join(kernels))
 
@@ -94,6 +98,23 @@ def set_keys(fx_keys: Iterable[str]) -> Sequence[bytes]:
     """The keys of the graphs' lists, for a caller who fetches them together with other entries. Raises nothing."""
     known = _toolchain()
     return () if known is None else [cpp_key.listing(known.base, fx_key) for fx_key in fx_keys]
+
+
+@guarded(otherwise=())
+def keys_of(fx_key: str) -> Sequence[bytes]:
+    """The keys of the graph's list and its kernels, if it has any that this process knows of. Raises nothing."""
+    # Whoever has no kernels need not look for a compiler.
+    if not _lists or (known := _toolchain()) is None:
+        return ()
+    key = cpp_key.listing(known.base, fx_key)
+    kernels = _lists.get(key)
+    return () if kernels is None else [key, *kernels]
+
+
+def _note(key: bytes, kernels: list[bytes]) -> None:
+    _lists[key] = kernels
+    while len(_lists) > _LISTS_MAX:
+        _lists.pop(next(iter(_lists)), None)
 
 
 @guarded(otherwise=0)
@@ -124,8 +145,11 @@ def _prefetch_listed(remote: Remote, keys: Sequence[bytes], lists: Sequence[byte
     for key, listed in zip(keys, lists, strict=True):
         if listed is not None and len(listed) % _KEY_BYTES == 0:
             remote.note(key)
-            kernels += (listed[at : at + _KEY_BYTES] for at in range(0, len(listed), _KEY_BYTES))
-    fetched = remote.prefetch([key for key in kernels if key.startswith(cpp_key.PREFIX)][:_KERNELS_MAX])
+            named = (listed[at : at + _KEY_BYTES] for at in range(0, len(listed), _KEY_BYTES))
+            its_own = [kernel for kernel in named if kernel.startswith(cpp_key.PREFIX)]
+            _note(key, its_own)
+            kernels += its_own
+    fetched = remote.prefetch(kernels[:_KERNELS_MAX])
     count("prefetched", fetched)
     return fetched
 

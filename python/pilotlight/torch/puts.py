@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from pilotlight import _summary
-from pilotlight.torch import cpp_sets, hosts, marks, remote, replacing
+from pilotlight.torch import cpp_sets, groups, hosts, marks, remote, replacing
 
 if TYPE_CHECKING:
     from pilotlight._native import Client
@@ -107,8 +107,8 @@ def put_autograd(
     content: bytes,
     debug_lines: list[str] | None = None,
 ) -> bool:
-    """Puts an AOTAutograd entry."""
-    return _put(
+    """Puts an AOTAutograd entry, which leaves the remote with its graphs and their kernels, and they with it."""
+    stored = _put(
         client,
         cache,
         key,
@@ -119,6 +119,9 @@ def put_autograd(
         compile_ms=int((entry.forward_time_taken_ns + entry.backward_time_taken_ns) // 1_000_000),
         debug_lines=debug_lines,
     )
+    if stored:
+        groups.form(client, cache._get_key(key).encode(), groups.graphs_of(entry))
+    return stored
 
 
 def _put(

@@ -1,10 +1,12 @@
 //! Entries out of the embedded store and into it, as they stand in a portable file.
 
+use std::num::NonZeroU32;
 use std::ops::ControlFlow;
 
-use pilotlight_store::Stored;
+use pilotlight_store::{Stat, Stored};
 
 use super::disk::{Acknowledged, DiskBackend, from_store, head, open_stored, put_stored, set_aside};
+use super::groups::group;
 use crate::portable::Portable;
 use crate::{
     Conflict, Cursor, Entry, Error, Exported, Found, Head, Imported, Key, Namespace, Put, Result, When,
@@ -31,10 +33,12 @@ impl DiskBackend {
                 continue;
             }
             match self.whole(&key) {
-                Ok(Some((stored_pinned, found))) => {
+                Ok(Some((stat, found))) => {
                     let expires_ms = found.entry.metadata.expires_ms;
+                    let group = stat.group.filter(|number| group(&key) != Some(*number));
                     let sealed = envelope::seal(&found.entry)?;
-                    if each(&Portable { key, expires_ms, is_pinned: stored_pinned, sealed }).is_break() {
+                    let is_pinned = stat.is_pinned;
+                    if each(&Portable { key, expires_ms, is_pinned, group, sealed }).is_break() {
                         return Ok(exported);
                     }
                 }
@@ -47,19 +51,19 @@ impl DiskBackend {
         Ok(exported)
     }
 
-    /// The entry under `key`, every check of it passed, and whether it is pinned. One that is damaged is set aside.
-    fn whole(&self, key: &Key) -> Result<Option<(bool, Found)>> {
+    /// The entry under `key`, every check of it passed, and what the store knows of it. One that is damaged is set aside.
+    fn whole(&self, key: &Key) -> Result<Option<(Stat, Found)>> {
         let stored = self.store.peek(key.namespace().as_str().as_bytes(), key.bytes()).map_err(from_store)?;
         let Some(stored): Option<Stored> = stored else { return Ok(None) };
-        let is_pinned = stored.stat.is_pinned;
+        let stat = stored.stat;
         let found = open_stored(&self.store, key, stored)?;
         let verified = found.entry.artifact.verify();
         verified.inspect_err(|error| set_aside(&self.store, key, error, found.version.0))?;
-        Ok(Some((is_pinned, found)))
+        Ok(Some((stat, found)))
     }
 
     pub(super) fn import(&self, portable: &Portable, conflict: Conflict) -> Result<Imported> {
-        let Portable { key, expires_ms, is_pinned, sealed } = portable;
+        let Portable { key, expires_ms, is_pinned, group: joined, sealed } = portable;
         if expires_ms.is_some_and(|expires_ms| expires_ms <= self.clock.now_ms()) {
             return Ok(Imported::Expired);
         }
@@ -74,6 +78,7 @@ impl DiskBackend {
             let (when, imported) = match &there {
                 None => (When::Absent, Imported::New),
                 Some((_, found)) if found.entry.artifact.is_same(&entry.artifact) => {
+                    self.join_if(*joined, key)?;
                     self.pin_if(*is_pinned, key)?;
                     return Ok(Imported::Unchanged);
                 }
@@ -82,7 +87,7 @@ impl DiskBackend {
                 }
                 Some((_, found)) => (When::Version(found.version), Imported::Replaced),
             };
-            match put_stored(&self.store, key, &entry, when, Acknowledged::Now)? {
+            match put_stored(&self.store, key, &entry, when, group(key).or(*joined), Acknowledged::Now)? {
                 Put::Unmet => {}
                 Put::Stored(_) => {
                     self.pin_if(*is_pinned, key)?;
@@ -91,6 +96,13 @@ impl DiskBackend {
             }
         }
         Ok(Imported::NewerStayed)
+    }
+
+    /// One that is in another group already stays there.
+    fn join_if(&self, group: Option<NonZeroU32>, key: &Key) -> Result<()> {
+        let Some(group) = group else { return Ok(()) };
+        let joined = self.store.join(key.namespace().as_str().as_bytes(), key.bytes(), group, &[]);
+        joined.map(drop).map_err(from_store)
     }
 
     /// What does not fit under the half that may be pinned stays unpinned: it is there all the same.

@@ -10,15 +10,16 @@ use bytes::Bytes;
 use futures_channel::oneshot;
 use pilotlight_store::media::{Disk, Media};
 use pilotlight_store::{
-    Clock, Condition, Durability, LookingOnly, OpenError, Options, PutRequest, Stat, Store, StoreError,
-    Stored, TryGet,
+    Clock, Condition, Durability, LookingOnly, OpenError, Options, PutRequest, SHARED, Stat, Store,
+    StoreError, Stored, TryGet,
 };
 
+use super::groups::group;
 use crate::envelope::{self, Sealed};
 use crate::recompress::Recompressor;
 use crate::{
-    Backend, Cursor, Entry, Error, ErrorKind, Found, Head, Key, Kind, Namespace, Page, Put, Result, Usage,
-    Version, When,
+    Backend, Cursor, Entry, Error, ErrorKind, Found, Head, Key, Namespace, Page, Put, Result, Usage, Version,
+    When,
 };
 
 /// Runs a job that may block, somewhere it may: the server gives its thread pool, a client without a runtime runs it on
@@ -135,10 +136,10 @@ impl DiskBackend {
             entry.metadata.created_ms = self.clock.now_ms();
         }
         if self.is_relaxed && entry.artifact.len() <= PUT_INLINE_MAX {
-            return put_stored(&self.store, key, &entry, when, ack);
+            return put_stored(&self.store, key, &entry, when, group(key), ack);
         }
         let key = key.clone();
-        self.offload(move |store| put_stored(store, &key, &entry, when, Acknowledged::Now)).await
+        self.offload(move |store| put_stored(store, &key, &entry, when, group(&key), Acknowledged::Now)).await
     }
 
     async fn get(&self, key: &Key) -> Result<Option<Found>> {
@@ -198,6 +199,7 @@ pub(super) fn put_stored(
     key: &Key,
     entry: &Entry,
     when: When,
+    group: Option<NonZeroU32>,
     ack: Acknowledged,
 ) -> Result<Put> {
     let Sealed { head, payload, payload_digest } = envelope::seal(entry)?;
@@ -211,7 +213,7 @@ pub(super) fn put_stored(
         cost_ms: entry.metadata.compile_ms,
         created_ms: entry.metadata.created_ms,
         expires_ms: entry.metadata.expires_ms,
-        group: group(key),
+        group,
     };
     let version = match ack {
         Acknowledged::Now => store.put(&request, condition(when)),
@@ -320,17 +322,6 @@ impl Backend for DiskBackend {
     }
 }
 
-/// The group of the entry under `key`: Triton's files of one kernel, whose keys differ in their last part only.
-pub(crate) fn group(key: &Key) -> Option<NonZeroU32> {
-    if key.kind() != Kind::Triton {
-        return None;
-    }
-    let kernel_len = key.bytes().iter().rposition(|byte| *byte == b':')?;
-    let kernel = key.bytes().get(..kernel_len)?;
-    // Of 64 bits that are zero at the end, once in four billion, the kernel's files are each on their own.
-    NonZeroU32::new(xxhash_rust::xxh3::xxh3_64(kernel) as u32)
-}
-
 impl fmt::Display for DiskBackend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "disk({} MiB)", self.max_bytes >> 20)
@@ -361,6 +352,7 @@ pub(super) fn head(stat: &Stat) -> Head {
         hits: stat.hits,
         compile_ms: stat.cost_ms,
         is_pinned: stat.is_pinned,
+        group: stat.group.filter(|group| *group != SHARED),
     }
 }
 
@@ -377,19 +369,5 @@ pub(crate) fn from_store(error: StoreError) -> Error {
         StoreError::Io { action, source } => {
             Error::Unavailable { what: format!("the disk (cannot {action})"), source: Some(source) }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn triton_files_of_one_kernel_are_a_group_and_nothing_else_is() {
-        let group = |key: &'static str| group(&Key::new(key));
-        assert!(group("triton:abc:__grp__k.json").is_some());
-        assert_eq!(group("triton:abc:__grp__k.json"), group("triton:abc:k.cubin"));
-        assert_ne!(group("triton:abc:k.cubin"), group("triton:abd:k.cubin"));
-        assert_eq!((group("pt2:fx-graph-v1::f:c1"), group("a:b:c")), (None, None));
     }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::disk::{DiskBackend, DiskOptions, from_store, open_stored, set_aside};
+use super::groups::group_of;
 use crate::portable::Portable;
 use crate::{
     Checkup, Collect, Collected, Conflict, Cursor, Examination, Exported, Head, Imported, Key, Maintenance,
@@ -83,6 +84,14 @@ impl Maintenance for DiskBackend {
 
     fn unpin(&self, key: &Key) -> Result<bool> {
         self.store.unpin(key.namespace().as_str().as_bytes(), key.bytes()).map_err(from_store)
+    }
+
+    fn group(&self, leader: &Key, keys: &[Key]) -> Result<usize> {
+        let Some(group) = group_of(leader.bytes()) else { return Ok(0) };
+        let namespace = leader.namespace();
+        let keys: Vec<&[u8]> =
+            keys.iter().filter(|key| key.namespace() == namespace).map(|key| &key.bytes()[..]).collect();
+        self.store.join(namespace.as_str().as_bytes(), leader.bytes(), group, &keys).map_err(from_store)
     }
 
     fn set_quota(&self, namespace: &Namespace, bytes_max: u64) -> Result<()> {

@@ -89,6 +89,7 @@ impl Kept {
             hits: self.hits,
             compile_ms: self.entry.metadata.compile_ms,
             is_pinned: false,
+            group: None,
         }
     }
 }

@@ -2,7 +2,8 @@
 
 mod carry;
 pub(crate) mod disk;
+mod groups;
 mod maintained;
 pub(crate) mod memory;
 
-pub(crate) use disk::group;
+pub(crate) use groups::group;

@@ -13,7 +13,7 @@ use super::leases::Heart;
 use super::pace::Deadline;
 use super::resp::RespEngine;
 use super::trouble::{Sort, Trouble};
-use crate::{Error, Result};
+use crate::{Error, GROUP_ENTRIES_MAX, Result};
 
 #[derive(Debug)]
 pub(super) struct Core {
@@ -149,6 +149,18 @@ impl Core {
     pub(super) fn delete(&self, key: &[u8]) -> bool {
         let answers = self.exchange(Sort::Put, 1, &[Request::Delete(key)]);
         matches!(answers.as_deref(), Some([Ok(Answer::Done)]))
+    }
+
+    /// How many of `keys` are in the group of the first then; none where there are no groups, which is found out once.
+    pub(super) fn group(&self, keys: &[&[u8]]) -> usize {
+        let keys = keys.get(..GROUP_ENTRIES_MAX).unwrap_or(keys);
+        if keys.len() < 2 || !self.engine.may_group() {
+            return 0;
+        }
+        match self.exchange(Sort::Put, 1, &[Request::Group(keys)]).as_deref() {
+            Some([Ok(Answer::Grouped(count))]) => *count,
+            _ => 0,
+        }
     }
 
     pub(super) fn quarantine(&self, key: &[u8]) {

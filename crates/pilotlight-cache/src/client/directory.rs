@@ -145,6 +145,7 @@ impl Engine for DirectoryEngine {
                 Request::Has(key) => self.has(key),
                 Request::Put(key, sealed) => self.put(key, sealed),
                 Request::Delete(key) => self.delete(key),
+                Request::Group(_) => Ok(Answer::Unknown),
                 Request::Ping => self.ping(),
             };
             deadline.moved(match (request, &answer) {
@@ -155,6 +156,10 @@ impl Engine for DirectoryEngine {
             answers.push(answer);
         }
         Ok(answers)
+    }
+
+    fn may_group(&self) -> bool {
+        false
     }
 
     /// Who waits for a process on another host would have to look again and again whether that lives.

@@ -16,6 +16,9 @@ pub(super) trait Engine: Send + Sync + Debug {
     /// could not be reached or understood, inside that it refused one of them.
     fn exchange(&self, requests: &[Request<'_>], deadline: &Arc<Deadline>) -> Result<Vec<Result<Answer>>>;
 
+    /// Whether it may know groups; it is not asked for one otherwise.
+    fn may_group(&self) -> bool;
+
     /// Asks who compiles a key.
     fn lease(&self, search: Search<'_>, deadline: &Arc<Deadline>) -> Result<Asked>;
 
@@ -30,6 +33,8 @@ pub(super) enum Request<'a> {
     Has(&'a [u8]),
     Put(&'a [u8], &'a Sealed),
     Delete(&'a [u8]),
+    /// Puts what stands under the keys into the group of the first. By itself in an exchange.
+    Group(&'a [&'a [u8]]),
     Ping,
 }
 
@@ -43,6 +48,10 @@ pub(super) enum Answer {
     Done,
     /// To a put that the engine did not keep, without saying why.
     Dropped,
+    /// To a group: how many are in it.
+    Grouped(usize),
+    /// To a group: there is no such thing here.
+    Unknown,
 }
 
 /// A key that is not there, to be compiled by one.

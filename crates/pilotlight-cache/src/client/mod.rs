@@ -156,6 +156,14 @@ impl Client {
         self.core.delete(key)
     }
 
+    /// Has what stands under `leader` and `keys` evicted together or not at all, and says of how many that is true now: of up to
+    /// [`crate::GROUP_ENTRIES_MAX`], and of none where there are no groups (a plain Redis, a directory, an earlier server), which
+    /// is no failure. Variants but the newest are not in it.
+    pub fn group(&self, leader: &[u8], keys: &[&[u8]]) -> usize {
+        let keys: Vec<&[u8]> = std::iter::once(leader).chain(keys.iter().copied()).collect();
+        self.core.group(&keys)
+    }
+
     /// Counts an entry that was of no use although its digest was right, and deletes it.
     pub fn quarantine(&self, key: &[u8]) {
         self.core.quarantine(key);

@@ -1,15 +1,16 @@
 //! A Pilotlight or a Redis over a socket: connections kept between operations, and what is said on them.
 
+mod leases;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use super::address::{Address, Place};
 use super::counters::Counters;
-use super::engine::{Answer, Asked, Engine, Hold, Request, Search};
+use super::engine::{Answer, Asked, Engine, Request, Search};
 use super::guarded::Guarded;
 use super::pace::Deadline;
-use super::stream::{Stream, unavailable};
+use super::stream::Stream;
 use super::tls::Tls;
 use super::wire::{Outgoing, Reply, Wire, garbage};
 use crate::{Error, ErrorKind, Result};
@@ -21,6 +22,8 @@ pub(super) struct RespEngine {
     counters: Arc<Counters>,
     tls: Tls,
     pool: Arc<Pool>,
+    /// Until a server is met that has none.
+    may_group: AtomicBool,
 }
 
 /// Connections between operations.
@@ -30,15 +33,6 @@ struct Pool {
     idle: Guarded<Vec<Connection>>,
     /// The process that made them. A child after a fork must not write where its parent reads.
     pid: AtomicU32,
-}
-
-/// A lease, and the connection that it is good on.
-#[derive(Debug)]
-struct RespHold {
-    connection: Connection,
-    key: Vec<u8>,
-    token: i64,
-    pool: Arc<Pool>,
 }
 
 #[derive(Debug)]
@@ -59,8 +53,6 @@ enum Dialect {
 
 /// In front of every key on a server that does not know envelopes. The number is the layout's version.
 const PLAIN_PREFIX: &[u8] = b"pilotlight:1:";
-/// Items in an answer to `PILOTLIGHT.LEASE`.
-const LEASE_ITEMS_MAX: usize = 3;
 /// More than this many idle connections are closed: each costs the server memory.
 const IDLE_MAX: usize = 8;
 
@@ -68,7 +60,7 @@ impl RespEngine {
     pub(super) fn new(address: Address, counters: Arc<Counters>) -> Self {
         let pid = AtomicU32::new(std::process::id());
         let pool = Arc::new(Pool { idle: Guarded::default(), pid });
-        Self { address, counters, tls: Tls::default(), pool }
+        Self { address, counters, tls: Tls::default(), pool, may_group: AtomicBool::new(true) }
     }
 
     fn connect(&self, deadline: &Arc<Deadline>) -> Result<Connection> {
@@ -103,53 +95,21 @@ impl RespEngine {
         requests: &[Request<'_>],
         deadline: &Arc<Deadline>,
     ) -> Result<Vec<Result<Answer>>> {
-        let answers = connection.exchange(requests, deadline);
-        self.count(&mut connection);
-        if answers.is_ok() {
+        let is_foreign = connection.dialect == Dialect::Plain && matches!(requests, [Request::Group(_)]);
+        let answers = if is_foreign {
+            Ok(vec![Ok(Answer::Unknown)])
+        } else {
+            let answers = connection.exchange(requests, deadline);
+            self.count(&mut connection);
+            answers
+        };
+        if let Ok(answers) = &answers {
+            if matches!(answers[..], [Ok(Answer::Unknown)]) {
+                self.may_group.store(false, Ordering::Relaxed);
+            }
             self.pool.keep(connection);
         }
         answers
-    }
-
-    fn lease_on(
-        &self,
-        mut connection: Connection,
-        search: Search<'_>,
-        deadline: &Arc<Deadline>,
-    ) -> Result<Asked> {
-        if connection.dialect == Dialect::Plain {
-            self.pool.keep(connection);
-            return Ok(Asked::Alone);
-        }
-        let reply = connection.ask(
-            &[b"PILOTLIGHT.LEASE", search.key, &millis(search.lasts), &millis(search.wait)],
-            search.is_again.then_some(b"AGAIN"),
-            deadline,
-        );
-        self.count(&mut connection);
-        let asked = match reply? {
-            Reply::Array(items) => match items.as_slice() {
-                [Reply::Bulk(word), Reply::Integer(token)] if word.as_ref() == b"lead" => {
-                    let (key, pool) = (search.key.to_vec(), self.pool.clone());
-                    return Ok(Asked::Lead(Box::new(RespHold { connection, key, token: *token, pool })));
-                }
-                [Reply::Bulk(word)] if word.as_ref() == b"look" => Asked::Look,
-                [Reply::Bulk(word)] if word.as_ref() == b"alone" => Asked::Alone,
-                [Reply::Bulk(word), Reply::Integer(age_ms), Reply::Integer(longest_ms)]
-                    if word.as_ref() == b"wait" =>
-                {
-                    let millis = |ms: &i64| u64::try_from(*ms).ok().map(Duration::from_millis);
-                    Asked::Wait { age: millis(age_ms).unwrap_or_default(), longest: millis(longest_ms) }
-                }
-                _ => return Err(garbage()),
-            },
-            // A Pilotlight that knows none.
-            Reply::Error(text) if !is_refusal_to_talk(&text) => Asked::Alone,
-            Reply::Error(text) => return Err(refused(&text)),
-            _ => return Err(garbage()),
-        };
-        self.pool.keep(connection);
-        Ok(asked)
     }
 
     /// Does something on an idle connection or, if there is none or it was closed meanwhile, on a new one.
@@ -195,29 +155,6 @@ impl Pool {
     }
 }
 
-impl Hold for RespHold {
-    fn renew(&mut self, deadline: &Arc<Deadline>) -> Result<()> {
-        let token = self.token.to_string();
-        match self.connection.ask(&[b"PILOTLIGHT.RENEW", &self.key, token.as_bytes()], None, deadline)? {
-            Reply::Integer(1) => Ok(()),
-            _ => Err(unavailable("the lease is lost")),
-        }
-    }
-
-    fn end(mut self: Box<Self>, is_put: bool, deadline: &Arc<Deadline>) {
-        let token = self.token.to_string();
-        let is_ended = is_put
-            || self
-                .connection
-                .ask(&[b"PILOTLIGHT.RELEASE", &self.key, token.as_bytes()], None, deadline)
-                .is_ok();
-        // On one that did not answer no next answer could be told from this one's.
-        if is_ended {
-            self.pool.keep(self.connection);
-        }
-    }
-}
-
 impl Engine for RespEngine {
     fn exchange(&self, requests: &[Request<'_>], deadline: &Arc<Deadline>) -> Result<Vec<Result<Answer>>> {
         self.on_connection(deadline, |connection| self.exchange_on(connection, requests, deadline))
@@ -225,6 +162,10 @@ impl Engine for RespEngine {
 
     fn lease(&self, search: Search<'_>, deadline: &Arc<Deadline>) -> Result<Asked> {
         self.on_connection(deadline, |connection| self.lease_on(connection, search, deadline))
+    }
+
+    fn may_group(&self) -> bool {
+        self.may_group.load(Ordering::Relaxed)
     }
 
     fn close(&self) {
@@ -270,16 +211,6 @@ impl Connection {
         }
     }
 
-    /// One command of words, and its reply.
-    fn ask(&mut self, words: &[&[u8]], last: Option<&[u8]>, deadline: &Arc<Deadline>) -> Result<Reply> {
-        let words: Vec<[&[u8]; 1]> = words.iter().copied().chain(last).map(|word| [word]).collect();
-        let mut outgoing = Outgoing::default();
-        outgoing.push_command(&words.iter().map(<[_; 1]>::as_slice).collect::<Vec<_>>());
-        self.wire.begin();
-        self.wire.send(&outgoing, deadline)?;
-        self.wire.reply(LEASE_ITEMS_MAX, deadline)
-    }
-
     fn exchange(
         &mut self,
         requests: &[Request<'_>],
@@ -313,6 +244,12 @@ impl Connection {
             }
             [Request::Has(key)] => outgoing.push_command(&[&[b"EXISTS"], &[prefix, key]]),
             [Request::Delete(key)] => outgoing.push_command(&[&[b"DEL"], &[prefix, key]]),
+            [Request::Group(keys)] => {
+                let name: [&'a [u8]; 1] = [b"PILOTLIGHT.GROUP"];
+                let keys = keys.iter().map(std::slice::from_ref);
+                let args: Vec<&[&'a [u8]]> = std::iter::once(name.as_slice()).chain(keys).collect();
+                outgoing.push_command(&args);
+            }
             [Request::Ping] => outgoing.push_command(&[&[b"PING"]]),
             gets => {
                 let keys: Vec<[&'a [u8]; 2]> =
@@ -326,10 +263,6 @@ impl Connection {
     }
 }
 
-fn millis(duration: Duration) -> Vec<u8> {
-    duration.as_millis().to_string().into_bytes()
-}
-
 fn is_get(request: &Request<'_>) -> bool {
     matches!(request, Request::Get(_))
 }
@@ -337,13 +270,19 @@ fn is_get(request: &Request<'_>) -> bool {
 fn get_key<'a>(request: &Request<'a>) -> Option<&'a [u8]> {
     match request {
         Request::Get(key) => Some(key),
-        Request::Has(_) | Request::Put(..) | Request::Delete(_) | Request::Ping => None,
+        Request::Has(_) | Request::Put(..) | Request::Delete(_) | Request::Group(_) | Request::Ping => None,
     }
 }
 
 fn push_answers(answers: &mut Vec<Result<Answer>>, group: &[Request<'_>], reply: Reply) -> Result<()> {
     match reply {
         Reply::Error(text) if is_refusal_to_talk(&text) => return Err(refused(&text)),
+        // It is an earlier Pilotlight.
+        Reply::Error(text)
+            if matches!(group, [Request::Group(_)]) && text.starts_with("ERR unknown command") =>
+        {
+            answers.push(Ok(Answer::Unknown));
+        }
         Reply::Error(text) => answers.extend(group.iter().map(|_| Err(refused(&text)))),
         Reply::Array(items) if group.first().is_some_and(is_get) && items.len() == group.len() => {
             for item in items {
@@ -362,6 +301,10 @@ fn push_answers(answers: &mut Vec<Result<Answer>>, group: &[Request<'_>], reply:
             ([Request::Put(..)], Reply::Nil) => answers.push(Ok(Answer::Dropped)),
             ([Request::Has(_) | Request::Delete(_)], Reply::Integer(0)) => answers.push(Ok(Answer::Absent)),
             ([Request::Has(_) | Request::Delete(_)], Reply::Integer(_)) => answers.push(Ok(Answer::Done)),
+            ([Request::Group(keys)], Reply::Integer(count)) => match usize::try_from(count) {
+                Ok(count) if count <= keys.len() => answers.push(Ok(Answer::Grouped(count))),
+                Ok(_) | Err(_) => return Err(garbage()),
+            },
             _ => return Err(garbage()),
         },
     }

@@ -7,7 +7,8 @@ use xxhash_rust::xxh3::xxh3_64;
 
 /// What a file begins with.
 pub(super) const FILE_MAGIC: [u8; 8] = *b"PLexport";
-pub(super) const VERSION: u32 = 1;
+/// Version 1 knows no groups.
+pub(super) const VERSION: u32 = 2;
 pub(super) const PREAMBLE_LEN: usize = 16;
 pub(super) const HEAD_LEN: usize = 64;
 const MAGIC: [u8; 4] = *b"PLxf";

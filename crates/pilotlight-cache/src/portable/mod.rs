@@ -7,6 +7,8 @@
 mod frame;
 mod reader;
 
+use std::num::NonZeroU32;
+
 use bytes::Bytes;
 
 pub use self::frame::{Frame, FrameType, preamble};
@@ -23,6 +25,8 @@ pub struct Portable {
     pub expires_ms: Option<u64>,
     /// Whether it is kept from eviction.
     pub is_pinned: bool,
+    /// The group that it is evicted with, where its key does not tell.
+    pub group: Option<NonZeroU32>,
     /// All else.
     pub sealed: Sealed,
 }
@@ -76,6 +80,7 @@ impl Totals {
 }
 
 const PINNED: u8 = 1;
+const GROUPED: u8 = 2;
 
 impl Portable {
     /// Its frame.
@@ -83,8 +88,11 @@ impl Portable {
     pub fn to_frame(&self) -> Frame {
         let (namespace, key) = (self.key.namespace().as_str().as_bytes(), self.key.bytes());
         let mut fields = Vec::with_capacity(14 + namespace.len() + key.len());
-        fields.push(if self.is_pinned { PINNED } else { 0 });
+        fields.push(if self.is_pinned { PINNED } else { 0 } | self.group.map_or(0, |_| GROUPED));
         fields.extend_from_slice(&self.expires_ms.unwrap_or(0).to_le_bytes());
+        if let Some(group) = self.group {
+            fields.extend_from_slice(&group.get().to_le_bytes());
+        }
         fields.push(u8::try_from(namespace.len()).unwrap_or(u8::MAX));
         fields.extend_from_slice(namespace);
         fields.extend_from_slice(key);
@@ -96,22 +104,25 @@ impl Portable {
     /// # Errors
     /// `Corrupt` for what is no entry.
     pub fn of_frame(frame: &Frame) -> Result<Self> {
-        let parse = || -> Option<(u8, u64, Namespace, &[u8])> {
+        let sealed = Sealed::from_whole(frame.payload.clone())?;
+        let parse = || {
             let (flags, rest) = frame.fields.split_first()?;
             let (expires_ms, rest) = rest.split_first_chunk()?;
+            let expires_ms = u64::from_le_bytes(*expires_ms);
+            let (group, rest) = match flags & GROUPED {
+                0 => (None, rest),
+                _ => rest.split_first_chunk().map(|(group, rest)| (Some(*group), rest))?,
+            };
             let (namespace, key) = take_namespace(rest)?;
-            Some((*flags, u64::from_le_bytes(*expires_ms), namespace, key))
+            (!key.is_empty() && key.len() <= KEY_LEN_MAX).then(|| Self {
+                key: Key::in_namespace(namespace, key.to_vec()),
+                expires_ms: (expires_ms != 0).then_some(expires_ms),
+                is_pinned: flags & PINNED != 0,
+                group: group.and_then(|group| NonZeroU32::new(u32::from_le_bytes(group))),
+                sealed,
+            })
         };
-        let parsed = parse().filter(|(.., key)| !key.is_empty() && key.len() <= KEY_LEN_MAX);
-        let Some((flags, expires_ms, namespace, key)) = parsed else {
-            return Err(Error::Corrupt { what: "the fields of an entry make no sense".to_owned() });
-        };
-        Ok(Self {
-            key: Key::in_namespace(namespace, key.to_vec()),
-            expires_ms: (expires_ms != 0).then_some(expires_ms),
-            is_pinned: flags & PINNED != 0,
-            sealed: Sealed::from_whole(frame.payload.clone())?,
-        })
+        parse().ok_or_else(|| Error::Corrupt { what: "the fields of an entry make no sense".to_owned() })
     }
 }
 

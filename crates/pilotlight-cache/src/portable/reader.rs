@@ -28,7 +28,7 @@ pub enum Trouble {
     #[error("this is no export of a Pilotlight store: at byte 0 is something else")]
     NotOurs,
     /// A later version wrote it.
-    #[error("the file has version {found} at byte 8, expected {VERSION}")]
+    #[error("the file has version {found} at byte 8, expected 1 to {VERSION}")]
     TooNew {
         /// Its version.
         found: u32,
@@ -100,7 +100,7 @@ impl<R: Read> Reader<R> {
             return Err(Trouble::BrokenOff { offset: reader.offset, frame_at: 0 });
         }
         let version = rest.first_chunk().map_or(0, |version| u32::from_le_bytes(*version));
-        if version != VERSION {
+        if !(1..=VERSION).contains(&version) {
             return Err(Trouble::TooNew { found: version });
         }
         if !rest.ends_with(&[0; 4]) {
@@ -205,6 +205,8 @@ impl<R: Read> Reader<R> {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU32;
+
     use super::*;
     use crate::portable::{Mark, Portable, preamble};
     use crate::{Cursor, Entry, Key, Namespace, envelope};
@@ -217,6 +219,7 @@ mod tests {
             key: Key::in_namespace(namespace, format!("key {number}")),
             expires_ms,
             is_pinned: number == 2,
+            group: NonZeroU32::new(number as u32),
             sealed,
         }
     }
@@ -256,10 +259,22 @@ mod tests {
             let (found, expected) = (Portable::of_frame(frame).unwrap(), portable(number));
             assert_eq!(found.key, expected.key);
             assert_eq!((found.expires_ms, found.is_pinned), (expected.expires_ms, expected.is_pinned));
+            assert_eq!(found.group, expected.group);
             assert_eq!(found.sealed.to_whole(), expected.sealed.to_whole());
         }
         let mark = Mark::of_frame(&frames[4]).unwrap();
         assert_eq!((mark.next, mark.damaged), (Cursor(9), 1));
+    }
+
+    #[test]
+    fn a_file_of_version_1_is_read() {
+        let mut bytes = file();
+        bytes[8] = 1;
+        assert_eq!(read(&bytes).unwrap().len(), read(&file()).unwrap().len());
+        for version in [0, VERSION as u8 + 1] {
+            bytes[8] = version;
+            assert!(matches!(read(&bytes), Err(Trouble::TooNew { .. })), "version {version}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@
 )]
 
 mod faulty;
+mod groups;
 mod told;
 
 use std::os::fd::OwnedFd;

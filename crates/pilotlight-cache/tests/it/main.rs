@@ -15,4 +15,5 @@ mod controller;
 /// Damage that only the envelope's checks find.
 mod damage;
 /// Entries stored smaller while nobody uses them.
+mod groups;
 mod recompress;

@@ -83,6 +83,7 @@ pub(crate) static COMMANDS: &[Command] = commands! {
     "pexpire" -3 [WRITE FAST] (1 1 1) generic "2.6.0" shared(expiry::pexpire) Fail "Sets a key to expire in milliseconds";
     "pexpireat" -3 [WRITE FAST] (1 1 1) generic "2.6.0" shared(expiry::pexpireat) Fail "Sets a key to expire at a time";
     "pexpiretime" 2 [READ FAST] (1 1 1) generic "7.0.0" shared(expiry::pexpiretime) Fail "When a key expires, in milliseconds";
+    "pilotlight.group" -3 [WRITE] (1 -1 1) pilotlight "0.1.0" shared(envelopes::group) Fail "Has entries evicted together or not at all";
     "pilotlight.lease" -4 [NO_MULTI] (1 1 1) pilotlight "0.1.0" waits(leases::lease) Fail "Who compiles a key that is not there";
     "pilotlight.mget" -2 [READ FAST] (1 -1 1) pilotlight "0.1.0" shared(envelopes::mget) MissEach "Entries in their envelopes";
     "pilotlight.put" -3 [WRITE OOM] (1 1 1) pilotlight "0.1.0" shared(envelopes::put) UnmetOrTooLarge "Sets a key to an entry in its envelope";

@@ -229,6 +229,10 @@ impl Maintenance for Disk {
         self.pin(key)
     }
 
+    fn group(&self, _leader: &Key, _keys: &[Key]) -> Result<usize> {
+        Ok(0)
+    }
+
     fn set_quota(&self, _namespace: &Namespace, _bytes_max: u64) -> Result<()> {
         Ok(())
     }

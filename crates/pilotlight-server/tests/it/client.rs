@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use pilotlight_cache::{Backend, Cache, Clock, FailurePolicy, MemoryBackend, SystemClock};
+use pilotlight_cache::{Backend, Cache, Clock, DiskBackend, FailurePolicy, MemoryBackend, SystemClock};
 use pilotlight_server::{Config, Listeners, Server, run};
 use tokio::sync::oneshot;
 
@@ -28,9 +28,18 @@ impl Running {
     }
 
     pub(crate) fn with(backend: Arc<dyn Backend>, config: Config, clock: Arc<dyn Clock>) -> Self {
+        Self::of(Cache::new(backend), config, clock)
+    }
+
+    /// Over an embedded store.
+    pub(crate) fn on(disk: &Arc<DiskBackend>) -> Self {
+        let cache = Cache::new(disk.clone()).with_maintenance(Some(disk.clone()));
+        Self::of(cache, config(), Arc::new(SystemClock))
+    }
+
+    fn of(cache: Cache, config: Config, clock: Arc<dyn Clock>) -> Self {
         let policy = if config.is_strict { FailurePolicy::Raise } else { FailurePolicy::Absorb };
-        let cache = Arc::new(Cache::new(backend).with_policy(policy));
-        let server = Arc::new(Server::new(cache, config, clock));
+        let server = Arc::new(Server::new(Arc::new(cache.with_policy(policy)), config, clock));
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (shutdown, is_over) = oneshot::channel();

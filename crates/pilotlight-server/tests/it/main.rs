@@ -15,5 +15,6 @@ mod resp_connections;
 mod resp_differential;
 mod resp_envelopes;
 mod resp_failures;
+mod resp_groups;
 mod resp_leases;
 mod resp_operators;

@@ -121,6 +121,13 @@ impl Header {
     pub(crate) fn body_offset(&self) -> usize {
         HEADER_LEN + usize::from(self.key_len) + self.head_len as usize
     }
+
+    /// Changes the group.
+    pub(crate) fn join(&mut self, group: Option<NonZeroU32>) {
+        let len = |group: Option<NonZeroU32>| group.map_or(0, |_| GROUP_LEN as u32);
+        self.head_len = self.head_len - len(self.group) + len(group);
+        self.group = group;
+    }
 }
 
 /// Where an external payload lives.

@@ -25,6 +25,8 @@ mod doctor;
 mod fixture;
 /// A flipped bit in each structure of the format.
 mod flips;
+/// Groups that entries join when they are there already.
+mod joining;
 /// Pins, quotas, groups: who does not leave, who leaves first, who leaves together.
 mod keeping;
 /// FORMAT.md, read by other eyes than the store's.

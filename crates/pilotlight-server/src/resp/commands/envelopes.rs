@@ -4,7 +4,7 @@
 //! They are the entries that `GET` and `SET` see under the same keys.
 
 use pilotlight_cache::envelope::{self, Sealed};
-use pilotlight_cache::{Error, Found, KEY_LEN_MAX, PutOutcome, When};
+use pilotlight_cache::{Error, Found, GROUP_ENTRIES_MAX, KEY_LEN_MAX, PutOutcome, When};
 
 use crate::resp::command::{Args, Outcome, is};
 use crate::resp::error::Fault;
@@ -65,4 +65,16 @@ pub(crate) async fn put(session: &mut Session, args: &Args) -> Outcome {
         PutOutcome::Stored(_) => Reply::Ok,
         PutOutcome::Unmet | PutOutcome::Refused(_) => Reply::Nil,
     })
+}
+
+/// Puts the entries under all keys into the group of the first, and answers how many are in it then.
+pub(crate) async fn group(session: &mut Session, args: &Args) -> Outcome {
+    let names = args.from(2);
+    if names.len() >= GROUP_ENTRIES_MAX {
+        return Err(Fault::quoting(format!("at most {GROUP_ENTRIES_MAX} keys are a group")));
+    }
+    let leader = session.short_key(args.at(1)?)?;
+    let keys = names.iter().map(|name| session.short_key(name)).collect::<Result<_, Fault>>()?;
+    let joined = session.server().cache.group(leader, keys).await?;
+    Ok(Reply::count(joined as u64))
 }

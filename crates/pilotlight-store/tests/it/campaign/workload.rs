@@ -1,4 +1,5 @@
 use std::collections::BTreeSet;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -127,7 +128,8 @@ impl Client {
             }
             62..74 => self.delete(),
             74..80 => self.set_expiry(),
-            80..90 => self.get(),
+            80..85 => self.join(),
+            85..90 => self.get(),
             90..94 => _ = self.sync(),
             94..96 => self.clear(),
             96..98 => self.clock_on(),
@@ -181,6 +183,21 @@ impl Client {
             let rewritten =
                 if is_delta { store_against(store, space, &key, &base) } else { turn(store, space, &key) };
             rewritten.map(|_| ())
+        });
+    }
+
+    /// As a put goes what changes but the group. Whoever is in another one already is in none then.
+    fn join(&mut self) {
+        let leader = self.name();
+        let names: Vec<Name> = (0..4).map(|_| self.name()).filter(|name| name.0 == leader.0).collect();
+        let names: BTreeSet<Name> = names.into_iter().chain([leader]).collect();
+        let changes =
+            names.iter().filter_map(|name| Some((*name, Some(self.expected.last(*name)?)))).collect();
+        self.change(changes, |store| {
+            let keys: Vec<[u8; 2]> = names.iter().map(|name| name.1.to_le_bytes()).collect();
+            let keys: Vec<&[u8]> = keys.iter().map(<[u8; 2]>::as_slice).collect();
+            let number = NonZeroU32::MIN.saturating_add(leader.1.into());
+            store.join(space(leader), &leader.1.to_le_bytes(), number, &keys).map(|_| ())
         });
     }
 
