@@ -76,7 +76,7 @@ impl Store {
             Ok(crate::TryGet::Ready(Some(stored))) if stored.stat.version == version => Some(stored),
             Ok(_) | Err(_) => None,
         };
-        if !inner.with_room(|| inner.remove(hash, |slot| slot.seq == version))? {
+        if !inner.with_room(Wait::Allowed, || inner.remove(hash, |slot| slot.seq == version))? {
             return Ok(false);
         }
         inner.counters.quarantined.fetch_add(1, Relaxed);

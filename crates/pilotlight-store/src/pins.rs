@@ -32,7 +32,7 @@ impl Inner {
             let request = stored.again(space, key);
             // Another write may have come between: then the loop looks at what it wrote.
             let condition = Condition::Version(stored.stat.version);
-            if self.put(&request, condition, pinning, stored.form())?.is_some() {
+            if self.put(&request, condition, pinning, stored.form(), Wait::Allowed)?.is_some() {
                 return Ok(true);
             }
         }

@@ -12,6 +12,7 @@ use crate::log::Append;
 use crate::ops::{Condition, INLINE_MAX, PutRequest};
 use crate::pending::Change;
 use crate::policy::Standing;
+use crate::read::Wait;
 use crate::records::space_len;
 use crate::rewrite::Form;
 use crate::space::{BLOCK, file_bytes};
@@ -34,9 +35,10 @@ impl Inner {
         condition: Condition,
         pinning: Pinning,
         form: Form,
+        wait: Wait,
     ) -> Result<Option<u64>> {
-        self.with_room(|| {
-            let seq = self.try_stage(request, condition, pinning, form)?;
+        self.with_room(wait, || {
+            let seq = self.try_stage(request, condition, pinning, form, wait)?;
             if let Some(seq) = seq {
                 self.settle_untidied(seq)?;
                 self.wait_for(seq)?;
@@ -52,7 +54,8 @@ impl Inner {
         condition: Condition,
         pinning: Pinning,
     ) -> Result<Option<u64>> {
-        self.with_room(|| self.try_stage(request, condition, pinning, Form::default()))
+        let (form, wait) = (Form::default(), Wait::Never);
+        self.with_room(wait, || self.try_stage(request, condition, pinning, form, wait))
     }
 
     fn try_stage(
@@ -61,6 +64,7 @@ impl Inner {
         condition: Condition,
         pinning: Pinning,
         form: Form,
+        wait: Wait,
     ) -> Result<Option<u64>> {
         self.check_writable()?;
         self.check_sizes(request)?;
@@ -80,7 +84,7 @@ impl Inner {
             header.record_len() + if header.is_external { u64::from(header.payload_len) } else { 0 };
         let _share = self.promise(request.space, stored_len)?;
         let _reservation =
-            self.reserve(header.record_len() + (ROW_LEN + REF_LEN) as u64 + BLOCK + file_need)?;
+            self.reserve(header.record_len() + (ROW_LEN + REF_LEN) as u64 + BLOCK + file_need, wait)?;
         let space = self.intern_space(request.space)?;
         let mut held = Held::nothing(self);
         if let Some(base) = &form.base
