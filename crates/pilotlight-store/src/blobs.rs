@@ -262,8 +262,7 @@ impl Blobs {
     }
 
     fn path(&self, reference: &Ref) -> PathBuf {
-        let Ref { digest, generation, .. } = reference;
-        self.dir.join(DIR).join(format!("{digest:032x}.{generation:x}"))
+        self.dir.join(DIR).join(name(reference))
     }
 
     /// Lets go of the file once; the last one to let go frees it.
@@ -380,4 +379,10 @@ impl Blobs {
     pub(crate) fn len(&self) -> usize {
         self.state.lock().held.len()
     }
+}
+
+/// What the file is called.
+pub(crate) fn name(reference: &Ref) -> String {
+    let Ref { digest, generation, .. } = reference;
+    format!("{digest:032x}.{generation:x}")
 }
