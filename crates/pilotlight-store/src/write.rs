@@ -17,7 +17,7 @@ use crate::records::space_len;
 use crate::rewrite::Form;
 use crate::space::{BLOCK, file_bytes};
 use crate::store::Inner;
-use crate::{Result, StoreError};
+use crate::{Result, StoreError, holding};
 
 /// What a put makes of a pin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,20 +80,27 @@ impl Inner {
         let header = header(request, &form, self.seed);
         let file_len = header.body_offset() + request.payload.len();
         let file_need = if header.is_external { file_bytes(file_len as u64) } else { 0 };
+        let mut held = Held::nothing(self);
+        // Nobody leaves for a payload that is there.
+        let mut new_file = header.is_external.then(|| holding::digest(request));
+        if let Some(digest) = new_file
+            && held.shared(digest)?
+        {
+            new_file = None;
+        }
         let stored_len =
             header.record_len() + if header.is_external { u64::from(header.payload_len) } else { 0 };
         let _share = self.promise(request.space, stored_len)?;
-        let _reservation =
-            self.reserve(header.record_len() + (ROW_LEN + REF_LEN) as u64 + BLOCK + file_need, wait)?;
+        let need = header.record_len() + (ROW_LEN + REF_LEN) as u64 + BLOCK;
+        let _reservation = self.reserve(need + if new_file.is_some() { file_need } else { 0 }, wait)?;
         let space = self.intern_space(request.space)?;
-        let mut held = Held::nothing(self);
         if let Some(base) = &form.base
             && !held.base(base, space)
         {
             return Ok(None);
         }
-        if header.is_external {
-            held.payload(&header, request, &key, Synced::AsPut)?;
+        if let Some(digest) = new_file {
+            held.written(digest, &header, request, &key, Synced::AsPut)?;
         }
         let mut append = Append {
             header,
