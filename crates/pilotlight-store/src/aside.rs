@@ -76,7 +76,7 @@ impl Store {
             Ok(crate::TryGet::Ready(Some(stored))) if stored.stat.version == version => Some(stored),
             Ok(_) | Err(_) => None,
         };
-        if !inner.with_room(|| inner.remove(hash, |slot| slot.seq == version))? {
+        if !inner.with_room(Wait::Allowed, || inner.remove(hash, |slot| slot.seq == version))? {
             return Ok(false);
         }
         inner.counters.quarantined.fetch_add(1, Relaxed);
@@ -91,10 +91,12 @@ impl Store {
 impl Inner {
     /// Sets a damaged entry aside: its next get is a miss.
     pub(crate) fn set_aside(&self, slot: &Slot, name: Option<(&[u8], &[u8])>, reason: &str) -> Result<()> {
+        // Not by its number alone: rewritten meanwhile, it may be whole.
+        let is_it = |current: &Slot| (current.seq, current.place) == (slot.seq, slot.place);
         if self.check_writable().is_err() {
             // It stays where it is, and nobody is led to it.
             let mut shard = self.index.shard(slot.hash);
-            if shard.get(slot.hash).is_some_and(|current| current.seq == slot.seq) {
+            if shard.get(slot.hash).is_some_and(is_it) {
                 shard.remove(slot.hash);
                 self.count(Some(slot), None);
                 drop(shard);
@@ -112,7 +114,7 @@ impl Inner {
             }
             _ => Vec::new(),
         };
-        if self.remove(slot.hash, |current| current.seq == slot.seq)? {
+        if self.remove(slot.hash, is_it)? {
             self.counters.quarantined.fetch_add(1, Relaxed);
             if !in_log.is_empty() {
                 number = self.quarantine.copy(slot.hash, &[&in_log]);

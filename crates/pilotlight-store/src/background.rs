@@ -23,7 +23,9 @@ pub(crate) fn start(inner: &Arc<Inner>) -> io::Result<Vec<JoinHandle<()>>> {
     };
     let mut threads = vec![spawn("tick", tick)?, spawn("sync", sync)?];
     if inner.is_bounded() {
-        threads.push(spawn("sweep", sweep::run)?);
+        let sweeper = spawn("sweep", sweep::run)?;
+        _ = inner.sweep.thread.set(sweeper.thread().clone());
+        threads.push(sweeper);
     }
     Ok(threads)
 }

@@ -98,17 +98,17 @@ impl Blobs {
         }
     }
 
-    /// Makes the directories that are not there, and says whether any was not.
-    pub(crate) fn make_dirs(&self) -> io::Result<bool> {
+    /// Makes the directories that are not there, and says which.
+    pub(crate) fn make_dirs(&self) -> io::Result<Vec<&'static str>> {
         let there = self.media.list(&self.dir)?;
-        let mut is_any_new = false;
+        let mut made = Vec::new();
         for dir in [DIR, RECYCLE_DIR, quarantine::DIR] {
             if there.iter().all(|(name, _)| name != dir) {
                 self.media.create_dir(&self.dir.join(dir))?;
-                is_any_new = true;
+                made.push(dir);
             }
         }
-        Ok(is_any_new)
+        Ok(made)
     }
 
     /// At recovery: counts one more entry, of this space, that holds the file.
@@ -262,8 +262,7 @@ impl Blobs {
     }
 
     fn path(&self, reference: &Ref) -> PathBuf {
-        let Ref { digest, generation, .. } = reference;
-        self.dir.join(DIR).join(format!("{digest:032x}.{generation:x}"))
+        self.dir.join(DIR).join(name(reference))
     }
 
     /// Lets go of the file once; the last one to let go frees it.
@@ -380,4 +379,10 @@ impl Blobs {
     pub(crate) fn len(&self) -> usize {
         self.state.lock().held.len()
     }
+}
+
+/// What the file is called.
+pub(crate) fn name(reference: &Ref) -> String {
+    let Ref { digest, generation, .. } = reference;
+    format!("{digest:032x}.{generation:x}")
 }

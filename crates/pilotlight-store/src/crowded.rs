@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use crate::evict::{DROP_ALL, DROP_INLINE, Step};
 use crate::policy::Candidates;
+use crate::read::Wait;
 use crate::store::Inner;
 use crate::{Result, StoreError};
 
@@ -23,12 +24,12 @@ const DRAWS_MAX: usize = 64;
 
 impl Inner {
     /// Makes an attempt at writing something again if the disk was full: it may have room by now, or else entries leave.
-    pub(crate) fn with_room<T>(&self, attempt: impl Fn() -> Result<T>) -> Result<T> {
+    pub(crate) fn with_room<T>(&self, wait: Wait, attempt: impl Fn() -> Result<T>) -> Result<T> {
         let mut outcome = attempt();
         for retry in 0..RETRIES {
             let Err(StoreError::DiskFull { needed_bytes }) = outcome else { break };
             self.tidy();
-            if retry > 0 && !self.free_disk(needed_bytes) {
+            if retry > 0 && !self.free_disk(needed_bytes, wait) {
                 break;
             }
             outcome = attempt();
@@ -40,7 +41,7 @@ impl Inner {
     pub(crate) fn note_settled(&self, outcome: &Result<()>) {
         if let Err(StoreError::DiskFull { needed_bytes }) = outcome {
             if self.disk_refusals.fetch_add(1, Relaxed) > 0 {
-                self.free_disk(*needed_bytes);
+                self.free_disk(*needed_bytes, Wait::Never);
             }
         } else if self.disk_refusals.load(Relaxed) > 0 {
             self.disk_refusals.store(0, Relaxed);
@@ -48,13 +49,16 @@ impl Inner {
     }
 
     /// Frees about so many bytes of a full disk; says whether it freed any.
-    fn free_disk(&self, bytes: u64) -> bool {
+    fn free_disk(&self, bytes: u64, wait: Wait) -> bool {
         // Whoever only looks into a store or mends it is told that the disk is full.
         if !self.is_bounded() {
             return false;
         }
-        if self.free_what_a_crash_left() {
-            return true;
+        match wait {
+            Wait::Allowed if self.free_what_a_crash_left() => return true,
+            // Nobody leaves before what a crash left does.
+            Wait::Never if !self.is_swept_soon() => return false,
+            _ => {}
         }
         let _room = self.room.lock();
         let before = self.space.used();

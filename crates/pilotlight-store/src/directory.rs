@@ -6,9 +6,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::OpenError;
 use crate::format::{FORMAT_FIRST, FORMAT_REWRITTEN};
 use crate::media::{Lock, Media};
+use crate::{OpenError, sweep};
 
 const FORMAT: &str = "FORMAT";
 /// FORMAT while it is written.
@@ -97,7 +97,7 @@ pub(crate) fn look_at_format(media: &dyn Media, dir: &Path) -> Result<u64, OpenE
 
 /// Names in the store's directory that no store puts there.
 pub(crate) fn foreign_names(media: &dyn Media, dir: &Path) -> io::Result<Vec<String>> {
-    let ours = [FORMAT, "log", "blobs", "recycle", "quarantine"];
+    let ours = [FORMAT, sweep::MARK, "log", "blobs", "recycle", "quarantine"];
     let names = media.list(dir)?.into_iter().map(|(name, _)| name);
     Ok(names.filter(|name| !KNOWN.contains(&&**name) && !ours.contains(&&**name)).collect())
 }

@@ -31,6 +31,12 @@ pub enum StoreError {
         /// What was to be written, as far as is known.
         needed_bytes: u64,
     },
+    /// What room there is, is known when a sweep is through: see [`crate::Store::try_put`].
+    #[error("no room for {needed_bytes} bytes before what a crash left is removed")]
+    Unswept {
+        /// What the entry takes.
+        needed_bytes: u64,
+    },
     /// Larger than a record can be.
     #[error("{what} of {size_bytes} bytes, expected at most {max_bytes}")]
     TooLarge {

@@ -17,6 +17,7 @@ use crate::index::{Place, Slot};
 use crate::log::{Append, Segment, lock_soon};
 use crate::pending::Change;
 use crate::policy::{Candidates, SAMPLE};
+use crate::read::Wait;
 use crate::records::{Records, split_key};
 use crate::space::{BLOCK, Reservation};
 use crate::store::Inner;
@@ -72,16 +73,23 @@ enum Fate {
 
 impl Inner {
     /// Promises `bytes` to a writer, making room as needed.
-    pub(crate) fn reserve(&self, bytes: u64) -> Result<Reservation<'_>> {
+    pub(crate) fn reserve(&self, bytes: u64, wait: Wait) -> Result<Reservation<'_>> {
         // Others may take what was made free, but not for ever.
         for _ in 0..64 {
             if let Some(reservation) = self.space.try_reserve(bytes) {
+                if self.space.is_growth_scarce() {
+                    self.hurry_sweep();
+                }
                 return Ok(reservation);
             }
             // Others may keep us tidying, and make no room for us.
             self.tidy();
             if self.space.is_over_ceiling(bytes) {
-                self.finish_sweep()?;
+                match wait {
+                    Wait::Allowed => self.finish_sweep()?,
+                    Wait::Never if self.is_swept_soon() => {}
+                    Wait::Never => return Err(StoreError::Unswept { needed_bytes: bytes }),
+                }
             }
             if self.space.excess(bytes) > 0 && !self.make_room(bytes) {
                 break;

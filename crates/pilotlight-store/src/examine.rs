@@ -11,7 +11,7 @@ use crate::format::{
     key_hash, payload_check,
 };
 use crate::holds::Hold;
-use crate::index::Index;
+use crate::index::{Index, Slot};
 use crate::log::{self, segment_path};
 use crate::media::{Media, files};
 use crate::newest::Named;
@@ -45,7 +45,7 @@ pub struct Examination {
     pub orphans: u64,
     /// Their bytes.
     pub orphan_bytes: u64,
-    /// Of these, the ones whose entry can be rebuilt: the log knows nothing of its key.
+    /// Of these, the ones whose entry can be rebuilt: the log knows nothing of its key, nor of anybody who held the file.
     pub rebuildable: u64,
     /// Payload files that an interrupted repair left to be looked at.
     pub waiting: u64,
@@ -64,6 +64,8 @@ pub(crate) struct Plan {
     cleared: HashSet<Vec<u8>>,
     /// Groups that left.
     left: HashSet<(Vec<u8>, u32)>,
+    /// Names of payload files that any record names, whether it speaks for an entry or not.
+    named: HashSet<String>,
     /// Names of orphans whose entry can be rebuilt.
     pub(crate) rebuildable: Vec<String>,
     /// Rows of damaged records whose payload file has what they said, with the name of it.
@@ -105,7 +107,7 @@ impl Plan {
             Err(error) => Err(error),
         };
         let payloads: HashMap<String, u64> = list(&blob_dir)?;
-        let mut damaged = Vec::new();
+        let mut damaged: Vec<(u32, Row)> = Vec::new();
         if media.list(&log_dir).is_ok() {
             self.look_at_log(media, &log_dir, &mut damaged)?;
         }
@@ -114,19 +116,21 @@ impl Plan {
             let index = Index::new();
             let recovered = recovery::recover(&log_dir, media, self.seed, Access::ReadOnly, &index)?;
             for Named { hold: Hold { reference, .. }, payload_len, .. } in &recovered.named {
-                let name = format!("{:032x}.{:x}", reference.digest, reference.generation);
+                let name = blobs::name(reference);
                 let least = u64::from(reference.payload_offset) + u64::from(*payload_len);
                 self.found.lost_files += u64::from(payloads.get(&name).is_none_or(|len| *len < least));
                 held.insert(name);
             }
             self.found.entries = index.shards_from(0).map(|shard| shard.len() as u64).sum();
-            damaged.retain(|row: &Row| {
-                index.shard(row.hash).get(row.hash).is_some_and(|slot| slot.seq == row.seq)
+            // By place: of an entry that was rewritten there are two records of one number.
+            damaged.retain(|(segment, row)| {
+                let speaks = |slot: &Slot| (slot.place.segment, slot.place.offset) == (*segment, row.offset);
+                index.shard(row.hash).get(row.hash).is_some_and(speaks)
             });
         } else {
             damaged.clear();
         }
-        for row in damaged {
+        for (_, row) in damaged {
             self.look_at_damaged(media, &blob_dir, row)?;
         }
         if self.found.unreadable_segments.is_empty() {
@@ -143,7 +147,12 @@ impl Plan {
         Ok(())
     }
 
-    fn look_at_log(&mut self, media: &dyn Media, dir: &Path, damaged: &mut Vec<Row>) -> io::Result<()> {
+    fn look_at_log(
+        &mut self,
+        media: &dyn Media,
+        dir: &Path,
+        damaged: &mut Vec<(u32, Row)>,
+    ) -> io::Result<()> {
         let mut last: Option<u32> = None;
         let mut next_seq = 1;
         for id in recovery::segment_ids(dir, media)? {
@@ -181,7 +190,7 @@ impl Plan {
         read: ReadSegment,
         bytes: &[u8],
         spaces: &[Vec<u8>],
-        damaged: &mut Vec<Row>,
+        damaged: &mut Vec<(u32, Row)>,
     ) {
         if !read.is_headed {
             self.found.damaged_segments.push(id);
@@ -190,6 +199,8 @@ impl Plan {
             self.found.damaged_records += gaps(bytes, read.end, self.seed);
         }
         for row in read.rows {
+            let references = row.reference.iter().chain(row.base.iter().map(|base| &base.reference));
+            self.named.extend(references.map(blobs::name));
             let space = spaces.get(usize::from(row.space)).cloned().unwrap_or_default();
             match row.record_type {
                 RecordType::Put | RecordType::Tombstone => _ = self.known.insert(row.hash),
@@ -198,7 +209,7 @@ impl Plan {
             }
             if read.is_sealed && row.record_type == RecordType::Put && !is_whole(bytes, &row, self.seed) {
                 self.found.damaged_records += 1;
-                damaged.push(row);
+                damaged.push((id, row));
             }
         }
     }
@@ -206,7 +217,7 @@ impl Plan {
     /// A live entry whose record is damaged: its payload file may have all of it.
     fn look_at_damaged(&mut self, media: &dyn Media, dir: &Path, row: Row) -> io::Result<()> {
         let Some(reference) = &row.reference else { return Ok(()) };
-        let name = format!("{:032x}.{:x}", reference.digest, reference.generation);
+        let name = blobs::name(reference);
         let inscription = inscription(media, &dir.join(&name), self.seed)?;
         if inscription.is_some_and(|inscription| inscription.hash == row.hash) {
             self.found.mendable_records += 1;
@@ -215,14 +226,18 @@ impl Plan {
         Ok(())
     }
 
-    /// Whether an orphan is all that is left of an entry, and not one that was deleted, replaced or evicted.
+    /// Whether an orphan is all that is left of an entry, and not one that was deleted, replaced or evicted. One that others
+    /// shared or needed as a base may have outlived the last word on its own entry.
     fn is_rebuildable(&self, media: &dyn Media, path: &Path, name: &str, len: u64) -> io::Result<bool> {
         let Some(Inscription { header, space, hash, .. }) = inscription(media, path, self.seed)? else {
             return Ok(false);
         };
         let least = header.body_offset() as u64 + u64::from(header.payload_len);
         let has_left = header.group.is_some_and(|group| self.left.contains(&(space.clone(), group.get())));
-        let is_known = self.known.contains(&hash) || self.cleared.contains(&space) || has_left;
+        let is_known = self.known.contains(&hash)
+            || self.named.contains(name)
+            || self.cleared.contains(&space)
+            || has_left;
         Ok(parse(name).is_some() && len >= least && !is_known)
     }
 }

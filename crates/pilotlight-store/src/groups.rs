@@ -166,7 +166,7 @@ impl Inner {
                     staged.push(seq);
                     return Ok(into == group.number);
                 }
-                Err(StoreError::PinnedFull { .. }) => return Ok(false),
+                Err(StoreError::PinnedFull { .. } | StoreError::Unswept { .. }) => return Ok(false),
                 Err(error) => return Err(error),
             }
         }

@@ -28,30 +28,31 @@ impl<'a> Held<'a> {
         Self { inner, holds: Vec::new() }
     }
 
-    /// Holds a payload file with the request's bytes: one that is there already, or a new one.
-    pub(crate) fn payload(
+    /// Holds the payload file with this digest, and says whether there is one: it takes no room then.
+    pub(crate) fn shared(&mut self, digest: u128) -> Result<bool> {
+        let there = self.inner.blobs.hold(digest).map_err(StoreError::io("look at a payload file", 0))?;
+        if there.is_some() {
+            self.inner.counters.deduplicated.fetch_add(1, Relaxed);
+        }
+        self.holds.extend(there.map(|reference| Hold { reference, role: Role::Payload }));
+        Ok(there.is_some())
+    }
+
+    /// Holds a new payload file with the request's bytes.
+    pub(crate) fn written(
         &mut self,
+        digest: u128,
         header: &Header,
         request: &PutRequest<'_>,
         key: &[&[u8]],
         synced: Synced,
     ) -> Result<()> {
         let inner = self.inner;
-        let digest = half(request.digest.unwrap_or_else(|| *blake3::hash(request.payload).as_bytes()));
-        let there = inner.blobs.hold(digest).map_err(StoreError::io("look at a payload file", 0))?;
-        let reference = match there {
-            Some(reference) => {
-                inner.counters.deduplicated.fetch_add(1, Relaxed);
-                reference
-            }
-            None => {
-                let inline = Header { is_external: false, ..*header };
-                let mut prefix = Vec::new();
-                encode_prefix(&mut prefix, &inline, key, request.head, None, inner.seed);
-                let is_synced = synced == Synced::Always || !inner.is_relaxed();
-                inner.blobs.write(digest, &prefix, request.payload, is_synced)?
-            }
-        };
+        let inline = Header { is_external: false, ..*header };
+        let mut prefix = Vec::new();
+        encode_prefix(&mut prefix, &inline, key, request.head, None, inner.seed);
+        let is_synced = synced == Synced::Always || !inner.is_relaxed();
+        let reference = inner.blobs.write(digest, &prefix, request.payload, is_synced)?;
         self.holds.push(Hold { reference, role: Role::Payload });
         Ok(())
     }
@@ -78,8 +79,9 @@ impl Drop for Held<'_> {
     }
 }
 
-/// The first half of a payload's BLAKE3: what equal payloads are known by.
-fn half(digest: [u8; 32]) -> u128 {
+/// The first half of the payload's BLAKE3: what equal payloads are known by.
+pub(crate) fn digest(request: &PutRequest<'_>) -> u128 {
+    let digest = request.digest.unwrap_or_else(|| *blake3::hash(request.payload).as_bytes());
     let (half, _) = digest.split_at(16);
     half.try_into().map_or(0, u128::from_be_bytes)
 }

@@ -215,14 +215,23 @@ impl Store {
     /// `Full`, `TooLarge`, `ReadOnly` or `Io`; the old entry stands then. But for a sync that failed, where the store
     /// waits for one: the new entry stands, and may not survive a power cut.
     pub fn put(&self, request: &PutRequest<'_>, condition: Condition) -> Result<Option<u64>> {
-        self.inner.put(request, condition, Purpose::Put, Form::default())
+        self.inner.put(request, condition, Purpose::Put, Form::default(), Wait::Allowed)
+    }
+
+    /// The same, for whoever may not wait for as long as a walk through all payload files takes: where a put would remove what
+    /// a crash left, for what it needs of room, this is refused, and the background begins with that.
+    ///
+    /// # Errors
+    /// `Unswept` then; else as [`Store::put`].
+    pub fn try_put(&self, request: &PutRequest<'_>, condition: Condition) -> Result<Option<u64>> {
+        self.inner.put(request, condition, Purpose::Put, Form::default(), Wait::Never)
     }
 
     /// A put whose acknowledgement waits for [`Store::settle`]: every reader sees the entry at once, and a kill may lose it
     /// until then. Many puts staged together go into the log with one system call.
     ///
     /// # Errors
-    /// As [`Store::put`].
+    /// As [`Store::try_put`].
     pub fn stage(&self, request: &PutRequest<'_>, condition: Condition) -> Result<Option<u64>> {
         self.inner.stage(request, condition, Purpose::Put, Form::default())
     }
@@ -282,7 +291,8 @@ impl Store {
             let request = PutRequest { expires_ms, ..stored.again(space, key) };
             // Another write may have come between: then the loop looks at what it wrote.
             let condition = Condition::Version(stored.stat.version);
-            if let Some(version) = self.inner.put(&request, condition, Purpose::Put, stored.form())? {
+            let form = stored.form();
+            if let Some(version) = self.inner.put(&request, condition, Purpose::Put, form, Wait::Allowed)? {
                 return Ok(Some(version));
             }
         }
@@ -322,7 +332,7 @@ impl Store {
         let hash = key_hash(space, key, self.inner.seed);
         let now_ms = self.inner.options.clock.now_ms();
         let wanted = |slot: &Slot| !slot.is_expired(now_ms) && condition.holds(Some(slot));
-        let removed = self.inner.with_room(|| self.inner.remove(hash, wanted))?;
+        let removed = self.inner.with_room(Wait::Never, || self.inner.remove(hash, wanted))?;
         self.inner.wait_durable()?;
         Ok(removed)
     }

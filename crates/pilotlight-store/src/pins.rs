@@ -3,6 +3,7 @@
 //! A pin is a flag of the entry's record: to pin is to put the same entry again with the flag. A payload in a file is not
 //! written again, since equal ones are shared.
 
+use crate::format::key_hash;
 use crate::index::Slot;
 use crate::ops::{Condition, TryGet};
 use crate::read::{Noted, Wait};
@@ -25,17 +26,36 @@ impl Inner {
                 return Ok(true);
             }
             if purpose == Purpose::Pin {
-                // Asked again by the put, which makes room before it asks: for that the entry itself might leave.
                 self.check_pinned(None, stored.stat.stored_bytes)?;
             }
             stored.check_not_tried(&mut tried)?;
             let request = stored.again(space, key);
             // Another write may have come between: then the loop looks at what it wrote.
-            let condition = Condition::Version(stored.stat.version);
-            if self.put(&request, condition, purpose, stored.form())?.is_some() {
+            let version = stored.stat.version;
+            let hash = key_hash(space, key, self.seed);
+            // From here on: the room for its new record shall not be its own.
+            let is_marked = purpose == Purpose::Pin && self.mark_pinned(hash, version, true);
+            let condition = Condition::Version(version);
+            let put = self.put(&request, condition, purpose, stored.form(), Wait::Allowed);
+            if is_marked && !matches!(put, Ok(Some(_))) {
+                self.mark_pinned(hash, version, false);
+            }
+            if put?.is_some() {
                 return Ok(true);
             }
         }
+    }
+
+    /// Notes in memory that the entry is pinned or not, if it still is the one that `version` made and is not noted so; says
+    /// whether it was.
+    fn mark_pinned(&self, hash: u128, version: u64, is_pinned: bool) -> bool {
+        let mut shard = self.index.shard(hash);
+        let is_it = |slot: &&mut Slot| slot.seq == version && slot.is_pinned != is_pinned;
+        let Some(slot) = shard.get_mut(hash).filter(is_it) else { return false };
+        let before = *slot;
+        slot.is_pinned = is_pinned;
+        self.count(Some(&before), Some(slot));
+        true
     }
 
     /// Refuses a pinned put of these bytes in place of `old` if too much would be pinned. About: two at a time may both pass.

@@ -25,7 +25,7 @@ pub(crate) enum Noted {
     No,
 }
 
-/// Whether a read may wait for the medium.
+/// Whether a read may wait for the medium, or a put for a sweep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wait {
     Allowed,

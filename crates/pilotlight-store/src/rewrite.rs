@@ -13,7 +13,6 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::Bytes;
 
-use crate::directory;
 use crate::format::{BaseRef, Header, REF_LEN, ROW_LEN, key_hash};
 use crate::holding::{Held, Synced};
 use crate::index::Slot;
@@ -26,6 +25,7 @@ use crate::space::{BLOCK, file_bytes};
 use crate::store::{Inner, Store};
 use crate::write::header;
 use crate::{Result, StoreError};
+use crate::{directory, holding};
 
 /// A payload that others are stored against.
 #[derive(Debug, Clone)]
@@ -155,7 +155,10 @@ impl Inner {
             return Ok(false);
         }
         if header.is_external {
-            held.payload(&header, &request, &key, Synced::Always)?;
+            let digest = holding::digest(&request);
+            if !held.shared(digest)? {
+                held.written(digest, &header, &request, &key, Synced::Always)?;
+            }
         }
         if !held.holds.is_empty() {
             // What the new form needs is down before an open could take it for the entry.

@@ -39,8 +39,7 @@ pub(crate) struct Space {
     /// What may be used until it is known what a crash left. From then on it is no less than the limit.
     ceiling: AtomicU64,
     /// By so much that is more than what is used at the open. Whoever died kept under the limit, but for what its cleaner
-    /// needed; what ours needs, and this, are the rest of the bound. Who dies over and over before its sweep is through may
-    /// exceed that by as much each time.
+    /// needed; what ours needs, and this, are the rest of the bound.
     growth_unswept: u64,
 }
 
@@ -95,14 +94,26 @@ impl Space {
         self.limit().saturating_sub(BASE_BYTES + self.headroom / 2)
     }
 
-    /// At the open, when all is counted that is known: bounds how much the store may grow before [`Self::lift_ceiling`].
-    pub(crate) fn set_ceiling(&self) {
+    /// At the open, when all is counted that is known: bounds how much the store may grow before [`Self::lift_ceiling`]. Says
+    /// whether it may at all.
+    pub(crate) fn set_ceiling(&self) -> bool {
         self.ceiling.store(self.used() + self.growth_unswept, Relaxed);
+        self.growth_unswept > 0
+    }
+
+    /// Until [`Self::lift_ceiling`].
+    pub(crate) fn forbid_growth(&self) {
+        self.ceiling.store(self.used(), Relaxed);
     }
 
     /// Nothing is there any longer that is not counted.
     pub(crate) fn lift_ceiling(&self) {
         self.ceiling.store(u64::MAX, Relaxed);
+    }
+
+    /// Whether half is taken of what the store may grow by until it is known what a crash left.
+    pub(crate) fn is_growth_scarce(&self) -> bool {
+        self.is_over_ceiling(self.growth_unswept / 2)
     }
 
     /// Whether `bytes` must wait until it is known what a crash left.

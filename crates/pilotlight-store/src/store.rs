@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 
 use parking_lot::{Mutex, RwLock};
 
-use crate::blobs::Blobs;
+use crate::blobs::{self, Blobs};
 use crate::commit::Committer;
 use crate::directory::{self, Access, Format};
 use crate::evict::Candidate;
@@ -136,6 +136,7 @@ impl Drop for Store {
             // A thread that panicked has nothing more to say here.
             let _ = thread.join();
         }
+        self.inner.end_sweep();
         if let Err(error) = self.inner.sync_all()
             && self.inner.check_writable().is_ok()
         {
@@ -209,7 +210,8 @@ impl Inner {
             self.quarantine.recover()?;
             return Ok(Vec::new());
         }
-        if self.blobs.make_dirs()? {
+        let made = self.blobs.make_dirs()?;
+        if !made.is_empty() {
             // Syncs reach what is in a directory, not its name. Where all are there, this would wait for everything that was
             // written of late; what there was at the open is synced in the background.
             self.options.media.sync_dir(&self.options.dir)?;
@@ -217,7 +219,7 @@ impl Inner {
         self.blobs.clear_pool()?;
         self.quarantine.recover()?;
         if self.is_bounded() {
-            self.space.set_ceiling();
+            self.begin_sweep(made.contains(&blobs::DIR));
         }
         // A lowered bound, or one that a crash left overrun, holds from the start.
         self.make_room(0);

@@ -6,11 +6,19 @@
 //!
 //! Until it is through nobody knows what these files take. It can be as much as the bound leaves: a space was cleared, say, and
 //! the process killed before its files were gone. So the store may not grow by more than [`Space`](crate::space::Space) keeps
-//! free for that, and a put that needs more room finishes the sweep first, at full speed.
+//! free for that. Who needs more room and may wait finishes the sweep first, at full speed; who may not is refused, and the thread
+//! is told to hurry, as it is when half of that room is taken.
+//!
+//! Nor may it grow by as much once more with each process that dies before its sweep is through. So there is a mark in the
+//! directory for as long as a sweep is not; an open that finds it sweeps before it returns. Not synced: a mark that a power cut
+//! takes back is one death that is not counted.
 
+use std::io;
 use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::thread;
+use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -18,6 +26,8 @@ use parking_lot::Mutex;
 use crate::store::{Inner, Store};
 use crate::{Result, StoreError};
 
+/// The mark's name.
+pub(crate) const MARK: &str = "UNSWEPT";
 /// Ticks after the open: a command that only looks into a store is gone by then.
 const AFTER_TICKS: u32 = 10;
 /// How long after one that failed the next begins.
@@ -33,6 +43,10 @@ pub(crate) struct Sweep {
     /// Somebody waits for it.
     is_urgent: AtomicBool,
     is_done: AtomicBool,
+    /// Sweeps in the background.
+    pub(crate) thread: OnceLock<Thread>,
+    /// What was used at the open, in bytes, if the store may grow from there on.
+    grows_from: OnceLock<u64>,
 }
 
 impl Store {
@@ -59,6 +73,42 @@ pub(crate) fn run(inner: &Inner) {
 }
 
 impl Inner {
+    /// Bounds how much the store may grow before it is swept; where that is nothing, sweeps.
+    pub(crate) fn begin_sweep(&self, is_new: bool) {
+        if is_new {
+            return self.note_swept();
+        }
+        // One that cannot be made would not be found either.
+        if self.options.media.create(&self.mark()).is_ok() && self.space.set_ceiling() {
+            _ = self.sweep.grows_from.set(self.space.used());
+            return;
+        }
+        self.space.forbid_growth();
+        if let Err(error) = self.finish_sweep() {
+            tracing::warn!(%error, "cannot remove what a crash left");
+        }
+    }
+
+    /// At the close: whoever did not grow leaves what it may grow by to the next.
+    pub(crate) fn end_sweep(&self) {
+        if !self.is_swept() && self.sweep.grows_from.get().is_some_and(|from| self.space.used() <= *from) {
+            self.remove_mark();
+        }
+    }
+
+    fn mark(&self) -> PathBuf {
+        self.options.dir.join(MARK)
+    }
+
+    fn remove_mark(&self) {
+        match self.options.media.remove(&self.mark()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(%error, "cannot remove the mark of an unfinished sweep: the next start takes longer");
+            }
+            _ => {}
+        }
+    }
+
     /// Whether nothing is left that a crash left.
     pub(crate) fn is_swept(&self) -> bool {
         self.sweep.is_done.load(Relaxed)
@@ -80,6 +130,42 @@ impl Inner {
         Ok(())
     }
 
+    /// For whoever may not wait: whether it takes but a moment to see that a crash left nothing. If not, the background hurries.
+    pub(crate) fn is_swept_soon(&self) -> bool {
+        if self.is_swept() {
+            return true;
+        }
+        let Some(turn) = self.sweep.turn.try_lock() else {
+            self.hurry_sweep();
+            return self.is_swept();
+        };
+        if self.is_nothing_left() {
+            self.note_swept();
+            return true;
+        }
+        drop(turn);
+        self.hurry_sweep();
+        false
+    }
+
+    /// Whether there are few files, and an entry for each.
+    fn is_nothing_left(&self) -> bool {
+        let Ok(names) = self.blobs.names() else { return false };
+        names.enumerate().all(|(number, name)| {
+            number < NAMES_AT_ONCE as usize
+                && name.is_ok_and(|name| matches!(self.blobs.orphan(&name), Ok(None)))
+        })
+    }
+
+    /// Has the background begin at once, and not rest.
+    pub(crate) fn hurry_sweep(&self) {
+        if !self.sweep.is_urgent.swap(true, Relaxed)
+            && let Some(thread) = self.sweep.thread.get()
+        {
+            thread.unpark();
+        }
+    }
+
     /// Removes every payload file that no entry holds, whether a crash left it or not, and tells `found` of its length in bytes.
     pub(crate) fn sweep_again(
         &self,
@@ -88,6 +174,13 @@ impl Inner {
         self.sweep.is_urgent.store(true, Relaxed);
         let _turn = self.sweep.turn.lock();
         self.sweep_names(&mut |orphan| orphan.map_or(ControlFlow::Continue(()), &mut *found))
+    }
+
+    fn note_swept(&self) {
+        self.space.lift_ceiling();
+        if !self.sweep.is_done.swap(true, Relaxed) {
+            self.remove_mark();
+        }
     }
 
     fn sweep_slowly(&self) -> Result<()> {
@@ -134,8 +227,7 @@ impl Inner {
                 return Ok(ControlFlow::Break(()));
             }
         }
-        self.space.lift_ceiling();
-        self.sweep.is_done.store(true, Relaxed);
+        self.note_swept();
         match failure {
             Some(error) => Err(StoreError::io("remove a payload file", 0)(error)),
             None => Ok(ControlFlow::Continue(())),

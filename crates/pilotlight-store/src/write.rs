@@ -13,11 +13,12 @@ use crate::log::Append;
 use crate::ops::{Condition, INLINE_MAX, PutRequest};
 use crate::pending::Change;
 use crate::policy::Standing;
+use crate::read::Wait;
 use crate::records::space_len;
 use crate::rewrite::Form;
 use crate::space::{BLOCK, file_bytes};
 use crate::store::Inner;
-use crate::{Result, StoreError};
+use crate::{Result, StoreError, holding};
 
 /// What an entry is put for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,9 +38,10 @@ impl Inner {
         condition: Condition,
         purpose: Purpose,
         form: Form,
+        wait: Wait,
     ) -> Result<Option<u64>> {
-        self.with_room(|| {
-            let seq = self.try_stage(request, condition, purpose, form)?;
+        self.with_room(wait, || {
+            let seq = self.try_stage(request, condition, purpose, form, wait)?;
             if let Some(seq) = seq {
                 self.settle_untidied(seq)?;
                 self.wait_for(seq)?;
@@ -56,7 +58,8 @@ impl Inner {
         purpose: Purpose,
         form: Form,
     ) -> Result<Option<u64>> {
-        self.with_room(|| self.try_stage(request, condition, purpose, form))
+        let wait = Wait::Never;
+        self.with_room(wait, || self.try_stage(request, condition, purpose, form, wait))
     }
 
     fn try_stage(
@@ -65,6 +68,7 @@ impl Inner {
         condition: Condition,
         purpose: Purpose,
         form: Form,
+        wait: Wait,
     ) -> Result<Option<u64>> {
         self.check_writable()?;
         self.check_sizes(request)?;
@@ -80,20 +84,27 @@ impl Inner {
         let header = header(request, &form, self.seed);
         let file_len = header.body_offset() + request.payload.len();
         let file_need = if header.is_external { file_bytes(file_len as u64) } else { 0 };
+        let mut held = Held::nothing(self);
+        // Nobody leaves for a payload that is there.
+        let mut new_file = header.is_external.then(|| holding::digest(request));
+        if let Some(digest) = new_file
+            && held.shared(digest)?
+        {
+            new_file = None;
+        }
         let stored_len =
             header.record_len() + if header.is_external { u64::from(header.payload_len) } else { 0 };
         let _share = self.promise(request.space, stored_len)?;
-        let _reservation =
-            self.reserve(header.record_len() + (GROUP_LEN + ROW_LEN + REF_LEN) as u64 + BLOCK + file_need)?;
+        let need = header.record_len() + (GROUP_LEN + ROW_LEN + REF_LEN) as u64 + BLOCK;
+        let _reservation = self.reserve(need + if new_file.is_some() { file_need } else { 0 }, wait)?;
         let space = self.intern_space(request.space)?;
-        let mut held = Held::nothing(self);
         if let Some(base) = &form.base
             && !held.base(base, space)
         {
             return Ok(None);
         }
-        if header.is_external {
-            held.payload(&header, request, &key, Synced::AsPut)?;
+        if let Some(digest) = new_file {
+            held.written(digest, &header, request, &key, Synced::AsPut)?;
         }
         let mut append = Append {
             header,

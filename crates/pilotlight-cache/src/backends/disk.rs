@@ -139,7 +139,10 @@ impl DiskBackend {
             return put_stored(&self.store, key, &entry, when, group(key), ack);
         }
         let key = key.clone();
-        self.offload(move |store| put_stored(store, &key, &entry, when, group(&key), Acknowledged::Now)).await
+        self.offload(move |store| {
+            put_stored(store, &key, &entry, when, group(&key), Acknowledged::NowOrNever)
+        })
+        .await
     }
 
     async fn get(&self, key: &Key) -> Result<Option<Found>> {
@@ -187,10 +190,11 @@ pub(crate) fn set_aside(store: &Store, key: &Key, error: &Error, version: u64) {
     }
 }
 
-/// How a put is acknowledged.
+/// How a put is acknowledged. Only [`Acknowledged::Now`] may take as long as a walk through all that is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Acknowledged {
     Now,
+    NowOrNever,
     WhenSettled,
 }
 
@@ -217,6 +221,7 @@ pub(super) fn put_stored(
     };
     let version = match ack {
         Acknowledged::Now => store.put(&request, condition(when)),
+        Acknowledged::NowOrNever => store.try_put(&request, condition(when)),
         Acknowledged::WhenSettled => store.stage(&request, condition(when)),
     };
     version.map(put).map_err(from_store)
@@ -245,7 +250,7 @@ impl Backend for DiskBackend {
     }
 
     async fn put(&self, key: &Key, entry: Entry, when: When) -> Result<Put> {
-        self.put_entry(key, entry, when, Acknowledged::Now).await
+        self.put_entry(key, entry, when, Acknowledged::NowOrNever).await
     }
 
     async fn stage(&self, key: &Key, entry: Entry, when: When) -> Result<Put> {
@@ -360,7 +365,7 @@ pub(crate) fn from_store(error: StoreError) -> Error {
     match error {
         StoreError::Full { needed_bytes, bound_bytes } => Error::Full { needed_bytes, bound_bytes },
         StoreError::PinnedFull { pinned_bytes, max_bytes } => Error::PinnedFull { pinned_bytes, max_bytes },
-        StoreError::DiskFull { .. } => Error::backend(ErrorKind::Full, error),
+        StoreError::DiskFull { .. } | StoreError::Unswept { .. } => Error::backend(ErrorKind::Full, error),
         StoreError::TooLarge { what, size_bytes, max_bytes } => {
             Error::TooLarge { what, size_bytes, max_bytes }
         }

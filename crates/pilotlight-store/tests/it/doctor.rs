@@ -10,7 +10,7 @@ use pilotlight_store::{Condition, Examination, OpenError, Options, PutRequest, R
 use crate::layout::{self, Structure};
 use crate::media::crash::{Change, Crash, Moment};
 use crate::media::{BROKEN, FULL, FileSystem, Fuse, Lasting, STUCK, Simulated, Watched};
-use crate::setup::{Dice, START_MS, get, noise, options, put, request, seed};
+use crate::setup::{Dice, START_MS, get, noise, options, put, request, seed, store_against, turn};
 
 /// Small segments: the store has several of them soon.
 const BOUND: u64 = 9 << 20;
@@ -201,6 +201,39 @@ fn what_was_deleted_replaced_or_cleared_is_not_rebuilt() {
     assert_eq!(store.usage(Some(b"cleared")).entries, 0);
 }
 
+/// The file outlives the entry that it says it is of: another shares it, or needs it as a base.
+#[test]
+fn what_was_deleted_long_ago_does_not_come_back_from_a_file_that_others_needed() {
+    for is_base in [false, true] {
+        let media = Simulated::holding(FileSystem::default());
+        let store = open(media.clone());
+        let payload = noise(1, 50_000);
+        put(&store, b"deleted", &payload).unwrap();
+        let other = [&payload[..], b"!"].concat();
+        put(&store, b"other", if is_base { &other } else { &payload }).unwrap();
+        assert!(!is_base || store_against(&store, b"", b"other", b"deleted").unwrap());
+        assert!(store.delete(b"", b"deleted", Condition::Always).unwrap());
+        // Until the log knows nothing of the deletion any longer.
+        for number in 0..ENTRIES {
+            put(&store, &key(number), &noise(number, 30_000)).unwrap();
+        }
+        assert!(store.rewrite_through(0).unwrap() > 0);
+        let before = media.files();
+        store.delete(b"", b"other", Condition::Always).unwrap();
+        store.sync().unwrap();
+        drop(store);
+        // As if the process had been killed before the file was gone.
+        for path in before.paths(&dir().join("blobs")) {
+            let file = media.create(&path).expect("it was removed");
+            file.write_at(&[&before.read(&path)], 0).unwrap();
+        }
+        let examined = found(&media.files());
+        assert!(examined.orphans > 0 && examined.rebuildable == 0, "{examined:?}");
+        let (store, repaired) = repair(media);
+        assert_eq!((repaired.rebuilt, get(&store, b"deleted")), (0, None));
+    }
+}
+
 /// Flips a bit of each record in the oldest segment, and of its header.
 fn damaged(files: &FileSystem) -> FileSystem {
     let path = segments(files)[0].clone();
@@ -234,6 +267,30 @@ fn a_damaged_segment_is_mended_from_payload_files_and_goes() {
     let again = found(&media.files());
     let expected = Examination { entries: again.entries, segments: again.segments, ..Examination::default() };
     assert_eq!(again, expected);
+}
+
+#[test]
+fn a_damaged_record_of_an_entry_that_was_rewritten_is_not_mended() {
+    let media = Simulated::holding(FileSystem::default());
+    let store = open(media.clone());
+    let payload = noise(1, 50_000);
+    put(&store, b"key", &payload).unwrap();
+    // As its old form needs a file, so does another.
+    put(&store, b"shares", &payload).unwrap();
+    for number in 0..ENTRIES {
+        put(&store, &key(number), &noise(number, 30_000)).unwrap();
+    }
+    assert!(turn(&store, b"", b"key").unwrap());
+    drop(store);
+    let mut files = media.files();
+    let path = segments(&files)[0].clone();
+    let mut bytes = files.read(&path);
+    let records = layout::segment(&bytes);
+    let record = records.iter().find(|part| part.structure == Structure::ExternalHeader).unwrap();
+    bytes[record.range.start + 20] ^= 1;
+    files.overwrite(&path, &bytes);
+    let examined = found(&files);
+    assert_eq!((examined.damaged_records, examined.mendable_records), (1, 0), "{examined:?}");
 }
 
 #[test]

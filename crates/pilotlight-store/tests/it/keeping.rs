@@ -1,9 +1,12 @@
 use std::collections::BTreeMap;
+use std::io;
 use std::num::NonZeroU32;
+use std::path::Path;
+use std::time::Duration;
 
 use pilotlight_store::{Condition, Options, PutRequest, Store, StoreError};
 
-use crate::media::{Fuse, Lasting, UNWRITABLE, Watched};
+use crate::media::{Fuse, Lasting, Operation, UNWRITABLE, Watched};
 use crate::setup::{disk_use, get, noise, options, put, request};
 
 const BOUND: u64 = 32 << 20;
@@ -64,6 +67,70 @@ fn an_entry_that_is_too_large_to_be_pinned_stays_as_it_is() {
     put(&store, b"key", &payload).unwrap();
     assert!(matches!(store.pin(b"", b"key"), Err(StoreError::PinnedFull { .. })));
     assert_eq!(get(&store, b"key"), Some(payload));
+}
+
+/// A full store of entries that are all worth more than what has a cost of 1, and so few that most are drawn.
+fn full_store(dir: &Path, payload_len: usize) -> Store {
+    // No work in the background, which would make room ahead of need.
+    let store = Store::open(Options { tick: Duration::from_secs(3600), ..options(dir, BOUND).0 }).unwrap();
+    let mut filled = 0;
+    while store.usage(None).evicted == 0 {
+        filled += 1;
+        let is_first = filled < 9;
+        let payload = noise(filled, if is_first { 3_000_000 } else { payload_len });
+        // The last ones leave before the first, byte for byte.
+        let cost_ms = if is_first { u32::MAX } else { 60_000_000 };
+        let request = PutRequest { cost_ms, ..request(b"", &payload) };
+        store.put(&PutRequest { key: &filled.to_le_bytes(), ..request }, Condition::Always).unwrap();
+    }
+    store
+}
+
+#[test]
+fn an_entry_does_not_leave_for_its_own_pin() {
+    for round in 0..4 {
+        let dir = tempfile::tempdir().unwrap();
+        let store = full_store(dir.path(), 60_000);
+        // What a pin takes once more is the record: four times as much as may be free now.
+        let (head, payload) = (noise(round, 250_000), noise(round, 40_000));
+        let request = PutRequest { cost_ms: 1, head: &head, ..request(b"key", &payload) };
+        store.put(&request, Condition::Always).unwrap();
+        assert!(store.pin(b"", b"key").unwrap(), "it left");
+        assert!(store.stat(b"", b"key").unwrap().is_pinned);
+        assert_eq!(store.get(b"", b"key").unwrap().unwrap().payload, payload);
+    }
+}
+
+#[test]
+fn nobody_leaves_for_a_payload_that_is_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = full_store(dir.path(), 3_000_000);
+    // Records have room then, and another file of that length has none.
+    put(&store, b"other", &noise(1, 60_000)).unwrap();
+    let payload = noise(0, 3_000_000);
+    put(&store, b"key", &payload).unwrap();
+    let evicted = store.usage(None).evicted;
+    put(&store, b"shares", &payload).unwrap();
+    assert!(store.pin(b"", b"key").unwrap());
+    assert_eq!(store.usage(None).evicted, evicted);
+    assert_eq!((get(&store, b"key"), get(&store, b"shares")), (Some(payload.clone()), Some(payload)));
+}
+
+#[test]
+fn a_pin_that_fails_leaves_no_trace() {
+    let media = Watched::disk();
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(Options { media: media.clone(), ..options(dir.path(), BOUND).0 }).unwrap();
+    put(&store, b"key", &noise(1, 5_000)).unwrap();
+    media.set(|call| match call.operation {
+        Operation::Write => Err(io::ErrorKind::Other.into()),
+        _ => Ok(()),
+    });
+    assert!(store.pin(b"", b"key").is_err());
+    media.unset();
+    assert!(!store.stat(b"", b"key").unwrap().is_pinned);
+    assert_eq!(store.usage(None).pinned_bytes, 0);
+    assert!(store.pin(b"", b"key").unwrap() && store.usage(None).pinned_bytes > 5_000);
 }
 
 #[test]

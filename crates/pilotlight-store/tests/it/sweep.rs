@@ -1,8 +1,9 @@
 use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, mpsc};
+use std::thread;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -20,6 +21,16 @@ fn dir() -> &'static Path {
 /// Of a store with a bound of `mib`, without work in the background, which would come between.
 fn options_on(media: Arc<dyn Media>, mib: u64) -> Options {
     Options { media, tick: Duration::from_secs(3600), ..options(dir(), mib << 20).0 }
+}
+
+/// Has the background not sweep: it fails, and waits for a minute.
+fn without_sweep(media: Arc<dyn Media>) -> Arc<Watched> {
+    let media = Watched::over(media);
+    media.set(|call| match thread::current().name() {
+        Some("store-sweep") if call.operation == Operation::List => Err(io::ErrorKind::Other.into()),
+        _ => Ok(()),
+    });
+    media
 }
 
 fn payload_files(files: &FileSystem) -> Vec<PathBuf> {
@@ -86,12 +97,12 @@ fn an_open_lists_no_payload_files() {
 
 #[test]
 fn what_a_crash_left_goes_in_the_background() {
-    let media = Simulated::holding(cleared(9, 5));
+    let media = Simulated::holding(cleared(64, 5));
     let tick = Duration::from_millis(1);
-    let store = Store::open(Options { tick, ..options_on(media.clone(), 9) }).unwrap();
+    let store = Store::open(Options { tick, ..options_on(media.clone(), 64) }).unwrap();
     // Waiting for it is what this test is about.
     while !store.usage(None).is_swept {
-        std::thread::yield_now();
+        thread::yield_now();
     }
     let usage = store.usage(None);
     assert!(usage.orphans > 50 && usage.entries == 5, "{usage:?}");
@@ -110,7 +121,7 @@ fn the_bound_holds_before_it_is_known_what_a_crash_left() {
             let used = files.disk_use();
             assert!(used <= bound, "{used} of {bound}");
         });
-        let store = Store::open(options_on(media.clone(), mib)).unwrap();
+        let store = Store::open(options_on(without_sweep(media), mib)).unwrap();
         let (used, mut before_sweep) = (store.usage(None).stored_bytes, 0);
         for key in 5..8 * mib {
             put(&store, &key.to_le_bytes(), &noise(key, 60_000)).unwrap();
@@ -123,6 +134,85 @@ fn the_bound_holds_before_it_is_known_what_a_crash_left() {
         assert!(before_sweep >= growth, "{before_sweep} bytes were put before the sweep");
         assert!(store.usage(None).orphans > 50, "{:?}", store.usage(None));
     }
+}
+
+#[test]
+fn the_bound_holds_over_a_row_of_crashes() {
+    let (mut files, bound) = (cleared(64, 5), 64 << 20);
+    for round in 0..9u64 {
+        let media = Simulated::holding(files);
+        media.record(move |files, _| {
+            let used = files.disk_use();
+            assert!(used <= bound, "{used} of {bound} in round {round}");
+        });
+        let store = Store::open(options_on(without_sweep(media.clone()), 64)).unwrap();
+        assert_eq!(store.usage(None).is_swept, round % 2 == 1, "round {round}");
+        // As much as fits without a sweep. Each process is killed then.
+        for key in 100 * round..100 * round + 40 {
+            put(&store, &key.to_le_bytes(), &noise(key, 60_000)).unwrap();
+        }
+        files = media.files();
+    }
+}
+
+#[test]
+fn a_store_that_did_not_grow_leaves_what_it_may_grow_by_to_the_next() {
+    let media = Simulated::holding(cleared(64, 5));
+    for _ in 0..2 {
+        let store = Store::open(options_on(media.clone(), 64)).unwrap();
+        assert_eq!(get(&store, &3u64.to_le_bytes()), Some(noise(3, 60_000)));
+        assert!(!store.usage(None).is_swept);
+    }
+    let store = Store::open(options_on(media.clone(), 64)).unwrap();
+    put(&store, b"key", &noise(7, 60_000)).unwrap();
+    drop(store);
+    let store = Store::open(options_on(media.clone(), 64)).unwrap();
+    assert!(store.usage(None).is_swept && store.usage(None).orphans > 50);
+    drop(store);
+    assert!(!Store::open(options_on(media, 64)).unwrap().usage(None).is_swept, "what was swept is no crash");
+}
+
+#[test]
+fn who_may_not_wait_is_refused_while_the_sweep_hurries() {
+    let media = Watched::over(Simulated::holding(cleared(64, 5)));
+    let (go_on, wait) = mpsc::channel();
+    let wait = Mutex::new(wait);
+    media.set(move |call| {
+        let is_sweep = call.operation == Operation::List && call.path.ends_with("blobs");
+        if is_sweep && thread::current().name() == Some("store-sweep") {
+            wait.lock().recv_timeout(Duration::from_secs(20)).map_err(io::Error::other)?;
+        }
+        Ok(())
+    });
+    let store = Store::open(options_on(media, 64)).unwrap();
+    let stage = |key: u64| store.stage(&request(&key.to_le_bytes(), &noise(key, 60_000)), Condition::Always);
+    let try_put =
+        |key: u64| store.try_put(&request(&key.to_le_bytes(), &noise(key, 60_000)), Condition::Always);
+    let refused = (100..200).map(stage).find_map(Result::err);
+    assert!(matches!(refused, Some(StoreError::Unswept { .. })), "{refused:?}");
+    assert!(matches!(try_put(300), Err(StoreError::Unswept { .. })));
+    let usage = store.usage(None);
+    assert!(!usage.is_swept && usage.entries > 30 && usage.evicted == 0, "{usage:?}");
+    go_on.send(()).unwrap();
+    // That it is woken is what this test is about: its own time would come in hours.
+    while !store.usage(None).is_swept {
+        thread::yield_now();
+    }
+    assert!(store.usage(None).orphans > 50);
+    (300..400).for_each(|key| _ = stage(key).unwrap());
+}
+
+#[test]
+fn who_may_not_wait_is_not_refused_where_a_look_shows_that_nothing_was_left() {
+    let media = Simulated::holding(FileSystem::default());
+    let store = Store::open(options_on(media.clone(), 64)).unwrap();
+    (0..20u64).for_each(|key| _ = put(&store, &key.to_le_bytes(), &noise(key, 40_000)).unwrap());
+    store.sweep().unwrap();
+    drop(store);
+    let store = Store::open(options_on(media, 64)).unwrap();
+    assert!(!store.usage(None).is_swept);
+    store.stage(&request(b"long", &noise(1, 5_000_000)), Condition::Always).unwrap();
+    assert!(store.usage(None).is_swept);
 }
 
 #[test]
@@ -162,6 +252,8 @@ fn a_payload_that_comes_again_is_no_file_that_a_crash_left() {
                 put(&store, b"key", &payload).unwrap();
             },
         );
+        // Else the next open would sweep. A power cut may take it back.
+        files.make(&Change::Remove(dir().join("UNSWEPT")));
         assert_eq!(payload_files(&media.files()).len(), 3 + round, "one of each that was killed");
         store.sweep().unwrap();
         assert_eq!(store.usage(None).orphans, 1 + round as u64);
@@ -201,11 +293,11 @@ fn an_orphan_that_cannot_be_removed_counts_until_it_can() {
 #[test]
 fn a_sweep_that_fails_is_begun_anew_and_a_put_that_needs_it_is_refused() {
     let media = Watched::over(Simulated::holding(cleared(9, 5)));
-    let store = Store::open(options_on(media.clone(), 9)).unwrap();
     media.set(|call| match call.operation {
         Operation::List if call.path.ends_with("blobs") => Err(io::ErrorKind::Other.into()),
         _ => Ok(()),
     });
+    let store = Store::open(options_on(media.clone(), 9)).unwrap();
     assert!(matches!(put(&store, b"key", &noise(1, 60_000)), Err(StoreError::Io { .. })));
     assert!(store.sweep().is_err() && !store.usage(None).is_swept);
     media.unset();
@@ -272,7 +364,7 @@ fn nothing_that_comes_and_goes_meanwhile_is_swept() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(options(dir.path(), 64 << 20).0).unwrap();
     let (store, is_done) = (&store, &AtomicBool::new(false));
-    std::thread::scope(|scope| {
+    thread::scope(|scope| {
         let sweeps = scope.spawn(move || {
             let mut sweeps = 0;
             while !is_done.load(Relaxed) || sweeps < 3 {
