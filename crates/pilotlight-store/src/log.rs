@@ -99,6 +99,13 @@ pub(crate) struct Active {
     pub(crate) pending: Pending,
 }
 
+impl Active {
+    /// The rows so far of the segment that is appended to, if it is this one.
+    pub(crate) fn rows_of(&self, segment: u32) -> Option<&[Row]> {
+        self.segment.as_ref().is_some_and(|active| active.id == segment).then_some(&self.rows)
+    }
+}
+
 /// What recovery found: where appending goes on.
 #[derive(Debug, Default)]
 pub(crate) struct Tail {

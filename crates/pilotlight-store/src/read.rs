@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::blobs::Pin;
 use crate::format::{
-    BaseRef, HEADER_LEN, Header, Record, Ref, decode_header, decode_record, key_hash, payload_check,
+    BaseRef, HEADER_LEN, Header, Record, Ref, Row, decode_header, decode_record, key_hash, payload_check,
 };
 use crate::holds::{Hold, Role};
 use crate::index::Slot;
@@ -16,7 +16,7 @@ use crate::ops::{ScanPage, Stat, Stored, TryGet, stat};
 use crate::records::split_key;
 use crate::rewrite::Base;
 use crate::store::Inner;
-use crate::{Result, StoreError};
+use crate::{Result, StoreError, recovery};
 
 /// Whether a read counts as a use, which eviction weighs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -206,15 +206,35 @@ impl Inner {
         }
     }
 
-    /// Which payload files an entry holds, by its record.
+    /// Which payload files an entry holds, by its record; by its row, where that cannot be read.
     pub(crate) fn holds(&self, segment: &Segment, slot: &Slot) -> Vec<Hold> {
         let len = slot.place.record_len as usize;
         let bytes = self.read_log(segment, slot.place.offset, len).unwrap_or_default();
         let record = decode_record(&bytes, self.seed).filter(|record| record.header.seq == slot.seq);
-        let Some(Record { header, reference, .. }) = record else { return Vec::new() };
+        let (reference, base) = match record {
+            Some(Record { header, reference, .. }) => (reference, header.base),
+            None => match self.row(segment, slot) {
+                Ok(row) => row.map_or((None, None), |row| (row.reference, row.base)),
+                Err(error) => {
+                    tracing::warn!(%error, "what an entry holds cannot be read: it is free at the next open");
+                    (None, None)
+                }
+            },
+        };
         let payload = reference.map(|reference| Hold { reference, role: Role::Payload });
-        let base = header.base.map(|base| Hold { reference: base.reference, role: Role::Base });
+        let base = base.map(|base| Hold { reference: base.reference, role: Role::Base });
         payload.into_iter().chain(base).collect()
+    }
+
+    /// What the footer of its segment says of an entry's record, or will.
+    fn row(&self, segment: &Segment, slot: &Slot) -> io::Result<Option<Row>> {
+        let is_it = |row: &Row| row.offset == slot.place.offset && row.seq == slot.seq;
+        if let Some(rows) = self.log.active.lock().rows_of(segment.id) {
+            return Ok(rows.iter().find(|row| is_it(row)).cloned());
+        }
+        let footer =
+            recovery::read_footer(&segment.file, segment.file.length()?, self.seed, &mut Vec::new())?;
+        Ok(footer.and_then(|(rows, _)| rows.into_iter().find(is_it)))
     }
 
     pub(crate) fn scan(

@@ -156,7 +156,7 @@ pub(crate) fn read_segment(
     Ok(Some(ReadSegment { created_seq, rows, end, len, is_sealed: false, is_headed, is_marked }))
 }
 
-fn read_footer(
+pub(crate) fn read_footer(
     file: &Arc<dyn MediaFile>,
     len: u64,
     seed: u64,

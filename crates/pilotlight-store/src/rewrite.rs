@@ -101,6 +101,12 @@ impl Store {
         self.inner.scan(space, cursor, limit, wanted)
     }
 
+    /// Whether there is room for a new form of so many bytes beside the old one. Else it need not be made.
+    #[must_use]
+    pub fn has_room_to_spare(&self, bytes: u64) -> bool {
+        self.inner.space.try_reserve_spare(file_bytes(bytes)).is_some()
+    }
+
     /// Notes until the store is closed that there is nothing to gain by rewriting an entry.
     pub fn leave_as_is(&self, space: &[u8], key: &[u8], version: u64) {
         let hash = key_hash(space, key, self.inner.seed);

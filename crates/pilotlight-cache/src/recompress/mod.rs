@@ -99,6 +99,10 @@ impl Recompressor {
             loop {
                 let page = store.scan_for(&space, cursor, PAGE, wanted).map_err(from_store)?;
                 for (key, stat) in page.keys {
+                    // To compress it would be for nothing. Another run looks again.
+                    if !stat.is_rewritten && !store.has_room_to_spare(stat.stored_bytes) {
+                        continue;
+                    }
                     let key = Key::in_namespace(namespace.clone(), key);
                     let fate = match state.look_at(store, &space, &key, &stat) {
                         // There is no room for another's new form either.

@@ -11,9 +11,13 @@ use pilotlight_cache::{
 const NOW_MS: u64 = 1_700_000_000_000;
 
 fn open(dir: &Path) -> Arc<DiskBackend> {
+    open_bounded(dir, 256 << 20)
+}
+
+fn open_bounded(dir: &Path, max_bytes: u64) -> Arc<DiskBackend> {
     let options = DiskOptions {
         dir: dir.to_owned(),
-        max_bytes: 256 << 20,
+        max_bytes,
         durability: Durability::Relaxed,
         clock: Arc::new(ManualClock::at(NOW_MS)),
         blocking: Arc::new(Inline),
@@ -170,6 +174,28 @@ async fn what_is_in_use_or_does_not_compress_is_left_as_it_is() {
     assert_eq!((report.entries_read, report.entries_rewritten), (2, 1));
     assert_eq!(recompress(&disk).entries_read, 0, "nothing is tried twice");
     assert_eq!(get(&*disk, &Key::new("noise")).await, Some(noise));
+}
+
+#[tokio::test]
+async fn nothing_is_read_and_compressed_that_there_is_no_room_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = open_bounded(dir.path(), 32 << 20);
+    // Does not compress: 13 MiB.
+    let noise = |mut state: u64| -> Vec<u8> {
+        let words = std::iter::repeat_with(|| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state
+        });
+        words.take(13 << 17).flat_map(u64::to_le_bytes).collect()
+    };
+    for number in [1, 2] {
+        put(&*disk, &graph_key(1, number), &noise(number)).await;
+    }
+    assert_eq!(recompress(&disk).entries_read, 0, "both take half of the bound");
+    assert!(disk.delete(&graph_key(1, 1), When::Always).await.unwrap());
+    assert_eq!(recompress(&disk).entries_read, 1);
 }
 
 #[tokio::test]

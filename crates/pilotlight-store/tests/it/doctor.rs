@@ -201,6 +201,20 @@ fn what_was_deleted_replaced_or_cleared_is_not_rebuilt() {
     assert_eq!(store.usage(Some(b"cleared")).entries, 0);
 }
 
+#[test]
+fn a_store_in_use_is_not_repaired() {
+    let files = filled();
+    let media = Simulated::holding(lose(&files, &segments(&files)[1]));
+    // Without a bound nothing is swept.
+    let unbounded = || Options { max_bytes: Options::UNBOUNDED, ..options_on(media.clone()) };
+    let store = Store::open(unbounded()).unwrap();
+    let payloads = || media.files().paths(&dir().join("blobs"));
+    let before = payloads();
+    assert!(store.checkup().unwrap().orphans > 0);
+    assert!(matches!(Store::open_repaired(unbounded()), Err(OpenError::Locked { .. })));
+    assert_eq!(payloads(), before);
+}
+
 /// The file outlives the entry that it says it is of: another shares it, or needs it as a base.
 #[test]
 fn what_was_deleted_long_ago_does_not_come_back_from_a_file_that_others_needed() {

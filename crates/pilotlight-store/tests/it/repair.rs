@@ -83,6 +83,40 @@ fn a_put_never_shares_a_payload_file_that_was_lost() {
 }
 
 #[test]
+fn the_file_of_an_entry_whose_record_cannot_be_read_is_freed_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let media = Watched::disk();
+    let open = || Store::open(Options { media: media.clone(), ..options(dir.path(), 9 << 20).0 }).unwrap();
+    let mut store = open();
+    put(&store, b"key", &noise(1, 50_000)).unwrap();
+    for is_sealed in [false, true] {
+        if is_sealed {
+            put(&store, b"key", &noise(1, 50_000)).unwrap();
+            (0..40u64).for_each(|key| _ = put(&store, &key.to_le_bytes(), &noise(key, 30_000)).unwrap());
+            drop(store);
+            let segment = dir.path().join("log/0000000000.seg");
+            let mut bytes = fs::read(&segment).unwrap();
+            // Not the first of its key, and all that is of it.
+            let at = bytes.windows(3).rposition(|window| window == b"key").unwrap();
+            bytes[at] ^= 1;
+            fs::write(&segment, bytes).unwrap();
+            store = open();
+        } else {
+            media.set(|call| match call.operation {
+                Operation::Read if call.path.extension().is_some_and(|of| of == "seg") => {
+                    Err(io::ErrorKind::Other.into())
+                }
+                _ => Ok(()),
+            });
+        }
+        assert_eq!(store.usage(None).files, 1);
+        assert!(store.delete(b"", b"key", Condition::Always).unwrap());
+        media.unset();
+        assert_eq!(store.usage(None).files, 0, "sealed: {is_sealed}");
+    }
+}
+
+#[test]
 fn puts_hold_no_files_open_until_the_next_sync() {
     let dir = tempfile::tempdir().unwrap();
     let media = Watched::disk();

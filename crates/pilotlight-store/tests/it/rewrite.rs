@@ -1,6 +1,7 @@
 use std::fs;
 use std::io;
 use std::num::NonZeroU32;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
@@ -8,8 +9,11 @@ use std::time::Duration;
 use pilotlight_store::{Condition, Options, PutRequest, Rewrite, Stat, Store, StoreError};
 
 use crate::damage::files;
-use crate::media::{Operation, Watched};
-use crate::setup::{DELTA, START_MS, get, noise, open, options, put, request, store_against, turn, turned};
+use crate::layout::{self, Structure};
+use crate::media::{FileSystem, Operation, Simulated, Watched};
+use crate::setup::{
+    DELTA, START_MS, get, noise, open, options, original, put, request, store_against, turn, turned,
+};
 
 /// A put of a payload that is like all others of its length.
 fn put_like(store: &Store, key: &[u8], len: usize) -> Vec<u8> {
@@ -287,6 +291,40 @@ fn a_space_pays_for_bases_that_only_its_deltas_need() {
     store.set_quota(b"tenant", Some(30_000)).unwrap();
     assert_eq!((store.usage(Some(b"tenant")).entries, used(&store)), (0, 0));
     assert_eq!(store.usage(None).files, 0);
+}
+
+/// A power cut may take back that one let go of it before the other held it.
+#[test]
+fn who_shares_a_base_with_another_space_is_not_put_anew_and_nobody_tries_for_ever() {
+    let dir = Path::new("/store");
+    let media = Simulated::holding(FileSystem::default());
+    let open = |media| Store::open(Options { media, ..options(dir, 64 << 20).0 }).unwrap();
+    let store = open(media.clone());
+    let base = noise(1, 40_000);
+    for space in [&b"one"[..], b"two"] {
+        for (key, payload) in [(&b"base"[..], &base), (b"delta", &noise(2, 1000))] {
+            store.put(&PutRequest { space, ..request(key, payload) }, Condition::Always).unwrap();
+        }
+    }
+    assert!(store_against(&store, b"one", b"delta", b"base").unwrap());
+    store.delete(b"one", b"delta", Condition::Always).unwrap();
+    assert!(store_against(&store, b"two", b"delta", b"base").unwrap());
+    drop(store);
+    let mut files = media.files();
+    let path = files.paths(&dir.join("log"))[0].clone();
+    let mut bytes = files.read(&path);
+    let parts = layout::segment(&bytes);
+    let tombstone = parts.iter().find(|part| part.structure == Structure::Tombstone).unwrap();
+    bytes[tombstone.range.start] ^= 1;
+    files.overwrite(&path, &bytes);
+    let store = open(Simulated::holding(files));
+    let expire = |space| store.set_expiry(space, b"delta", Some(START_MS * 2), Condition::Always);
+    let (one, two) = (expire(b"one"), expire(b"two"));
+    let is_refused = |outcome| matches!(outcome, Err(StoreError::Corrupt { .. }));
+    assert!(is_refused(one) != is_refused(two), "one of them has the base");
+    for space in [&b"one"[..], b"two"] {
+        assert_eq!(original(&store.get(space, b"delta").unwrap().unwrap()), noise(2, 1000));
+    }
 }
 
 #[test]
