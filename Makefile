@@ -49,13 +49,13 @@ test-python: server tools venv-test clients native wheel ## Run all of the next 
 test-clients: server tools venv-test clients ## Run redis-py 5 to 8, redis-cli, ioredis, ccache, stock torch, crash and bound tests
 	@$(PY) -m pytest tests/clients -n $(WORKERS) --dist loadgroup $(ARGS)
 
-# How long make soak takes, half of it for each of the two.
+# How long make soak takes, a third of it for each of the three.
 SECONDS ?= 600
 .PHONY: soak
-soak: server venv-test ## Crash the store on a simulated medium, then kill -9 the server under load; SECONDS=600 says how long
-	@export PILOTLIGHT_SOAK_SECONDS=$$(( $(SECONDS) / 2 )); \
+soak: server venv-test native ## Crash the store on a simulated medium, kill -9 the server, then leaders; SECONDS=600 says how long
+	@export PILOTLIGHT_SOAK_SECONDS=$$(( $(SECONDS) / 3 )); \
 	cargo test --release --locked --quiet -p pilotlight-store --test it -- --ignored --nocapture soak; \
-	$(PY) -m pytest -s tests/clients/test_crash.py $(ARGS)
+	$(PY) -m pytest -s tests/clients/test_crash.py tests/native/test_leases.py $(ARGS)
 
 .PHONY: test-native
 test-native: server tools venv-test native ## Run the Python module's tests against real servers; after make wheel, the wheel's too
