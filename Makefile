@@ -103,6 +103,10 @@ bench: server loadgen tools venv-test ## Measure the server beside redis-server,
 bench-torch: tools installed ## Measure the first call of compiled models, warm by cache; ARGS=--quick takes three minutes
 	@$(PY) -m bench.torch.run $(ARGS)
 
+.PHONY: bench-herd
+bench-herd: server tools installed ## Measure processes that compile the same at once, with and without leases; ARGS=--quick takes ten minutes
+	@$(PY) -m bench.herd.run $(ARGS)
+
 .PHONY: bench-client
 bench-client: server tools venv-test native ## Measure put and get of 1 MiB beside stock PyTorch's way; ARGS=--quick or --json
 	@$(PY) -m bench.client $(ARGS)
