@@ -49,13 +49,13 @@ test-python: server tools venv-test clients native wheel ## Run all of the next 
 test-clients: server tools venv-test clients ## Run redis-py 5 to 8, redis-cli, ioredis, ccache, stock torch, crash and bound tests
 	@$(PY) -m pytest tests/clients -n $(WORKERS) --dist loadgroup $(ARGS)
 
-# How long make soak takes, half of it for each of the two.
+# How long make soak takes, a third of it for each of the three.
 SECONDS ?= 600
 .PHONY: soak
-soak: server venv-test ## Crash the store on a simulated medium, then kill -9 the server under load; SECONDS=600 says how long
-	@export PILOTLIGHT_SOAK_SECONDS=$$(( $(SECONDS) / 2 )); \
+soak: server venv-test native ## Crash the store on a simulated medium, kill -9 the server, then leaders; SECONDS=600 says how long
+	@export PILOTLIGHT_SOAK_SECONDS=$$(( $(SECONDS) / 3 )); \
 	cargo test --release --locked --quiet -p pilotlight-store --test it -- --ignored --nocapture soak; \
-	$(PY) -m pytest -s tests/clients/test_crash.py $(ARGS)
+	$(PY) -m pytest -s tests/clients/test_crash.py tests/native/test_leases.py $(ARGS)
 
 .PHONY: test-native
 test-native: server tools venv-test native ## Run the Python module's tests against real servers; after make wheel, the wheel's too
@@ -102,6 +102,10 @@ bench: server loadgen tools venv-test ## Measure the server beside redis-server,
 .PHONY: bench-torch
 bench-torch: tools installed ## Measure the first call of compiled models, warm by cache; ARGS=--quick takes three minutes
 	@$(PY) -m bench.torch.run $(ARGS)
+
+.PHONY: bench-herd
+bench-herd: server tools installed ## Measure processes that compile the same at once, with and without leases; ARGS=--quick takes ten minutes
+	@$(PY) -m bench.herd.run $(ARGS)
 
 .PHONY: bench-client
 bench-client: server tools venv-test native ## Measure put and get of 1 MiB beside stock PyTorch's way; ARGS=--quick or --json

@@ -35,10 +35,22 @@ class Machine:
 
     def compile(self, model: str, cache: Mapping[str, str], timeout_s: float = 600.0) -> Run:
         """Compile one model in a process that knows the cache in `cache` and nothing else."""
-        return Run(**json.loads(self.run(["demo.worker", model], cache, timeout_s).splitlines()[-1]))
+        with self.compiling(model, cache) as process:
+            return process.result(timeout_s)
+
+    @contextlib.contextmanager
+    def compiling(self, model: str, cache: Mapping[str, str]) -> Iterator[Process]:
+        """As `compile`, without waiting; ended with the block, at the latest."""
+        with self._running(["demo.worker", model], cache) as process:
+            yield process
 
     def run(self, module: Sequence[str], cache: Mapping[str, str], timeout_s: float = 600.0) -> str:
         """What a Python module of ours prints in such a process, given its name and arguments."""
+        with self._running(module, cache) as process:
+            return process.output(timeout_s)
+
+    @contextlib.contextmanager
+    def _running(self, module: Sequence[str], cache: Mapping[str, str]) -> Iterator[Process]:
         started = self._home / "started"
         started.write_text("")
         env = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
@@ -59,11 +71,26 @@ class Machine:
             command, cwd=paths.ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
         )
         try:
-            output, errors = worker.communicate(timeout=timeout_s)
+            yield Process(" ".join(module), worker)
         finally:
             _end_session(worker)
-        if worker.returncode != 0:
-            raise WorkerFailed(f"{' '.join(module)}: ended with status {worker.returncode}:\n{errors[-4000:]}")
+
+
+class Process:
+    """A worker that runs."""
+
+    def __init__(self, name: str, worker: subprocess.Popen[str]) -> None:
+        self._name = name
+        self._worker = worker
+
+    def result(self, timeout_s: float = 600.0) -> Run:
+        """What `demo.worker` measured."""
+        return Run(**json.loads(self.output(timeout_s).splitlines()[-1]))
+
+    def output(self, timeout_s: float) -> str:
+        output, errors = self._worker.communicate(timeout=timeout_s)
+        if self._worker.returncode != 0:
+            raise WorkerFailed(f"{self._name}: ended with status {self._worker.returncode}:\n{errors[-4000:]}")
         return output
 
 
@@ -101,3 +128,6 @@ def _end_session(worker: subprocess.Popen[str]) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(worker.pid, signal.SIGKILL)
     worker.wait()
+    for pipe in (worker.stdout, worker.stderr):
+        if pipe is not None:
+            pipe.close()

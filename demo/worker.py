@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from demo.models import MODELS, SEED
-from demo.tree import compilers_started, tree_cpu_s
+from demo.tree import compilers_ended, compilers_started, tree_cpu_s
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,16 @@ class Run:
     """Of this process and all that it started."""
     compilers: int
     """How often a compiler was started, be it only to ask its version."""
+    compiles: int
+    """How often one made something."""
+    compilers_cpu_s: float
     equals_eager: bool
     """Whether the compiled outputs are close to those of the uncompiled model."""
     digest: str
     """Of the compiled outputs' bytes."""
     fx_hits: int
     fx_lookups: int
+    fx_puts: int
     aot_hits: int
     aot_lookups: int
     exceptions: int
@@ -67,15 +71,19 @@ def measure(name: str) -> Run:
     fx = _remote_cache("RemoteFxGraphCache")
     aot = _remote_cache("RemoteAOTAutogradCache")
     kernels = _kernels()
+    ended = compilers_ended()
     return Run(
         model=name,
         first_call_s=seconds,
         first_call_cpu_s=cpu,
         compilers=compilers_started(),
+        compiles=ended.compiles,
+        compilers_cpu_s=ended.cpu_s,
         equals_eager=all(torch.allclose(a, b, rtol=1e-3, atol=1e-4) for a, b in zip(outputs, expected, strict=True)),
         digest=_digest(outputs),
         fx_hits=fx.hit,
         fx_lookups=fx.hit + fx.miss,
+        fx_puts=fx.put,
         aot_hits=aot.hit,
         aot_lookups=aot.hit + aot.miss,
         exceptions=fx.exception + aot.exception,

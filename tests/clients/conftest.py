@@ -13,26 +13,21 @@ import pytest
 
 from devtools import paths
 from devtools.servers import Pilotlight
-
-SEED_VARIABLE = "PILOTLIGHT_TEST_SEED"
+from tests import soak
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # Workers inherit the environment, so that all of them use the seed that the header shows.
-    os.environ.setdefault(SEED_VARIABLE, str(random.SystemRandom().randrange(10**9)))
+    soak.set_seed()
 
 
 def pytest_report_header(config: pytest.Config) -> str:
-    seed = os.environ[SEED_VARIABLE]
-    return f"server: {paths.pilotlight()}\nseed: {seed} ({SEED_VARIABLE}={seed} draws the same again)"
+    seed = soak.set_seed()
+    return f"server: {paths.pilotlight()}\nseed: {seed} ({soak.SEED_VARIABLE}={seed} draws the same again)"
 
 
 @pytest.fixture
 def rng(request: pytest.FixtureRequest) -> random.Random:
-    """Randomness of this test, the same for the same seed whatever else runs."""
-    seed = f"{os.environ[SEED_VARIABLE]}:{request.node.nodeid}"
-    print(f"seed {seed}")
-    return random.Random(seed)
+    return soak.seeded(request.node.nodeid)
 
 
 Launch = Callable[..., Pilotlight]

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import random
 import threading
-import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import pytest
@@ -14,14 +11,12 @@ import pytest
 from devtools.servers import Pilotlight
 from tests.clients.artifacts import fx_key, random_bytes, size_between, torch_json
 from tests.clients.conftest import Launch
+from tests.soak import rounds
 
 # Not beside the test that writes 2 GiB: how long a start takes is asserted here.
 pytestmark = pytest.mark.xdist_group("disk")
 
-KILLS = int(os.environ.get("PILOTLIGHT_TEST_KILLS", "100"))
-# Set by `make soak`: kill for so long instead of so often.
-SOAK_S = float(os.environ.get("PILOTLIGHT_SOAK_SECONDS", "0"))
-TELL_EVERY_S = 10.0
+KILLS = 100
 WRITERS = 4
 # A writer replaces what it wrote from there on: nothing may be evicted, however long this runs.
 KEYS_MAX = 2000
@@ -89,24 +84,12 @@ class Writer(threading.Thread):
         return (fx_key(number) if self._rng.random() < 0.5 else b"key:%d" % number), artifact
 
 
-def rounds() -> Iterator[int]:
-    """1, 2, 3 ... as often as was asked, or for as long."""
-    begin = told = time.monotonic()
-    kills = 0
-    while kills < KILLS if SOAK_S == 0 else time.monotonic() - begin < SOAK_S:
-        kills += 1
-        yield kills
-        if SOAK_S and time.monotonic() - told >= TELL_EVERY_S:
-            told = time.monotonic()
-            print(f"{told - begin:4.0f} s: {kills} kills", flush=True)
-
-
 def test_every_acknowledged_entry_survives_kill_9_a_hundred_times(launch: Launch, rng: random.Random) -> None:
     server = launch(max_size="8GiB")
     all_written = [Written() for _ in range(WRITERS)]
     slowest_s = 0.0
     kills = 0
-    for kills in rounds():  # noqa: B007 - said at the end
+    for kills in rounds(KILLS):  # noqa: B007 - said at the end
         acknowledged = threading.Semaphore(0)
         writers = [Writer(server, written, rng.getrandbits(60), acknowledged) for written in all_written]
         for writer in writers:
