@@ -105,10 +105,13 @@ impl Inner {
             }
             return Ok(());
         }
-        // Its base may be whole, and others need it.
-        let file = self.files_of(slot).into_iter().find(|file| file.role == Role::Payload);
+        // Its base may be whole, and others need it; and if it is the record that is damaged, so may its payload be.
+        let segment = self.log.segment(slot.place.segment);
+        let files =
+            segment.as_ref().and_then(|segment| self.recorded_holds(segment, slot)).unwrap_or_default();
+        let file = files.into_iter().find(|file| file.role == Role::Payload);
         let mut number = file.and_then(|file| self.blobs.quarantine(&file.reference));
-        let in_log = match (file, self.log.segment(slot.place.segment)) {
+        let in_log = match (file, segment) {
             (None, Some(segment)) => {
                 self.read_log(&segment, slot.place.offset, slot.place.record_len as usize).unwrap_or_default()
             }

@@ -208,22 +208,21 @@ impl Inner {
 
     /// Which payload files an entry holds, by its record; by its row, where that cannot be read.
     pub(crate) fn holds(&self, segment: &Segment, slot: &Slot) -> Vec<Hold> {
-        let len = slot.place.record_len as usize;
-        let bytes = self.read_log(segment, slot.place.offset, len).unwrap_or_default();
-        let record = decode_record(&bytes, self.seed).filter(|record| record.header.seq == slot.seq);
-        let (reference, base) = match record {
-            Some(Record { header, reference, .. }) => (reference, header.base),
-            None => match self.row(segment, slot) {
-                Ok(row) => row.map_or((None, None), |row| (row.reference, row.base)),
-                Err(error) => {
-                    tracing::warn!(%error, "what an entry holds cannot be read: it is free at the next open");
-                    (None, None)
-                }
-            },
-        };
-        let payload = reference.map(|reference| Hold { reference, role: Role::Payload });
-        let base = base.map(|base| Hold { reference: base.reference, role: Role::Base });
-        payload.into_iter().chain(base).collect()
+        if let Some(recorded) = self.recorded_holds(segment, slot) {
+            return recorded;
+        }
+        let row = self.row(segment, slot).unwrap_or_else(|error| {
+            tracing::warn!(%error, "what an entry holds cannot be read: it is free at the next open");
+            None
+        });
+        row.map_or_else(Vec::new, |row| holds(row.reference, row.base))
+    }
+
+    /// The same by its record alone, if that is whole.
+    pub(crate) fn recorded_holds(&self, segment: &Segment, slot: &Slot) -> Option<Vec<Hold>> {
+        let bytes = self.read_log(segment, slot.place.offset, slot.place.record_len as usize).ok()?;
+        let record = decode_record(&bytes, self.seed).filter(|record| record.header.seq == slot.seq)?;
+        Some(holds(record.reference, record.header.base))
     }
 
     /// What the footer of its segment says of an entry's record, or will.
@@ -320,6 +319,12 @@ impl Inner {
         }
         Ok(None)
     }
+}
+
+fn holds(reference: Option<Ref>, base: Option<BaseRef>) -> Vec<Hold> {
+    let payload = reference.map(|reference| Hold { reference, role: Role::Payload });
+    let base = base.map(|base| Hold { reference: base.reference, role: Role::Base });
+    payload.into_iter().chain(base).collect()
 }
 
 fn read_at(file: &dyn MediaFile, offset: u64, len: usize, wait: Wait) -> io::Result<Option<Vec<u8>>> {
