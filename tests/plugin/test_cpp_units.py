@@ -313,7 +313,7 @@ class FirstGetFails:
     """A client whose first get finds nobody."""
 
     def __init__(self, client: Any) -> None:
-        self.client = client
+        self._client = client
         self._dead = Client(f"redis://127.0.0.1:{free_port()}")
         self._gets = 0
 
