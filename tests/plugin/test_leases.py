@@ -207,8 +207,9 @@ def ranks(server: Pilotlight, home: Path, **env: str) -> list[Ran]:
 def test_ranks_that_train_together_compile_once(server: Pilotlight, tmp_path: Path) -> None:
     trained = ranks(server, tmp_path)
     assert all(ran.equal for ran in trained)
-    compiled = [ran for ran in trained if ran.kernels["puts"]]
-    assert len(compiled) == 1, [ran.kernels for ran in trained]
+    # One rank may lead the forward's graph and another the backward's.
+    needed = {ran.kernels["hits"] + ran.kernels["puts"] for ran in trained}
+    assert needed == {sum(ran.kernels["puts"] for ran in trained)}, [ran.kernels for ran in trained]
     assert leases(server)["looked"] >= RANKS - 1
 
 
