@@ -19,6 +19,10 @@ const STALL_MS: u64 = 1_000;
 const BUDGET: Duration = Duration::from_secs(2);
 const LATENCY_MS: std::ops::Range<u64> = 0..40;
 
+/// Sorts of failures, see [`Fleet::breaks_at_random`].
+const OF_CLIENTS: u64 = 3;
+const OF_THE_SERVER: u64 = 3;
+
 /// SplitMix64.
 struct Random(u64);
 
@@ -444,6 +448,22 @@ impl Fleet {
         }
     }
 
+    /// Something fails before `within_ms`: the first so many of what can.
+    fn breaks_at_random(&mut self, within_ms: u64, sorts: u64) {
+        let random = &mut self.random;
+        let (client, at_ms) =
+            (random.within(0..self.clients.len() as u64) as usize, random.within(0..within_ms));
+        let fault = match random.within(0..sorts) {
+            0 => Fault::Kill(client),
+            1 => Fault::Stop(client, at_ms + random.within(100..40_000)),
+            2 => Fault::Disconnect(client),
+            3 => Fault::StopServer(at_ms + random.within(100..20_000)),
+            4 => Fault::Restart,
+            _ => Fault::Jump(random.within(1..100_000)),
+        };
+        self.at(at_ms, Event::Breaks(fault));
+    }
+
     /// What holds when nothing happens any more.
     fn check(&self) {
         for (index, client) in self.clients.iter().enumerate() {
@@ -489,14 +509,7 @@ fn clients_that_fail_cost_the_others_one_more_compile_each() {
         let clients = 2 + (seed % 12) as usize;
         let mut fleet = Fleet::new(seed, clients);
         for _ in 0..fleet.random.within(1..4) {
-            let (client, at_ms) =
-                (fleet.random.within(0..clients as u64) as usize, fleet.random.within(0..15_000));
-            let fault = match fleet.random.within(0..3) {
-                0 => Fault::Kill(client),
-                1 => Fault::Stop(client, at_ms + fleet.random.within(100..40_000)),
-                _ => Fault::Disconnect(client),
-            };
-            fleet.at(at_ms, Event::Breaks(fault));
+            fleet.breaks_at_random(15_000, OF_CLIENTS);
         }
         fleet.run();
         fleet.check();
@@ -511,17 +524,7 @@ fn whatever_fails_everybody_is_done_in_time() {
         let clients = 2 + (seed % 12) as usize;
         let mut fleet = Fleet::new(seed, clients);
         for _ in 0..fleet.random.within(1..10) {
-            let (client, at_ms) =
-                (fleet.random.within(0..clients as u64) as usize, fleet.random.within(0..30_000));
-            let fault = match fleet.random.within(0..6) {
-                0 => Fault::Kill(client),
-                1 => Fault::Stop(client, at_ms + fleet.random.within(100..40_000)),
-                2 => Fault::Disconnect(client),
-                3 => Fault::StopServer(at_ms + fleet.random.within(100..20_000)),
-                4 => Fault::Restart,
-                _ => Fault::Jump(fleet.random.within(1..100_000)),
-            };
-            fleet.at(at_ms, Event::Breaks(fault));
+            fleet.breaks_at_random(30_000, OF_CLIENTS + OF_THE_SERVER);
         }
         if fleet.random.one_in(4) {
             // As good as for ever.
