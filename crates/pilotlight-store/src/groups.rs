@@ -200,6 +200,9 @@ impl Inner {
         self.settle(seq)?;
         self.groups.left.lock().push((group, seq, u64::MAX));
         let mut released = Vec::new();
+        // A put takes its number and notes its group under one lock. When each lock was free once since, whoever has a number
+        // below the record's is on the list.
+        self.index.shards_from(0).for_each(drop);
         for hash in self.groups.members(group) {
             let mut shard = self.index.shard(hash);
             let is_gone = |slot: &&Slot| slot.group() == Some(group) && slot.seq < seq;
