@@ -129,4 +129,6 @@ pub struct Usage {
     pub recompressed_bytes: u64,
     /// Entries stored against a sibling, now.
     pub deltas: u64,
+    /// Gets that were answered by another's fetch of the same entry, since the backend was opened.
+    pub shared_fetches: u64,
 }

@@ -64,6 +64,7 @@ pub use crate::entry::{
 pub use crate::error::{Error, ErrorKind, Result};
 pub use crate::key::{KEY_LEN_MAX, Key, NAMESPACE_LEN_MAX, Namespace};
 pub use crate::kind::Kind;
+pub use crate::layers::flight::Flight;
 pub use crate::layers::hot::Hot;
 pub use crate::layers::recorder::{Recorder, TraceSink, Use, Used};
 pub use crate::maintenance::{

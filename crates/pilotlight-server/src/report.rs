@@ -67,6 +67,8 @@ pub struct UsageReport {
     pub recompressed_bytes: u64,
     #[serde(default)]
     pub deltas: u64,
+    #[serde(default)]
+    pub shared_fetches: u64,
 }
 
 /// The counters of one kind.
@@ -274,6 +276,7 @@ impl From<Usage> for UsageReport {
             recompressed,
             recompressed_bytes,
             deltas,
+            shared_fetches,
         } = usage;
         Self {
             entries,
@@ -287,6 +290,7 @@ impl From<Usage> for UsageReport {
             recompressed,
             recompressed_bytes,
             deltas,
+            shared_fetches,
         }
     }
 }

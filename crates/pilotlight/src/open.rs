@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pilotlight_cache::{
-    Backend, Blocking, Collect, Collected, DiskBackend, DiskOptions, Durability, Examination, Hot, Inline,
-    Maintenance, Namespace, OpenError, Recorder, Repaired, SystemClock, TraceSink, VerifyReport,
+    Backend, Blocking, Collect, Collected, DiskBackend, DiskOptions, Durability, Examination, Flight, Hot,
+    Inline, Maintenance, Namespace, OpenError, Recorder, Repaired, SystemClock, TraceSink, VerifyReport,
 };
 
 use crate::failure::Failure;
@@ -83,7 +83,7 @@ fn not_opened(dir: &Path, error: &OpenError) -> Failure {
         .with_hint(error.hint())
 }
 
-/// Opens `store`. The order of the layers is decided here: memory in front of the disk, as what is hot is asked first.
+/// Opens `store`. The order of the layers is decided here, each with its reason.
 pub(crate) fn open(store: Store) -> Result<Opened, Failure> {
     let Store { dir, bytes_max, quotas, memory_bytes, durability, blocking, trace, purpose } = store;
     let options = DiskOptions {
@@ -107,6 +107,8 @@ pub(crate) fn open(store: Store) -> Result<Opened, Failure> {
     if let Some(trace) = trace {
         backend = Arc::new(Recorder::new(backend, trace));
     }
+    // Many ranks ask for one entry at once. Behind the memory tier, which needs no help with what it has.
+    backend = Arc::new(Flight::new(backend));
     if memory_bytes != 0 {
         backend = Arc::new(Hot::new(backend, memory_bytes));
     }

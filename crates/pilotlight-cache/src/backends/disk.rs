@@ -319,6 +319,7 @@ impl Backend for DiskBackend {
             recompressed: usage.rewritten,
             recompressed_bytes: usage.rewritten_bytes,
             deltas: usage.based,
+            shared_fetches: 0,
         })
     }
 

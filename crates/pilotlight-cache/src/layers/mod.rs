@@ -1,4 +1,5 @@
 //! Backends that wrap one.
 
+pub(crate) mod flight;
 pub(crate) mod hot;
 pub(crate) mod recorder;

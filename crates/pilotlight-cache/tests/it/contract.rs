@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use pilotlight_cache::testing::conformance;
 use pilotlight_cache::{
-    Backend, BackendExt, DiskBackend, DiskOptions, Durability, Entry, Hot, Inline, Key, ManualClock,
+    Backend, BackendExt, DiskBackend, DiskOptions, Durability, Entry, Flight, Hot, Inline, Key, ManualClock,
     MemoryBackend, Metadata, Recorder, TraceSink, Use, Used, When,
 };
 
@@ -17,6 +17,15 @@ async fn hot_over_memory_keeps_the_contract() {
     conformance::all(async |clock| {
         let memory = Arc::new(MemoryBackend::with_clock(64 << 20, clock));
         Arc::new(Hot::new(memory, 8 << 20)) as Arc<dyn Backend>
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn flight_over_memory_keeps_the_contract() {
+    conformance::all(async |clock| {
+        let memory = Arc::new(MemoryBackend::with_clock(64 << 20, clock));
+        Arc::new(Flight::new(memory)) as Arc<dyn Backend>
     })
     .await;
 }

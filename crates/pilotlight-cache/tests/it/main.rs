@@ -14,6 +14,9 @@ mod contract;
 mod controller;
 /// Damage that only the envelope's checks find.
 mod damage;
-/// Entries stored smaller while nobody uses them.
+/// One fetch for all who ask at the same time.
+mod flight;
+/// Entries that leave together.
 mod groups;
+/// Entries stored smaller while nobody uses them.
 mod recompress;

@@ -44,7 +44,7 @@ const SERVER: [Of<Server>; 7] = [
     }),
 ];
 
-const USAGE: [Of<Usage>; 11] = [
+const USAGE: [Of<Usage>; 12] = [
     ("pilotlight_entries", "Entries kept", |usage| Some(usage.entries as f64)),
     ("pilotlight_logical_bytes", "Artifact bytes as clients put them", |usage| {
         Some(usage.logical_bytes as f64)
@@ -62,6 +62,9 @@ const USAGE: [Of<Usage>; 11] = [
     }),
     ("pilotlight_deduplicated_puts_total", "Puts whose artifact was there already", |usage| {
         Some(usage.deduplicated as f64)
+    }),
+    ("pilotlight_shared_fetches_total", "Gets answered by another's fetch of the same entry", |usage| {
+        Some(usage.shared_fetches as f64)
     }),
     ("pilotlight_recompressed_entries_total", "Entries recompressed while idle", |usage| {
         Some(usage.recompressed as f64)
