@@ -29,7 +29,7 @@ demo: tools installed ## Compile real models cold, warm with stock Redis and war
 	@$(PY) -m demo.run $(ARGS)
 
 .PHONY: test
-test: test-rust test-python ## Run all tests: the Rust side, then real clients and real torch against the real server
+test: test-rust test-fuzz test-python ## Run all tests: the Rust side, then real clients and real torch against the real server
 
 .PHONY: test-rust
 test-rust: ## Run the Rust tests and documentation examples
@@ -55,7 +55,15 @@ SECONDS ?= 600
 soak: server venv-test native ## Crash the store on a simulated medium, kill -9 the server, then leaders; SECONDS=600 says how long
 	@export PILOTLIGHT_SOAK_SECONDS=$$(( $(SECONDS) / 3 )); \
 	cargo test --release --locked --quiet -p pilotlight-store --test it -- --ignored --nocapture soak; \
-	$(PY) -m pytest -s tests/clients/test_crash.py tests/native/test_leases.py $(ARGS)
+	$(PY) -m pytest -s tests/clients/test_crash.py tests/native/test_leases.py tests/plugin/test_leader_kills.py $(ARGS)
+
+.PHONY: test-fuzz
+test-fuzz: ## Run each fuzz target for some seconds
+	@$(PYTHON) -m devtools.fuzz --seconds 5
+
+.PHONY: fuzz
+fuzz: ## Fuzz each target for SECONDS=600, and keep what reaches something new; ARGS='--targets envelope' narrows
+	@$(PYTHON) -m devtools.fuzz --seconds $(SECONDS) --keep $(ARGS)
 
 .PHONY: test-native
 test-native: server tools venv-test native ## Run the Python module's tests against real servers; after make wheel, the wheel's too
@@ -127,6 +135,7 @@ bench-compression: tools venv-test ## Measure what entries take: as put, recompr
 .PHONY: lint
 lint: venv-lint cargo-deny doc ## Check formatting, lints, dependencies and types
 	cargo fmt --all --check
+	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
 	@$(PYTHON) -m devtools.dependencies
 	$(LINT)/ruff format --check .

@@ -14,6 +14,9 @@ mod run;
 mod selection;
 mod state;
 
+#[cfg(fuzzing)]
+pub use crate::resp::fuzzing;
+
 pub use crate::config::Config;
 pub use crate::pool::ThreadPool;
 pub use crate::run::{Listeners, run};

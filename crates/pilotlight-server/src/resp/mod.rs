@@ -9,6 +9,8 @@ mod commands;
 mod connection;
 mod decode;
 mod error;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod gate;
 pub(crate) mod glob;
 mod inline;
