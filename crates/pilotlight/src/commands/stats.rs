@@ -118,7 +118,7 @@ fn usage(usage: &UsageReport) -> Vec<Vec<String>> {
         row("expired", usage.expired.to_string()),
         row("quarantined", usage.quarantined.to_string()),
         row("deduplicated", usage.deduplicated.to_string()),
-        row("shared fetches", usage.shared_fetches.to_string()),
+        row("shared", format!("{} fetches", usage.shared_fetches)),
         row("recompressed", recompressed(usage)),
     ]
 }
