@@ -64,6 +64,9 @@ fn server(session: &Session, text: &mut String) {
     if let Some(address) = session.server().http.first() {
         line(text, format_args!("pilotlight_http:{address}"));
     }
+    if let Some(address) = session.server().https.first() {
+        line(text, format_args!("pilotlight_https:{address}"));
+    }
     line(text, format_args!("os:{} {}", std::env::consts::OS, std::env::consts::ARCH));
     line(text, format_args!("arch_bits:{}", usize::BITS));
     line(text, format_args!("process_id:{}", std::process::id()));
