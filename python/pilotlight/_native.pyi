@@ -61,7 +61,7 @@ class Client:
         256 KiB a second. `max_bytes` bounds a `file://` directory; 0 is 10 GiB.
 
         For TLS: `client_cert` and `client_key` are PEM files to prove oneself with, `server_ca` one of authorities to check the
-        server with instead of the system's. They are read by the first connection; what is wrong with them is a failed operation.
+        server with instead of the system's. The first connection reads them; what is wrong with them fails the operation.
 
         Raises `ValueError` for a URL that cannot be understood, with a hint and without its password.
         """

@@ -115,9 +115,9 @@ def test_redis_py_is_known_by_its_certificate(redis: Any, launch: Launch, files:
         assert client.set("k", "v") is True
         own = [one for one in client.client_list() if one["id"] == str(client.client_id())]
         assert own[0]["cert"] == "CN=trainer,O=Example"
-    with redis.Redis(host="localhost", port=port, **files.redis_py()) as nobody:
-        with pytest.raises(redis.exceptions.ConnectionError):
-            nobody.get("k")
+    nobody = redis.Redis(host="localhost", port=port, **files.redis_py())
+    with nobody, pytest.raises(redis.exceptions.ConnectionError):
+        nobody.get("k")
     with redis.Redis(host="127.0.0.1", port=server.port, password=PASSWORD) as plain:
         assert plain.get("k") == b"v"
     assert "handshake failed" in server.log()
@@ -163,18 +163,21 @@ def test_half_handshakes_hold_up_nobody(launch: Launch, files: Files) -> None:
         connection.close()
 
 
+def connect(server: Pilotlight, context: ssl.SSLContext) -> ssl.SSLSocket:
+    plain = socket.create_connection((server.host, server.tls_port), timeout=30)
+    return context.wrap_socket(plain, server_hostname="localhost")
+
+
 def ping(server: Pilotlight, context: ssl.SSLContext) -> bytes:
-    with socket.create_connection((server.host, server.tls_port), timeout=30) as plain:
-        with context.wrap_socket(plain, server_hostname="localhost") as connection:
-            connection.sendall(b"PING\r\n")
-            return connection.recv(64)
+    with connect(server, context) as connection:
+        connection.sendall(b"PING\r\n")
+        return connection.recv(64)
 
 
 def serial(server: Pilotlight, context: ssl.SSLContext) -> str:
-    with socket.create_connection((server.host, server.tls_port), timeout=30) as plain:
-        with context.wrap_socket(plain, server_hostname="localhost") as connection:
-            certificate: Any = connection.getpeercert()
-            return str(certificate["serialNumber"])
+    with connect(server, context) as connection:
+        certificate: Any = connection.getpeercert()
+        return str(certificate["serialNumber"])
 
 
 @pytest.mark.parametrize("how", ["SIGHUP", "poll"])

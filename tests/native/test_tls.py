@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pilotlight import Client
@@ -132,8 +133,8 @@ def mutual(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> It
 @pytest.mark.parametrize("scheme", ["pilotlights", "rediss"])
 def test_a_client_proves_itself_with_its_certificate(mutual: Pilotlight, authority: Authority, scheme: str) -> None:
     certificate, key = authority.sign("client", "/CN=trainer", "DNS:trainer")
-    files = {"client_cert": certificate, "client_key": key, "server_ca": authority.pem}
-    client = Client(f"{scheme}://localhost:{mutual.tls_port}", **files)
+    url = f"{scheme}://localhost:{mutual.tls_port}"
+    client = Client(url, client_cert=certificate, client_key=key, server_ca=authority.pem)
     for size in (0, 1, 300_000, 5 << 20):
         artifact = os.urandom(size)
         assert client.put(b"k", artifact)
@@ -162,11 +163,9 @@ def test_a_client_without_a_certificate_is_told_and_left_alone(mutual: Pilotligh
         (("server_ca",), "cannot use the authorities in"),
     ],
 )
-def test_files_that_cannot_be_used_are_named(
-    mutual: Pilotlight, tmp_path: Path, names: tuple[str, ...], expected: str
-) -> None:
+def test_files_that_cannot_be_used_are_named(mutual: Pilotlight, tmp_path: Path, names: tuple[str, ...], expected: str) -> None:
     (tmp_path / "nothing").write_text("nothing\n")
-    files = {name: str(tmp_path / "nothing") for name in names}
+    files: dict[str, Any] = {name: str(tmp_path / "nothing") for name in names}
     client = Client(f"pilotlights://localhost:{mutual.tls_port}", **files)
     assert client.ping() is None
     notice = client.notice()
