@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -136,6 +137,43 @@ def test_it_starts_also_where_the_server_is_away_or_refuses(upstream: tuple[Pilo
         assert client.command("GET", GRAPH) is None
     assert "WRONGPASS" in running.log()
     assert ":wrong@" not in running.log()
+
+
+STOCK_TRITON = """
+from triton import knobs
+from triton.runtime.cache import get_cache_manager
+if not hasattr(knobs.cache, "redis"):
+    # Triton 3.9 looks for its own settings in the wrong place, and fails with any Redis.
+    type(knobs.cache).redis = knobs.redis_knobs() if hasattr(knobs, "redis_knobs") else knobs.redis
+manager = get_cache_manager("b" * 64)
+print("hit" if manager.get_group("kernel.json") else "miss")
+manager.put_group("kernel.json", {"kernel.ttir": manager.put(b"module {}", "kernel.ttir")})
+"""
+
+
+def test_stock_triton_shares_kernels_over_tls_and_compiles_while_the_server_is_away(
+    upstream: tuple[Pilotlight, Authority], sidecar: Start, tmp_path: Path
+) -> None:
+    pytest.importorskip("triton", reason="no triton here: its wheels are for Linux")
+    server, _ = upstream
+    running = sidecar(f"pilotlights://:{PASSWORD.replace(' ', '%20')}@localhost:{server.tls_port}")
+    for step, expected in enumerate(("miss", "hit", "away", "hit")):
+        if expected == "away":
+            server.kill()
+        elif step == 3:
+            server.start()
+            wait_for(lambda: "is back" in running.log())
+        env = {
+            **os.environ,
+            "TRITON_CACHE_DIR": str(tmp_path / f"machine-{step}"),
+            "TRITON_CACHE_MANAGER": "triton.runtime.cache:RemoteCacheManager",
+            "TRITON_REMOTE_CACHE_BACKEND": "triton.runtime.cache:RedisRemoteCacheBackend",
+            "TRITON_REDIS_HOST": "127.0.0.1",
+            "TRITON_REDIS_PORT": str(running.port),
+        }
+        done = subprocess.run([sys.executable, "-c", STOCK_TRITON], env=env, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.strip() == expected.replace("away", "miss")
 
 
 def test_only_loopback_is_listened_on() -> None:
