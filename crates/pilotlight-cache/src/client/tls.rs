@@ -89,7 +89,6 @@ impl TlsFiles {
     ///
     /// # Errors
     /// When there is one of the two, or a file cannot be used.
-    #[expect(clippy::type_complexity, reason = "a pair, as rustls takes it")]
     pub fn identity(
         &self,
     ) -> std::result::Result<Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>, TlsFilesError>

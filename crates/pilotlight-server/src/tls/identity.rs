@@ -101,3 +101,66 @@ pub(super) fn check_dates(certificate: &CertificateDer<'_>) -> Result<SystemTime
         None => Ok(not_after),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, DnType, KeyPair, SanType};
+
+    use super::*;
+
+    fn identity(change: impl FnOnce(&mut CertificateParams)) -> Option<PeerIdentity> {
+        let mut params = CertificateParams::new([]).unwrap();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        change(&mut params);
+        let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+        PeerIdentity::of(certificate.der())
+    }
+
+    #[test]
+    fn every_name_is_told_with_what_it_is() {
+        let found = identity(|params| {
+            params.distinguished_name.push(DnType::OrganizationName, "Example, Inc.");
+            params.distinguished_name.push(DnType::CommonName, "trainer");
+            params.subject_alt_names = vec![
+                SanType::DnsName("host.example".try_into().unwrap()),
+                SanType::URI("spiffe://example/trainer".try_into().unwrap()),
+                SanType::Rfc822Name("me@example".try_into().unwrap()),
+                SanType::IpAddress("127.0.0.1".parse().unwrap()),
+            ];
+        });
+        let found = found.unwrap();
+        let names: Vec<&str> = found.names().collect();
+        let expected = [
+            "CN=trainer,O=Example\\, Inc.",
+            "DNS:host.example",
+            "URI:spiffe://example/trainer",
+            "email:me@example",
+            "trainer",
+        ];
+        assert_eq!(names, expected);
+        assert_eq!(found.word(), "CN=trainer,O=Example\\,\\20Inc.");
+    }
+
+    #[test]
+    fn a_name_without_a_subject_is_its_alternative_one() {
+        let found = identity(|params| {
+            params.subject_alt_names = vec![SanType::URI("spiffe://example/x".try_into().unwrap())];
+        });
+        assert_eq!(found.unwrap().word(), "URI:spiffe://example/x");
+    }
+
+    #[test]
+    fn names_are_bounded() {
+        let of = |len: usize| {
+            identity(|params| params.distinguished_name.push(DnType::CommonName, "x".repeat(len)))
+        };
+        assert_eq!(of(253).unwrap().subject().len(), 256);
+        assert_eq!(of(254), None);
+        let many = identity(|params| {
+            params.distinguished_name.push(DnType::CommonName, "x");
+            let name = |number| SanType::DnsName(format!("host{number}").try_into().unwrap());
+            params.subject_alt_names = (0..100).map(name).collect();
+        });
+        assert_eq!(many.unwrap().alternative_names().len(), 16);
+    }
+}
