@@ -180,6 +180,12 @@ impl Connection {
         line.trim_end().to_owned()
     }
 
+    pub(crate) fn bytes(&mut self, len: usize) -> Vec<u8> {
+        let mut bytes = vec![0; len];
+        self.stream.read_exact(&mut bytes).unwrap();
+        bytes
+    }
+
     /// Writes as much of `bytes` as is taken before the server closes.
     pub(crate) fn write_what_is_taken(&mut self, bytes: &[u8]) {
         let _ = self.stream.get_mut().write_all(bytes);

@@ -102,6 +102,22 @@ const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const HTTP2_GET: &[u8] = &[0x82, 0x86, 0x84, 0x41, 1, b't'];
 
 #[test]
+fn http2_clients_are_told_how_much_they_may_have_at_a_time() {
+    let server = start();
+    let mut connection = server.connect();
+    connection.write(&[HTTP2_PREFACE, &frame(4, 0, 0, &[])].concat());
+    let head = connection.bytes(9);
+    assert_eq!(head[3], 4, "settings come first: {head:?}");
+    let settings = connection.bytes(usize::from(head[2]));
+    let told = |id: u8| {
+        let pair = settings.chunks(6).find(|pair| pair[..2] == [0, id]).unwrap();
+        u32::from_be_bytes(pair[2..].try_into().unwrap())
+    };
+    let (streams, window, headers) = (told(3), told(4), told(6));
+    assert_eq!((streams, window, headers), (128, 1 << 20, 64 << 10));
+}
+
+#[test]
 fn streams_that_are_reset_at_once_end_the_connection() {
     let server = start();
     let mut connection = server.connect();

@@ -110,7 +110,7 @@ fn server(opened: Opened, blocking: Arc<dyn Blocking>, settings: &Settings) -> S
 }
 
 /// Stock PyTorch opens a connection per compiled graph, and the usual soft limit is 1024 files.
-fn raise_file_limit() {
+pub(crate) fn raise_file_limit() {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;

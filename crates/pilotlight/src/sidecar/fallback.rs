@@ -2,6 +2,7 @@
 //! kept. Those of compile-cache kinds are answered nil, as always, so no compile fails over it.
 
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,9 +22,7 @@ pub(super) struct Fallback {
 
 impl Fallback {
     pub(super) fn start() -> io::Result<Self> {
-        use std::os::unix::fs::DirBuilderExt;
-        let directory = std::env::temp_dir().join(format!("pilotlight-sidecar-{}", std::process::id()));
-        std::fs::DirBuilder::new().mode(0o700).create(&directory)?;
+        let directory = private_directory()?;
         let cache = Cache::new(Arc::new(MemoryBackend::new(0))).with_policy(FailurePolicy::Absorb);
         // Nobody waits for a put that would not be kept.
         let config =
@@ -66,6 +65,20 @@ impl Fallback {
     fn socket(&self) -> PathBuf {
         self.directory.join("socket")
     }
+}
+
+/// A new directory for the owner alone. One of this name may be left of a process that had this number and was killed.
+fn private_directory() -> io::Result<PathBuf> {
+    let mut made = Err(io::ErrorKind::AlreadyExists.into());
+    for attempt in 0..16 {
+        let name = format!("pilotlight-sidecar-{}-{attempt}", std::process::id());
+        let directory = std::env::temp_dir().join(name);
+        made = std::fs::DirBuilder::new().mode(0o700).create(&directory).map(|()| directory);
+        if made.is_ok() {
+            break;
+        }
+    }
+    made
 }
 
 impl Drop for Fallback {

@@ -21,7 +21,7 @@ use crate::cli::Sidecar;
 use crate::environment;
 use crate::failure::Failure;
 use crate::output::{self, Answer};
-use crate::serve::{logging, signals};
+use crate::serve::{logging, raise_file_limit, signals};
 use crate::settings::LogFormat;
 
 /// What is read at once, in each direction. A client that is idle holds both.
@@ -43,6 +43,7 @@ pub(crate) fn run(arguments: &Sidecar) -> Result<Answer, Failure> {
         ));
     }
     logging::start("info", LogFormat::Text)?;
+    raise_file_limit();
     let fail = |error: &dyn std::error::Error| Failure::new("the sidecar stopped").because(error);
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| fail(&error))?;

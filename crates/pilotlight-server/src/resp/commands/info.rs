@@ -137,7 +137,8 @@ fn stats(session: &Session, usage: &Usage, text: &mut String) {
     for ((name, count), before) in counters(session, usage).into_iter().zip(before) {
         line(text, format_args!("{name}:{}", count.saturating_sub(before)));
     }
-    line(text, format_args!("rejected_connections:0"));
+    let refused = session.server().stats.refused_connections_total.load(Relaxed);
+    line(text, format_args!("rejected_connections:{refused}"));
 }
 
 fn replication(text: &mut String) {
