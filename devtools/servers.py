@@ -157,13 +157,19 @@ class Pilotlight(Server):
         memory: str = "64MiB",
         durability: str = "relaxed",
         listen: Sequence[str] = ("127.0.0.1:0",),
+        http: Sequence[str] = ("127.0.0.1:0",),
+        flags: Sequence[str] = (),
         env: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(data_dir, env)
         self.http_port = 0
+        self.tls_port = 0
+        self.https_port = 0
         self._port_file = data_dir.with_name(data_dir.name + ".ports.json")
         self._limits = ["--max-size", max_size, "--memory", memory, "--durability", durability]
         self._listen = listen
+        self._http = http
+        self._flags = flags
 
     @property
     def redis_url(self) -> str:
@@ -185,10 +191,11 @@ class Pilotlight(Server):
         return answer
 
     def _command(self) -> list[str]:
-        command = [str(paths.pilotlight()), "serve", "--http", "127.0.0.1:0", "--data-dir", str(self.data_dir)]
-        for address in self._listen:
-            command += ["--listen", address]
-        return [*command, *self._limits, "--port-file", str(self._port_file)]
+        command = [str(paths.pilotlight()), "serve", "--data-dir", str(self.data_dir)]
+        for flag, addresses in (("--listen", self._listen), ("--http", self._http)):
+            for address in addresses:
+                command += [flag, address]
+        return [*command, *self._limits, *self._flags, "--port-file", str(self._port_file)]
 
     def _is_ready(self) -> bool:
         try:
@@ -197,6 +204,7 @@ class Pilotlight(Server):
             return False  # not written yet, or half written
         self.port = _port(ports["redis"][0])
         self.http_port = _port(ports["http"][0])
+        self.tls_port, self.https_port = (_port(ports[name][0]) if ports[name] else 0 for name in ("rediss", "https"))
         return self._answers_ping()
 
 

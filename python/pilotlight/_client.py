@@ -21,6 +21,13 @@ TIMEOUT_VARIABLES: Final = {
     "PILOTLIGHT_TROUBLE_BUDGET": "trouble_budget",
 }
 
+# Each variable, and the client's setting that it stands for: PEM files for TLS.
+TLS_VARIABLES: Final = {
+    "PILOTLIGHT_CLIENT_CERT": "client_cert",
+    "PILOTLIGHT_CLIENT_KEY": "client_key",
+    "PILOTLIGHT_SERVER_CA": "server_ca",
+}
+
 _log = logging.getLogger("pilotlight")
 # Without a handler anywhere, logging would write to stderr too, and the user would read everything twice.
 _log.addHandler(logging.NullHandler())
@@ -87,11 +94,25 @@ def timeouts(environ: Mapping[str, str]) -> Timeouts:
     return cast(Timeouts, found)
 
 
+class TlsFiles(TypedDict, total=False):
+    """PEM files for TLS."""
+
+    client_cert: str
+    client_key: str
+    server_ca: str
+
+
+def tls_files(environ: Mapping[str, str]) -> TlsFiles:
+    """The client's files for TLS from the environment."""
+    found = {setting: environ[variable] for variable, setting in TLS_VARIABLES.items() if environ.get(variable)}
+    return cast(TlsFiles, found)
+
+
 def _make(url: str) -> Client | None:
     if not url:
         return None
     try:
-        made = Client(url, **timeouts(os.environ))
+        made = Client(url, **timeouts(os.environ), **tls_files(os.environ))
     except ValueError as error:
         # The message has a hint and no password.
         tell(f"{URL_VARIABLE}: {error}")

@@ -6,6 +6,7 @@ a host's name and to renew leases while there are any, and sockets are made anew
 """
 
 from collections.abc import Iterator, Sequence
+from os import PathLike
 from typing import Final, Literal, final
 
 __version__: Final[str]
@@ -47,13 +48,20 @@ class Client:
         total_timeout: float = 10.0,
         trouble_budget: float = 2.0,
         max_bytes: int = 0,
+        client_cert: str | PathLike[str] | None = None,
+        client_key: str | PathLike[str] | None = None,
+        server_ca: str | PathLike[str] | None = None,
     ) -> None:
-        """`url` is `pilotlight://`, `redis://`, `rediss://`, `unix://` or `file://`. Times in seconds.
+        """`url` is `pilotlight://`, `redis://`, `unix://`, `file://`, and with TLS `pilotlights://` or `rediss://`. Times in
+        seconds.
 
         `stall_timeout` bounds a wait in which no byte moves or fewer than 256 KiB a second do, `total_timeout` one
         operation, `trouble_budget` what all failures of this process may cost together: when it is spent the client stays
         quiet for good. To them counts what an answer takes beyond half of `stall_timeout` and the time of its bytes at
         256 KiB a second. `max_bytes` bounds a `file://` directory; 0 is 10 GiB.
+
+        For TLS: `client_cert` and `client_key` are PEM files to prove oneself with, `server_ca` one of authorities to check the
+        server with instead of the system's. The first connection reads them; what is wrong with them fails the operation.
 
         Raises `ValueError` for a URL that cannot be understood, with a hint and without its password.
         """

@@ -34,6 +34,7 @@ def redis_url(host: str, port: int) -> str:
 @functools.cache
 def named(url: str) -> Client:
     """One client per process and URL: stock torch opens a connection for every graph."""
+    from pilotlight._client import tls_files
     from pilotlight._native import Client
 
-    return Client(url)
+    return Client(url, **tls_files(os.environ))

@@ -1,12 +1,13 @@
 //! The client as Python sees it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use pilotlight_cache::Details;
-use pilotlight_cache::client::{self, Label, Part, Settings};
+use pilotlight_cache::client::{self, Label, Part, Settings, TlsFiles};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
@@ -23,7 +24,8 @@ pub(crate) struct Client(client::Client);
 impl Client {
     #[new]
     #[pyo3(signature = (url, *, connect_timeout = 1.0, stall_timeout = 1.0, total_timeout = 10.0, trouble_budget = 2.0,
-        max_bytes = 0))]
+        max_bytes = 0, client_cert = None, client_key = None, server_ca = None))]
+    #[expect(clippy::too_many_arguments, reason = "keywords in Python")]
     fn new(
         url: &str,
         connect_timeout: f64,
@@ -31,6 +33,9 @@ impl Client {
         total_timeout: f64,
         trouble_budget: f64,
         max_bytes: u64,
+        client_cert: Option<PathBuf>,
+        client_key: Option<PathBuf>,
+        server_ca: Option<PathBuf>,
     ) -> PyResult<Self> {
         let settings = Settings {
             connect_timeout: seconds("connect_timeout", connect_timeout)?,
@@ -38,6 +43,7 @@ impl Client {
             total_timeout: seconds("total_timeout", total_timeout)?,
             trouble_budget: seconds("trouble_budget", trouble_budget)?,
             max_bytes: if max_bytes == 0 { Settings::default().max_bytes } else { max_bytes },
+            tls: TlsFiles { certificate: client_cert, key: client_key, authorities: server_ca },
         };
         let client = client::Client::new(url, settings);
         Ok(Self(client.map_err(|error| PyValueError::new_err(error.to_string()))?))

@@ -1,4 +1,4 @@
-"""`rediss://` against a real Redis with TLS."""
+"""`rediss://` against a real Redis with TLS, and against a Pilotlight that wants to know who one is."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pilotlight import Client
 
 from devtools import paths
-from devtools.servers import Redis, free_port
+from devtools.servers import Pilotlight, Redis, free_port
+from tests.certificates import Authority
 
 
 class TlsRedis(Redis):
@@ -110,3 +112,62 @@ def test_a_handshake_that_stalls_is_given_up(certificates: Path, monkeypatch: py
         assert client.ping() is None
         assert time.monotonic() - begin < 1.0
         assert client.stats()["timeout"] == 1
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("authority"), "ca")
+
+
+@pytest.fixture(scope="module")
+def mutual(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iterator[Pilotlight]:
+    """A Pilotlight whose clients over TLS need a certificate."""
+    certificate, key = authority.sign("server", "/CN=localhost", "DNS:localhost")
+    flags = ["--tls-cert", str(certificate), "--tls-key", str(key), "--tls-client-ca", str(authority.pem)]
+    directory = tmp_path_factory.mktemp("mutual") / "data"
+    with Pilotlight(directory, listen=("127.0.0.1:0", "tls:127.0.0.1:0"), flags=flags) as running:
+        yield running
+        assert "panicked" not in running.log()
+
+
+@pytest.mark.parametrize("scheme", ["pilotlights", "rediss"])
+def test_a_client_proves_itself_with_its_certificate(mutual: Pilotlight, authority: Authority, scheme: str) -> None:
+    certificate, key = authority.sign("client", "/CN=trainer", "DNS:trainer")
+    url = f"{scheme}://localhost:{mutual.tls_port}"
+    client = Client(url, client_cert=certificate, client_key=key, server_ca=authority.pem)
+    for size in (0, 1, 300_000, 5 << 20):
+        artifact = os.urandom(size)
+        assert client.put(b"k", artifact)
+        entry = client.get_many([b"k"])[0]
+        assert entry is not None
+        assert entry.artifact == artifact
+    with mutual.connect() as plain:
+        assert b"cert=CN=trainer" in plain.command("CLIENT", "LIST")
+
+
+def test_a_client_without_a_certificate_is_told_and_left_alone(mutual: Pilotlight, authority: Authority) -> None:
+    client = Client(f"pilotlights://localhost:{mutual.tls_port}", server_ca=str(authority.pem))
+    assert client.ping() is None
+    notice = client.notice()
+    assert notice is not None
+    assert "ertificate" in notice
+    assert client.put(b"k", b"v") is False
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (("client_cert",), "needs its key"),
+        (("client_key",), "needs its key"),
+        (("client_cert", "client_key"), "cannot use the certificate in"),
+        (("server_ca",), "cannot use the authorities in"),
+    ],
+)
+def test_files_that_cannot_be_used_are_named(mutual: Pilotlight, tmp_path: Path, names: tuple[str, ...], expected: str) -> None:
+    (tmp_path / "nothing").write_text("nothing\n")
+    files: dict[str, Any] = {name: str(tmp_path / "nothing") for name in names}
+    client = Client(f"pilotlights://localhost:{mutual.tls_port}", **files)
+    assert client.ping() is None
+    notice = client.notice()
+    assert notice is not None
+    assert expected in notice

@@ -13,8 +13,17 @@ pub struct Config {
     pub entry_bytes_max: u64,
     /// Most RESP connections at a time; beyond it the listener stops accepting until one closes.
     pub connections_max: usize,
+    /// Most connections from one address at a time, for RESP and for HTTP each; others are closed at once. As many as there
+    /// are when `None`.
+    pub connections_per_address_max: Option<usize>,
+    /// What requests and replies in flight may hold in memory, of all connections together, in bytes; two of the largest entries
+    /// if that is more. Beyond it gets are misses and puts are refused.
+    pub connection_memory_bytes: u64,
     /// A connection idle for longer is closed; never when `None`.
     pub idle_timeout: Option<Duration>,
+    /// What a client may take to shake hands, to say who it is, to send a request and to read a reply, on top of what the bytes
+    /// take at 64 KiB a second; slower ones are gone, stuck, or hold a connection for nothing.
+    pub client_grace: Duration,
     /// Longest to wait for running requests at shutdown.
     pub drain_timeout: Duration,
     /// The default user's password; clients need none when `None`.
@@ -36,7 +45,10 @@ impl Default for Config {
             request_timeout: Duration::from_secs(4),
             entry_bytes_max: 512 << 20,
             connections_max: 20_000,
+            connections_per_address_max: None,
+            connection_memory_bytes: 1 << 30,
             idle_timeout: None,
+            client_grace: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(10),
             password: None,
             is_strict: false,

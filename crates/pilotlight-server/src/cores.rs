@@ -17,20 +17,24 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::{JoinSet, LocalSet};
 
 use crate::Server;
-use crate::resp::{Accepted, Connection, Core, SCRATCH_LEN};
+use crate::Tls;
+use crate::peers::{Peer, Peers};
+use crate::resp::{Accepted, Core, SCRATCH_LEN, connection};
 
 /// Before accepting is tried again after the system refused (out of file descriptors or memory): to retry at once
 /// would only burn a processor.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
 
 /// A socket on its way to a core, with the right to be open.
-type HandOff = (Accepted, OwnedSemaphorePermit);
+type HandOff = (Accepted, OwnedSemaphorePermit, Option<Peer>);
 
 /// The serving threads.
 #[derive(Debug)]
 pub(crate) struct Cores {
     handles: Vec<CoreHandle>,
     permits: Arc<Semaphore>,
+    peers: Option<Arc<Peers>>,
+    server: Arc<Server>,
 }
 
 #[derive(Debug)]
@@ -47,7 +51,9 @@ impl Cores {
         let handles = (0..server.config.cores.max(1))
             .map(|index| CoreHandle::start(index, Arc::clone(server), shutdown.clone()))
             .collect::<io::Result<_>>()?;
-        Ok(Self { handles, permits: Arc::new(Semaphore::new(permits)) })
+        let permits = Arc::new(Semaphore::new(permits));
+        let peers = Peers::new(server.config.connections_per_address_max);
+        Ok(Self { handles, permits, peers, server: Arc::clone(server) })
     }
 
     /// Accepts on `listeners` for ever. At the connection limit it stops accepting: clients wait in the listen queue,
@@ -56,7 +62,13 @@ impl Cores {
         loop {
             let Ok(permit) = Arc::clone(&self.permits).acquire_owned().await else { return };
             match accept_any(listeners).await {
-                Ok(socket) => self.hand_off(socket, permit),
+                Ok(socket) => match self.admit(&socket) {
+                    Ok(peer) => self.hand_off(socket, permit, peer),
+                    // Closed without a word: any that Redis has for it would cost stock PyTorch its cache for good.
+                    Err(Refused) => {
+                        self.server.stats.refused_connections_total.fetch_add(1, Relaxed);
+                    }
+                },
                 // The client left before its turn: nothing is wrong here.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
@@ -68,7 +80,7 @@ impl Cores {
     }
 
     /// Gives the socket to the core with the fewest connections, of those that still run: one that ended has none.
-    fn hand_off(&self, socket: Accepted, permit: OwnedSemaphorePermit) {
+    fn hand_off(&self, socket: Accepted, permit: OwnedSemaphorePermit, peer: Option<Peer>) {
         let Some(core) = self
             .handles
             .iter()
@@ -78,8 +90,16 @@ impl Cores {
             return;
         };
         core.open.fetch_add(1, Relaxed);
-        if core.sockets.send((socket, permit)).is_err() {
+        if core.sockets.send((socket, permit, peer)).is_err() {
             core.open.fetch_sub(1, Relaxed);
+        }
+    }
+
+    /// Counts a connection where they are counted by address. Unix sockets have none.
+    fn admit(&self, socket: &Accepted) -> Result<Option<Peer>, Refused> {
+        match self.peers.as_ref().zip(socket.peer()) {
+            Some((peers, address)) => peers.admit(address).map(Some).ok_or(Refused),
+            None => Ok(None),
         }
     }
 
@@ -127,18 +147,13 @@ fn serve(
                 _ = shutdown.wait_for(|is_over| *is_over) => break,
                 Some(_) = connections.join_next(), if !connections.is_empty() => {}
                 socket = sockets.recv() => match socket {
-                    Some((socket, permit)) => {
-                        let guard = OpenGuard { open: Arc::clone(open), _permit: permit };
-                        match Connection::new(Rc::clone(&core), socket) {
-                            Ok(connection) => {
-                                let shutdown = for_connections.clone();
-                                connections.spawn_local(async move {
-                                    let _guard = guard;
-                                    connection.serve(shutdown).await;
-                                });
-                            }
-                            Err(error) => tracing::debug!(%error, "a connection was gone before it was served"),
-                        }
+                    Some((socket, permit, peer)) => {
+                        let guard = OpenGuard { open: Arc::clone(open), _permit: permit, _peer: peer };
+                        let (core, shutdown) = (Rc::clone(&core), for_connections.clone());
+                        connections.spawn_local(async move {
+                            let _guard = guard;
+                            connection::serve(core, socket, shutdown).await;
+                        });
                     }
                     None => break,
                 },
@@ -156,7 +171,11 @@ fn serve(
 struct OpenGuard {
     open: Arc<AtomicUsize>,
     _permit: OwnedSemaphorePermit,
+    _peer: Option<Peer>,
 }
+
+/// Its address has as many connections as it may.
+struct Refused;
 
 impl Drop for OpenGuard {
     fn drop(&mut self) {
@@ -168,6 +187,7 @@ impl Drop for OpenGuard {
 #[derive(Debug)]
 pub(crate) enum Listener {
     Tcp(TcpListener),
+    Tls(TcpListener, Arc<Tls>),
     Unix(UnixListener),
 }
 
@@ -176,6 +196,12 @@ impl Listener {
     pub(crate) fn tcp(listener: std::net::TcpListener) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         TcpListener::from_std(listener).map(Self::Tcp)
+    }
+
+    /// Ties a listener to the current runtime.
+    pub(crate) fn tls(listener: std::net::TcpListener, tls: Arc<Tls>) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        TcpListener::from_std(listener).map(|listener| Self::Tls(listener, tls))
     }
 
     /// Ties a listener to the current runtime.
@@ -188,6 +214,10 @@ impl Listener {
     fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<Accepted>> {
         Poll::Ready(match self {
             Self::Tcp(listener) => ready!(listener.poll_accept(cx)?).0.into_std().map(Accepted::Tcp),
+            Self::Tls(listener, tls) => {
+                let socket = ready!(listener.poll_accept(cx)?).0.into_std();
+                socket.map(|socket| Accepted::Tls(socket, Arc::clone(tls)))
+            }
             Self::Unix(listener) => ready!(listener.poll_accept(cx)?).0.into_std().map(Accepted::Unix),
         })
     }

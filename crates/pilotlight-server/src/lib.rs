@@ -6,6 +6,8 @@
 mod config;
 mod cores;
 mod http;
+mod memory;
+mod peers;
 mod pool;
 mod recompress;
 pub mod report;
@@ -13,13 +15,15 @@ mod resp;
 mod run;
 mod selection;
 mod state;
+mod tls;
 
 #[cfg(fuzzing)]
 pub use crate::resp::fuzzing;
 
 pub use crate::config::Config;
 pub use crate::pool::ThreadPool;
-pub use crate::run::{Listeners, run};
+pub use crate::run::{Listeners, SecureListeners, run};
 pub use crate::selection::Selection;
 pub use crate::state::{Server, ServerStats};
+pub use crate::tls::{ClientCertificates, PeerIdentity, Tls, TlsError, TlsFiles};
 pub use pilotlight_cache::Cache;

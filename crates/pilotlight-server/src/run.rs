@@ -9,6 +9,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use crate::Server;
+use crate::Tls;
 use crate::cores::{Cores, Listener};
 use crate::http;
 use crate::recompress::Recompression;
@@ -21,6 +22,19 @@ pub struct Listeners {
     /// RESP over Unix sockets.
     pub resp_unix: Vec<UnixListener>,
     /// HTTP over TCP.
+    pub http: Vec<TcpListener>,
+    /// Both over TLS.
+    pub secure: Option<SecureListeners>,
+}
+
+/// Sockets to serve on with TLS.
+#[derive(Debug)]
+pub struct SecureListeners {
+    /// What connections begin with; it may be replaced while they come.
+    pub tls: Arc<Tls>,
+    /// RESP over TLS.
+    pub resp: Vec<TcpListener>,
+    /// HTTP over TLS.
     pub http: Vec<TcpListener>,
 }
 
@@ -43,8 +57,16 @@ pub fn run(
     let (over, is_over) = watch::channel(false);
     let cores = Cores::start(&server, &is_over)?;
     let recompression = Recompression::start(&server)?;
+    let (secure_resp, secure_http): (Vec<_>, Vec<_>) = match listeners.secure {
+        None => Default::default(),
+        Some(SecureListeners { tls, resp, http }) => (
+            resp.into_iter().map(|listener| (listener, Arc::clone(&tls))).collect(),
+            http.into_iter().map(|listener| (listener, Some(Arc::clone(&tls)))).collect(),
+        ),
+    };
     let http = {
-        let (server, listeners) = (Arc::clone(&server), listeners.http);
+        let plain = listeners.http.into_iter().map(|listener| (listener, None));
+        let (server, listeners) = (Arc::clone(&server), plain.chain(secure_http).collect());
         let spawned = std::thread::Builder::new()
             .name("http".to_owned())
             .spawn(move || http::serve(server, listeners, is_over));
@@ -53,7 +75,8 @@ pub fn run(
     runtime.block_on(async {
         let tcp = listeners.resp.into_iter().map(Listener::tcp);
         let unix = listeners.resp_unix.into_iter().map(Listener::unix);
-        let listeners: Vec<Listener> = tcp.chain(unix).collect::<io::Result<_>>()?;
+        let tls = secure_resp.into_iter().map(|(listener, tls)| Listener::tls(listener, tls));
+        let listeners: Vec<Listener> = tcp.chain(unix).chain(tls).collect::<io::Result<_>>()?;
         tokio::select! {
             () = shutdown => {}
             () = cores.accept(&listeners) => {}

@@ -8,6 +8,8 @@ use std::time::Instant;
 use pilotlight_cache::{Cache, Clock, Maintenance};
 
 use crate::Config;
+use crate::Tls;
+use crate::memory::Memory;
 use crate::resp::Shared;
 
 /// One server: a cache, its settings and its counters. Shared by every front-end.
@@ -27,6 +29,12 @@ pub struct Server {
     pub started: Instant,
     /// Where it answers HTTP, for whoever knows where it answers RESP.
     pub http: Vec<SocketAddr>,
+    /// Where it answers HTTP over TLS.
+    pub https: Vec<SocketAddr>,
+    /// What TLS connections begin with, where there are any.
+    pub tls: Option<Arc<Tls>>,
+    /// What requests and replies in flight hold.
+    pub(crate) memory: Arc<Memory>,
     /// What RESP connections share.
     pub(crate) resp: Shared,
 }
@@ -46,12 +54,28 @@ pub struct ServerStats {
     pub timeouts_total: AtomicU64,
     /// HTTP requests since start.
     pub http_requests_total: AtomicU64,
+    /// Connections closed at once since start, as their address had as many as it may.
+    pub refused_connections_total: AtomicU64,
+    /// Connections closed since start because a request came, or a reply was taken, too slowly.
+    pub slow_connections_total: AtomicU64,
+    /// TLS handshakes begun since start, by clients of both front-ends.
+    pub tls_handshakes_total: AtomicU64,
+    /// Those that failed.
+    pub tls_failures_total: AtomicU64,
 }
 
 impl Server {
+    /// What large requests and replies in flight hold in memory now.
+    pub fn in_flight_bytes(&self) -> u64 {
+        self.memory.held_bytes()
+    }
+
     /// A server over `cache`.
     pub fn new(cache: Arc<Cache>, config: Config, clock: Arc<dyn Clock>) -> Self {
         let resp = Shared::new(config.cores, clock.now_ms());
+        // With less, one of the largest entries could be put or fetched, and nobody else served meanwhile.
+        let memory =
+            Memory::new(config.connection_memory_bytes.max(config.entry_bytes_max.saturating_mul(2)));
         Self {
             cache,
             maintenance: None,
@@ -60,6 +84,9 @@ impl Server {
             clock,
             started: Instant::now(),
             http: Vec::new(),
+            https: Vec::new(),
+            tls: None,
+            memory: Arc::new(memory),
             resp,
         }
     }

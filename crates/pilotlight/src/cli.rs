@@ -51,6 +51,11 @@ pub(crate) enum Command {
     /// The command must run in an environment in which the Python package `pilotlight` is installed. It ends with the
     /// command's own exit code.
     Run(Run),
+    /// Stand for a server elsewhere, for clients without TLS
+    ///
+    /// As stock Triton, which knows neither TLS nor passwords. Everything is passed on, with the login of the URL. While the server cannot be reached, lookups are misses
+    /// and puts are not kept, so that no compile fails over it.
+    Sidecar(Sidecar),
     /// Show hit rates, sizes, evictions and compile time saved
     Stats(Stats),
     /// List entries
@@ -142,6 +147,20 @@ pub(crate) struct Run {
     /// The command and its arguments, after `--`
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
     pub(crate) command: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Sidecar {
+    /// Address to listen on; a loopback one, as whoever connects has the rights of the URL
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:6379")]
+    pub(crate) listen: std::net::SocketAddr,
+    /// Server to stand for: rediss://USER:PASSWORD@HOST:PORT/DATABASE, pilotlights://, redis:// or unix:// [default:
+    /// $PILOTLIGHT_URL, where other users of this machine do not see the password]
+    #[arg(long, value_name = "URL")]
+    pub(crate) upstream: Option<String>,
+    /// File to write the address in use to, once it takes connections: for port 0
+    #[arg(long, value_name = "FILE")]
+    pub(crate) port_file: Option<PathBuf>,
 }
 
 /// Where entries are, for the commands that look at them.

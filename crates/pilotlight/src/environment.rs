@@ -2,15 +2,20 @@
 
 use std::path::PathBuf;
 
+use pilotlight_cache::client::TlsFiles;
+
 use crate::nearest::nearest;
 use crate::settings::table;
 
 const PREFIX: &str = "PILOTLIGHT_";
 /// Variables that are no settings of `serve`: of the commands, and of the plug-in, in the order of docs/plugin.md.
-const OTHERS: [&str; 14] = [
+const OTHERS: [&str; 17] = [
     "CONFIG",
     "HTTP_URL",
     "URL",
+    "CLIENT_CERT",
+    "CLIENT_KEY",
+    "SERVER_CA",
     "QUIET",
     "SUMMARY",
     "REPORT",
@@ -27,6 +32,16 @@ const OTHERS: [&str; 14] = [
 /// The variable `name`; an empty one counts as not set, as shells make it hard to unset one for a single command.
 pub(crate) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// The files that a command needs for TLS, as the plug-in reads them.
+pub(crate) fn tls_files() -> TlsFiles {
+    let file = |name| variable(name).map(PathBuf::from);
+    TlsFiles {
+        certificate: file("PILOTLIGHT_CLIENT_CERT"),
+        key: file("PILOTLIGHT_CLIENT_KEY"),
+        authorities: file("PILOTLIGHT_SERVER_CA"),
+    }
 }
 
 /// Variables that are set and nearly ours, each with the one that may be meant.

@@ -11,6 +11,7 @@ mod output;
 mod progress;
 mod serve;
 mod settings;
+mod sidecar;
 
 use std::process::ExitCode;
 

@@ -57,8 +57,8 @@ pub struct AddressError {
 }
 
 const PORT: u16 = 6379;
-const FORMS: &str = "write pilotlight://host:6379, redis://user:password@host:6379/0, rediss://host, unix:///path/to/socket \
-                     or file:///directory";
+const FORMS: &str = "write pilotlight://host:6379, redis://user:password@host:6379/0, pilotlights:// or rediss://host for TLS, \
+                     unix:///path/to/socket or file:///directory";
 
 fn refuse<T>(problem: impl Into<String>, hint: &'static str) -> Result<T, AddressError> {
     Err(AddressError { problem: problem.into(), hint })
@@ -88,9 +88,9 @@ impl Address {
             return refuse("the URL has no scheme", FORMS);
         };
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
-        let is_tls = scheme.eq_ignore_ascii_case("rediss");
+        let is_tls = ["rediss", "pilotlights"].iter().any(|secure| scheme.eq_ignore_ascii_case(secure));
         match scheme.to_ascii_lowercase().as_str() {
-            "pilotlight" | "redis" | "rediss" => Self::tcp(scheme, rest, query, is_tls),
+            "pilotlight" | "pilotlights" | "redis" | "rediss" => Self::tcp(scheme, rest, query, is_tls),
             "unix" => Self::unix(rest, query),
             "file" => Self::directory(rest, query),
             _ => refuse(format!("unknown scheme `{}`", scheme.escape_debug()), FORMS),
@@ -218,6 +218,7 @@ mod tests {
         for (url, shown) in [
             ("pilotlight://cache", "pilotlight://cache:6379"),
             ("redis://cache:7000/3", "redis://cache:7000/3"),
+            ("pilotlights://cache", "pilotlights://cache:6379"),
             ("redis://:secret@cache", "redis://:***@cache:6379"),
             ("rediss://me:se%40cret@[::1]:1/", "rediss://me:***@[::1]:1"),
             ("redis://me:se@cret@cache?db=2", "redis://me:***@cache:6379/2"),
@@ -229,6 +230,12 @@ mod tests {
         }
         let login = Address::parse("rediss://me:se%40c%2Fret@h").unwrap().login.unwrap();
         assert_eq!((login.user.as_deref(), login.password.as_str()), (Some("me"), "se@c/ret"));
+        for (url, expected) in
+            [("pilotlights://h", true), ("REDISS://h", true), ("pilotlight://h", false), ("redis://h", false)]
+        {
+            let place = Address::parse(url).unwrap().place;
+            assert!(matches!(place, Place::Tcp { is_tls, .. } if is_tls == expected), "{url}");
+        }
     }
 
     #[test]

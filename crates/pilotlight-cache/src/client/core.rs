@@ -40,7 +40,9 @@ impl Core {
             Place::Directory { path } => {
                 Box::new(DirectoryEngine::new(path, settings.max_bytes, seed, counters.clone()))
             }
-            Place::Tcp { .. } | Place::Unix { .. } => Box::new(RespEngine::new(address, counters.clone())),
+            Place::Tcp { .. } | Place::Unix { .. } => {
+                Box::new(RespEngine::new(address, settings.tls.clone(), counters.clone()))
+            }
         };
         let trouble = Trouble::new(settings.trouble_budget, seed);
         let heart = Heart::default();

@@ -52,6 +52,7 @@ pub use self::candidates::Candidates;
 use self::core::Core;
 pub use self::directory::ROOT as DIRECTORY_ROOT;
 pub use self::leases::{Lease, Part};
+pub use self::tls::{TlsFiles, TlsFilesError};
 use crate::Details;
 
 /// A remote cache. Cheap to clone; clones share connections, counters and breakers. Connects on the first operation.
@@ -60,8 +61,8 @@ pub struct Client {
     core: Arc<Core>,
 }
 
-/// The client's limits.
-#[derive(Debug, Clone, Copy)]
+/// The client's limits, and what it needs for TLS.
+#[derive(Debug, Clone)]
 pub struct Settings {
     /// What making a connection may take.
     pub connect_timeout: Duration,
@@ -73,6 +74,8 @@ pub struct Settings {
     pub trouble_budget: Duration,
     /// The bound of a directory, in bytes.
     pub max_bytes: u64,
+    /// Files for TLS. They are read by the first connection.
+    pub tls: TlsFiles,
 }
 
 impl Default for Settings {
@@ -83,6 +86,7 @@ impl Default for Settings {
             total_timeout: Duration::from_secs(10),
             trouble_budget: Duration::from_secs(2),
             max_bytes: 10 << 30,
+            tls: TlsFiles::default(),
         }
     }
 }

@@ -11,7 +11,7 @@ use super::engine::{Answer, Asked, Engine, Request, Search};
 use super::guarded::Guarded;
 use super::pace::Deadline;
 use super::stream::Stream;
-use super::tls::Tls;
+use super::tls::{Tls, TlsFiles};
 use super::wire::{Outgoing, Reply, Wire, garbage};
 use crate::{Error, ErrorKind, Result};
 
@@ -57,10 +57,10 @@ const PLAIN_PREFIX: &[u8] = b"pilotlight:1:";
 const IDLE_MAX: usize = 8;
 
 impl RespEngine {
-    pub(super) fn new(address: Address, counters: Arc<Counters>) -> Self {
+    pub(super) fn new(address: Address, tls: TlsFiles, counters: Arc<Counters>) -> Self {
         let pid = AtomicU32::new(std::process::id());
         let pool = Arc::new(Pool { idle: Guarded::default(), pid });
-        Self { address, counters, tls: Tls::default(), pool, may_group: AtomicBool::new(true) }
+        Self { address, counters, tls: Tls::new(tls), pool, may_group: AtomicBool::new(true) }
     }
 
     fn connect(&self, deadline: &Arc<Deadline>) -> Result<Connection> {

@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
@@ -12,6 +12,7 @@ use pilotlight_cache::Error;
 use tokio::time::Instant;
 
 use super::problem::Refusal;
+use crate::memory::Memory;
 
 /// A client may take this long, and on top of it what its bytes take at [`BYTES_PER_SECOND_MIN`]: 512 MiB may take two
 /// and a half hours over a bad link, while a trickle of single bytes ends after this.
@@ -19,47 +20,6 @@ const GRACE: Duration = Duration::from_secs(30);
 const BYTES_PER_SECOND_MIN: u64 = 64 << 10;
 /// The most that a client's mere announcement of a length makes us reserve.
 const RESERVED_BYTES_MAX: usize = 4 << 20;
-
-/// What all uploads hold together, in bytes.
-///
-/// Counted as bytes arrive, not as they are announced: an announcement costs a client nothing and must not keep others
-/// out. Nobody waits for room, since uploads that wait for each other would wait for ever.
-#[derive(Debug)]
-pub(super) struct Uploads {
-    held_bytes: AtomicU64,
-    max_bytes: u64,
-}
-
-/// One upload's share of [`Uploads`], given back when dropped.
-#[derive(Debug)]
-struct Share<'a> {
-    uploads: &'a Uploads,
-    bytes: u64,
-}
-
-impl Uploads {
-    pub(super) fn new(max_bytes: u64) -> Self {
-        Self { held_bytes: AtomicU64::new(0), max_bytes }
-    }
-}
-
-impl Share<'_> {
-    fn grow(&mut self, bytes: u64) -> Result<(), Unread> {
-        let held = self.uploads.held_bytes.fetch_add(bytes, Relaxed) + bytes;
-        self.bytes += bytes;
-        if held > self.uploads.max_bytes {
-            let what = format!("room for uploads, {} MiB in all,", self.uploads.max_bytes >> 20);
-            return Err(Unread::NotKept(Error::Unavailable { what, source: None }));
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Share<'_> {
-    fn drop(&mut self) {
-        self.uploads.held_bytes.fetch_sub(self.bytes, Relaxed);
-    }
-}
 
 /// Why a body was not read to its end.
 #[derive(Debug)]
@@ -75,12 +35,12 @@ pub(super) async fn read(
     headers: &HeaderMap,
     body: Body,
     bytes_max: u64,
-    uploads: &Uploads,
+    memory: &Arc<Memory>,
 ) -> Result<Bytes, Unread> {
     let announced = announced(headers, &body);
     check(announced, bytes_max)?;
     let began = Instant::now();
-    let mut share = Share { uploads, bytes: 0 };
+    let mut share = memory.share();
     let mut body = body;
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
@@ -99,7 +59,9 @@ pub(super) async fn read(
         // Trailers carry nothing we use.
         let Ok(data) = frame.into_data() else { continue };
         check(received + data.len() as u64, bytes_max)?;
-        share.grow(data.len() as u64)?;
+        if !share.resize(received + data.len() as u64) {
+            return Err(Unread::NotKept(share.refusal()));
+        }
         // A body of one frame is kept as it came; more are gathered.
         if received == 0 {
             first = data;
@@ -141,21 +103,21 @@ fn too_slow(received: u64) -> Refusal {
 mod tests {
     use super::*;
 
-    fn read_now(body: &'static [u8], uploads: &Uploads) -> Result<Bytes, Unread> {
+    fn read_now(body: &'static [u8], memory: &Arc<Memory>) -> Result<Bytes, Unread> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        runtime.block_on(read(&HeaderMap::new(), Body::from(body), 100, uploads))
+        runtime.block_on(read(&HeaderMap::new(), Body::from(body), 100, memory))
     }
 
     #[test]
     fn uploads_beyond_what_all_may_hold_are_refused_and_room_is_given_back() {
-        let uploads = Uploads::new(10);
-        assert_eq!(read_now(b"0123456789", &uploads).unwrap(), "0123456789");
-        let mut other = Share { uploads: &uploads, bytes: 0 };
-        other.grow(1).unwrap();
-        let refused = read_now(b"0123456789", &uploads).unwrap_err();
+        let memory = Arc::new(Memory::new(10));
+        assert_eq!(read_now(b"0123456789", &memory).unwrap(), "0123456789");
+        let mut other = memory.share();
+        assert!(other.resize(1));
+        let refused = read_now(b"0123456789", &memory).unwrap_err();
         assert!(matches!(refused, Unread::NotKept(Error::Unavailable { .. })), "{refused:?}");
         drop(other);
-        assert!(read_now(b"0123456789", &uploads).is_ok());
-        assert!(matches!(read_now(&[0; 101], &uploads), Err(Unread::NotKept(Error::TooLarge { .. }))));
+        assert!(read_now(b"0123456789", &memory).is_ok());
+        assert!(matches!(read_now(&[0; 101], &memory), Err(Unread::NotKept(Error::TooLarge { .. }))));
     }
 }

@@ -102,7 +102,7 @@ pub(super) async fn import(State(front): State<Arc<Front>>, request: Request) ->
     let is_synced = key::flag(&parts.uri, "sync")?;
     let entry_bytes_max = front.server.config.entry_bytes_max;
     let bytes_max = entry_bytes_max.saturating_add(BATCH_BYTES);
-    let batch = match body::read(&parts.headers, body, bytes_max, &front.uploads).await {
+    let batch = match body::read(&parts.headers, body, bytes_max, &front.server.memory).await {
         Ok(batch) => batch,
         Err(Unread::NotKept(error)) => return Err(error.into()),
         Err(Unread::Refused(refusal)) => return Err(refusal),

@@ -43,6 +43,8 @@ pub(super) async fn get(State(front): State<Arc<Front>>, request: Request) -> An
         compile_ms: metadata.compile_ms,
         now_ms: front.server.clock.now_ms(),
     };
+    // One that a client takes its time to read is counted until the last of it was sent.
+    let artifact = front.server.memory.share().holding(artifact);
     Ok(part_or_whole(request.headers(), artifact, &facts))
 }
 
@@ -70,7 +72,7 @@ pub(super) async fn put(State(front): State<Arc<Front>>, request: Request) -> An
     let current = front.head(&key).await?;
     let when = precondition(&conditions, current.as_ref())?;
     let bytes_max = front.server.config.entry_bytes_max;
-    let artifact = match body::read(&parts.headers, body, bytes_max, &front.uploads).await {
+    let artifact = match body::read(&parts.headers, body, bytes_max, &front.server.memory).await {
         Ok(artifact) => artifact,
         // Counted like any other put that was not kept, then told.
         Err(Unread::NotKept(error)) => {
@@ -258,6 +260,9 @@ impl Front {
     }
 
     async fn get(&self, key: &Key) -> Result<Option<Found<Verified>>, Error> {
+        if self.server.memory.is_full() {
+            return self.server.cache.refuse_get(key, self.server.memory.refusal());
+        }
         match self.within("get", self.server.cache.get(key)).await {
             Ok(answer) => answer,
             Err(timeout) => self.server.cache.refuse_get(key, timeout),

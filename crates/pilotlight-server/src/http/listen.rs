@@ -1,21 +1,26 @@
 //! Accepts connections and ends them.
 
 use std::io;
-use std::net::TcpListener;
+use std::net::{IpAddr, TcpListener};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use axum::Extension;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::router::{self, Front};
 use super::stall::Stall;
 use crate::Server;
+use crate::peers::{Peer, Peers};
+use crate::tls::{self, PeerIdentity, Secured, Tls};
 
 /// How long a client may take to send a request's head; an idle connection is closed after it as well.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -28,6 +33,12 @@ const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
 /// The longest key percent-encoded (48 KiB) with room for other headers.
 const HEADERS_BYTES_MAX: u32 = 64 << 10;
+/// Headers of one request over HTTP/1.1.
+const HEADERS_MAX: usize = 100;
+/// What a connection over HTTP/1.1 reads ahead, its head included, and gathers of small answers.
+const BUFFER_BYTES_MAX: usize = 128 << 10;
+const RESETS_PENDING_MAX: usize = 20;
+const RESETS_MAX: usize = 128;
 /// How long to wait after an accept failed, as it does without file descriptors: a retry at once would spin.
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 
@@ -38,7 +49,7 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 /// When the runtime cannot be started or a listener cannot be used.
 pub(crate) fn serve(
     server: Arc<Server>,
-    listeners: Vec<TcpListener>,
+    listeners: Vec<(TcpListener, Option<Arc<Tls>>)>,
     shutdown: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -50,21 +61,23 @@ pub(crate) fn serve(
 
 async fn serve_on(
     server: Arc<Server>,
-    listeners: Vec<TcpListener>,
+    listeners: Vec<(TcpListener, Option<Arc<Tls>>)>,
     shutdown: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let drain_timeout = server.config.drain_timeout;
     let connections = Arc::new(Connections {
         permits: Arc::new(Semaphore::new(server.config.connections_max.min(Semaphore::MAX_PERMITS))),
+        peers: Peers::new(server.config.connections_per_address_max),
         builder: builder(),
-        router: router::router(Arc::new(Front::new(server, shutdown.clone()))),
+        router: router::router(Arc::new(Front::new(Arc::clone(&server), shutdown.clone()))),
         graceful: GracefulShutdown::new(),
+        server,
     });
     let mut accepting = JoinSet::new();
-    for listener in listeners {
+    for (listener, tls) in listeners {
         listener.set_nonblocking(true)?;
         let listener = tokio::net::TcpListener::from_std(listener)?;
-        accepting.spawn(accept(listener, Arc::clone(&connections), shutdown.clone()));
+        accepting.spawn(accept(listener, tls, Arc::clone(&connections), shutdown.clone()));
     }
     while accepting.join_next().await.is_some() {}
     drop(accepting);
@@ -79,14 +92,17 @@ async fn serve_on(
 
 struct Connections {
     permits: Arc<Semaphore>,
+    peers: Option<Arc<Peers>>,
     builder: auto::Builder<TokioExecutor>,
     router: axum::Router,
     graceful: GracefulShutdown,
+    server: Arc<Server>,
 }
 
 /// Accepts until shutdown. At the connection limit it stops accepting: clients wait in the backlog.
 async fn accept(
     listener: tokio::net::TcpListener,
+    tls: Option<Arc<Tls>>,
     connections: Arc<Connections>,
     mut shutdown: watch::Receiver<bool>,
 ) {
@@ -96,11 +112,20 @@ async fn accept(
             _ = shutdown.wait_for(|is_down| *is_down) => return,
             accepted = async {
                 let permit = Arc::clone(&connections.permits).acquire_owned().await.map_err(io::Error::other)?;
-                Ok::<_, io::Error>((listener.accept().await?.0, permit))
+                let (stream, address) = listener.accept().await?;
+                Ok::<_, io::Error>((stream, address.ip(), permit))
             } => accepted,
         };
         match accepted {
-            Ok((stream, permit)) => connections.spawn(stream, permit),
+            Ok((stream, address, permit)) => {
+                let Some(permit) = connections.admit(address, permit) else { continue };
+                // Nagle's delay would hold back the end of every small answer. A failure costs speed, nothing else.
+                let _ = stream.set_nodelay(true);
+                match &tls {
+                    None => connections.serve(stream, None, permit),
+                    Some(tls) => connections.shake_hands(stream, tls, permit, shutdown.clone()),
+                }
+            }
             Err(error) => {
                 tracing::warn!(%error, "could not accept an HTTP connection");
                 tokio::time::sleep(ACCEPT_RETRY).await;
@@ -109,12 +134,56 @@ async fn accept(
     }
 }
 
+/// The right to be open.
+type Permit = (OwnedSemaphorePermit, Option<Peer>);
+
 impl Connections {
-    fn spawn(&self, stream: TcpStream, permit: tokio::sync::OwnedSemaphorePermit) {
-        // Nagle's delay would hold back the end of every small answer. A failure costs speed, nothing else.
-        let _ = stream.set_nodelay(true);
+    /// Counts a connection where they are counted by address.
+    fn admit(&self, address: IpAddr, permit: OwnedSemaphorePermit) -> Option<Permit> {
+        let Some(peers) = &self.peers else { return Some((permit, None)) };
+        let peer = peers.admit(address);
+        if peer.is_none() {
+            self.server.stats.refused_connections_total.fetch_add(1, Relaxed);
+        }
+        Some((permit, Some(peer?)))
+    }
+
+    /// Serves a client once its handshake is done. Until then nothing of it is waited for at shutdown.
+    fn shake_hands(
+        self: &Arc<Self>,
+        stream: TcpStream,
+        tls: &Arc<Tls>,
+        permit: Permit,
+        mut shutdown: watch::Receiver<bool>,
+    ) {
+        let (tls, connections) = (Arc::clone(tls), Arc::downgrade(self));
+        let server = Arc::clone(&self.server);
+        tokio::spawn(async move {
+            let secured = tokio::select! {
+                secured = tls.accept(stream, tls::Front::Http, &server) => secured,
+                _ = shutdown.wait_for(|is_down| *is_down) => return,
+            };
+            // Why it failed is counted and logged there.
+            let Ok(Secured { stream, identity }) = secured else { return };
+            // Gone when the shutdown has begun meanwhile.
+            if let Some(connections) = connections.upgrade() {
+                connections.serve(stream, identity, permit);
+            }
+        });
+    }
+
+    fn serve(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        identity: Option<Arc<PeerIdentity>>,
+        permit: Permit,
+    ) {
         let io = TokioIo::new(Stall::new(stream, STALL_TIMEOUT));
-        let service = TowerToHyperService::new(self.router.clone());
+        let router = match identity {
+            None => self.router.clone(),
+            Some(identity) => self.router.clone().layer(Extension(identity)),
+        };
+        let service = TowerToHyperService::new(router);
         let connection = self.builder.serve_connection(io, service).into_owned();
         let connection = self.graceful.watch(connection);
         tokio::spawn(async move {
@@ -129,13 +198,22 @@ impl Connections {
 
 fn builder() -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_headers(HEADERS_MAX)
+        .max_buf_size(BUFFER_BYTES_MAX);
     builder
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS_MAX)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .max_header_list_size(HEADERS_BYTES_MAX);
+        .max_header_list_size(HEADERS_BYTES_MAX)
+        // A client that opens streams and resets them at once has its connection closed after this many that were not
+        // served yet, and after that many that it made us reset.
+        .max_pending_accept_reset_streams(RESETS_PENDING_MAX)
+        .max_local_error_reset_streams(RESETS_MAX);
     builder
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use axum::extract::State;
 use axum::http::header;
@@ -20,7 +20,7 @@ const USAGE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The front-ends' own families: name, help, and where the value is. Counters by their `_total`, the rest gauges.
 type Of<T> = (&'static str, &'static str, fn(&T) -> Option<f64>);
 
-const SERVER: [Of<Server>; 7] = [
+const SERVER: [Of<Server>; 13] = [
     ("pilotlight_uptime_seconds", "Time since the server started", |server| {
         Some(server.started.elapsed().as_secs_f64())
     }),
@@ -41,6 +41,25 @@ const SERVER: [Of<Server>; 7] = [
     }),
     ("pilotlight_http_requests_total", "HTTP requests", |server| {
         load(&server.stats, |s| &s.http_requests_total)
+    }),
+    ("pilotlight_refused_connections_total", "Connections refused as their address had too many", |server| {
+        load(&server.stats, |s| &s.refused_connections_total)
+    }),
+    ("pilotlight_slow_connections_total", "Connections closed as they sent or took too slowly", |server| {
+        load(&server.stats, |s| &s.slow_connections_total)
+    }),
+    ("pilotlight_in_flight_bytes", "Memory of large requests and replies in flight", |server| {
+        Some(server.in_flight_bytes() as f64)
+    }),
+    ("pilotlight_tls_handshakes_total", "TLS handshakes begun", |server| {
+        load(&server.stats, |s| &s.tls_handshakes_total)
+    }),
+    ("pilotlight_tls_failures_total", "TLS handshakes that failed", |server| {
+        load(&server.stats, |s| &s.tls_failures_total)
+    }),
+    ("pilotlight_tls_expiry_seconds", "When the TLS certificate expires, in seconds since 1970", |server| {
+        let not_after = server.tls.as_ref()?.not_after().duration_since(UNIX_EPOCH).ok()?;
+        Some(not_after.as_secs_f64())
     }),
 ];
 

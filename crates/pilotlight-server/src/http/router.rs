@@ -12,10 +12,10 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use tokio::sync::watch;
 
-use super::body::Uploads;
 use super::problem::Refusal;
 use super::{api, auth, carry, doctor, entries, metrics, pins, quarantine, verify};
 use crate::Server;
+use crate::tls::PeerIdentity;
 
 /// What every request shares.
 #[derive(Debug)]
@@ -25,17 +25,11 @@ pub(super) struct Front {
     shutdown: watch::Receiver<bool>,
     /// Whether the one verification or collection that may run does.
     pub(super) is_busy: Arc<AtomicBool>,
-    /// What uploads hold in memory.
-    pub(super) uploads: Uploads,
 }
-
-/// What all uploads together may hold in memory, unless two of the largest entries are more.
-const UPLOADS_BYTES: u64 = 1 << 30;
 
 impl Front {
     pub(super) fn new(server: Arc<Server>, shutdown: watch::Receiver<bool>) -> Self {
-        let uploads = Uploads::new(UPLOADS_BYTES.max(server.config.entry_bytes_max.saturating_mul(2)));
-        Self { server, shutdown, is_busy: Arc::default(), uploads }
+        Self { server, shutdown, is_busy: Arc::default() }
     }
 }
 
@@ -73,7 +67,9 @@ async fn count(State(front): State<Arc<Front>>, request: Request, next: Next) ->
 }
 
 async fn guard(State(front): State<Arc<Front>>, request: Request, next: Next) -> Response {
+    // Whoever proved to be somebody needs no password beside that.
     if let Some(password) = &front.server.config.password
+        && request.extensions().get::<Arc<PeerIdentity>>().is_none()
         && let Err(refusal) = auth::check(request.headers(), password)
     {
         return refusal.into_response();

@@ -8,6 +8,8 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use crate::tls::PeerIdentity;
+
 /// Every open RESP connection, by id.
 #[derive(Debug, Default)]
 pub(crate) struct Clients {
@@ -21,6 +23,8 @@ pub(crate) struct Client {
     pub(crate) id: u64,
     pub(crate) address: String,
     pub(crate) local_address: String,
+    /// Who it proved to be with a TLS certificate.
+    pub(crate) identity: Option<Arc<PeerIdentity>>,
     pub(crate) connected_ms: u64,
     pub(crate) active_ms: AtomicU64,
     pub(crate) database: AtomicU16,
@@ -42,12 +46,18 @@ pub(crate) struct Names {
 }
 
 impl Clients {
-    pub(crate) fn open(&self, (address, local_address): (String, String), now_ms: u64) -> Arc<Client> {
+    pub(crate) fn open(
+        &self,
+        (address, local_address): (String, String),
+        identity: Option<Arc<PeerIdentity>>,
+        now_ms: u64,
+    ) -> Arc<Client> {
         let id = self.last_id.fetch_add(1, Relaxed) + 1;
         let client = Arc::new(Client {
             id,
             address,
             local_address,
+            identity,
             connected_ms: now_ms,
             active_ms: AtomicU64::new(now_ms),
             database: AtomicU16::new(0),
@@ -116,6 +126,10 @@ impl Client {
         line.extend_from_slice(&names.library);
         line.extend_from_slice(b" lib-ver=");
         line.extend_from_slice(&names.library_version);
+        if let Some(identity) = &self.identity {
+            line.extend_from_slice(b" cert=");
+            line.extend_from_slice(identity.word().as_bytes());
+        }
         line.push(b'\n');
         line
     }

@@ -12,12 +12,15 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::decode::{DIRECT_LEN_MIN, Decoder, Limits, ProtocolError, Request};
 use super::output::Output;
 use super::reply::{Protocol, Reply};
 use super::session::{Core, Owed, Session};
 use super::socket::{Accepted, Socket};
+use crate::memory::{Share, UNCOUNTED_BYTES};
+use crate::tls::PeerIdentity;
 
 /// Read at once. Requests below this come in one system call.
 pub(crate) const SCRATCH_LEN: usize = 64 * 1024;
@@ -28,20 +31,42 @@ const SHORT_READ_LEN: usize = 4 * 1024;
 const OUTPUT_LEN_MAX: usize = 256 * 1024;
 /// Requests decoded ahead of their turn. Bounds what one read can take in memory.
 const BATCH_LEN_MAX: usize = 512;
-/// A client that takes no byte of its replies for this long is gone or stuck.
-const WRITE_STALL_MAX: Duration = Duration::from_secs(30);
+/// What a request may take to come, and replies to be taken, beside [`crate::Config::client_grace`]. As HTTP has it.
+const BYTES_PER_SECOND_MIN: u64 = 64 << 10;
+/// How long TLS' last word may take to be sent to a client that does not read.
+const GOODBYE_MAX: Duration = Duration::from_secs(1);
 /// Redis' `proto-max-bulk-len`: a longer bulk ends the connection, whatever it is for.
 const PROTOCOL_BULK_LEN_MAX: u64 = 512 << 20;
 
+/// Serves a client that was accepted, until it leaves. One that does not get through its TLS handshake is no client.
+pub(crate) async fn serve(core: Rc<Core>, socket: Accepted, mut shutdown: watch::Receiver<bool>) {
+    let addresses = socket.addresses();
+    let opened = tokio::select! {
+        biased;
+        opened = socket.open(&core.server) => opened,
+        _ = shutdown.wait_for(|is_over| *is_over) => return,
+    };
+    match opened {
+        Ok((socket, identity)) => Connection::new(core, socket, addresses, identity).serve(shutdown).await,
+        Err(error) => tracing::debug!(%error, "a connection was gone before it was served"),
+    }
+}
+
 /// A connection on its core.
 #[derive(Debug)]
-pub(crate) struct Connection {
+struct Connection {
     socket: Socket,
     decoder: Decoder,
     batch: Batch,
     output: Output,
     session: Session,
     reads_long: bool,
+    /// What it holds of the memory that all connections share.
+    share: Share,
+    /// When its client was accepted.
+    opened: Instant,
+    /// Since when a request has been coming, and how much of it came.
+    coming: Option<(Instant, u64)>,
     /// Puts that are staged and not answered. Nothing stands in the output behind them.
     owed: Vec<Owed>,
 }
@@ -63,61 +88,123 @@ enum Next {
 
 impl Connection {
     /// Takes the socket over on its core.
-    pub(crate) fn new(core: Rc<Core>, socket: Accepted) -> io::Result<Self> {
+    fn new(
+        core: Rc<Core>,
+        socket: Socket,
+        addresses: (String, String),
+        identity: Option<Arc<PeerIdentity>>,
+    ) -> Self {
         let server = &core.server;
-        let addresses = socket.addresses();
-        let socket = socket.register()?;
-        let client = server.resp.clients.open(addresses, server.clock.now_ms());
+        let client = server.resp.clients.open(addresses, identity, server.clock.now_ms());
+        let share = server.memory.share();
         server.stats.connections_total.fetch_add(1, Relaxed);
         server.stats.connections_open.fetch_add(1, Relaxed);
         let limits = Limits {
             bulk_len_max: server.config.entry_bytes_max,
             protocol_bulk_len_max: PROTOCOL_BULK_LEN_MAX,
         };
-        Ok(Self {
+        Self {
             socket,
             decoder: Decoder::new(limits),
             batch: Batch::default(),
             output: Output::default(),
             session: Session::new(core, client),
             reads_long: false,
+            share,
+            opened: Instant::now(),
+            coming: None,
             owed: Vec::new(),
-        })
+        }
     }
 
     /// Serves until the client leaves, a command ends the connection, or `shutdown` turns true between two commands.
-    pub(crate) async fn serve(mut self, mut shutdown: watch::Receiver<bool>) {
+    async fn serve(mut self, mut shutdown: watch::Receiver<bool>) {
         let client = Arc::clone(&self.session.client);
         let core = Rc::clone(&self.session.core);
         let server = &core.server;
         // Asked anew for every wait: `CONFIG SET timeout` holds from the next command on.
-        let idle = || async {
-            match server.resp.settings.idle_timeout(&server.config) {
-                Some(limit) => tokio::time::sleep(limit).await,
-                None => pending().await,
+        let silent = |limit: Option<Instant>| async move {
+            match (limit, server.resp.settings.idle_timeout(&server.config)) {
+                (Some(limit), _) => tokio::time::sleep_until(limit).await,
+                (None, Some(limit)) => tokio::time::sleep(limit).await,
+                (None, None) => pending().await,
             }
         };
         // Made once: to line up for these anew with every request would cost more than reading it.
         let mut over = pin!(shutdown.wait_for(|is_over| *is_over));
         let mut killed = pin!(client.killed());
         loop {
+            let limit = self.read_limit();
             let read = tokio::select! {
                 biased;
                 _ = &mut over => break,
                 () = &mut killed => break,
                 read = self.read() => read,
-                () = idle() => break,
+                () = silent(limit) => {
+                    if limit.is_some() {
+                        self.refuse_slow().await;
+                    }
+                    break;
+                }
             };
             let next = match read {
                 Ok(0) | Err(_) => break,
-                Ok(_) => self.run_batch().await,
+                Ok(n) => {
+                    let next = self.run_batch().await;
+                    self.note_coming(n as u64);
+                    next
+                }
             };
             if !matches!(next, Ok(Next::Read)) || client.is_killed() {
                 break;
             }
         }
         // The client reads what was answered, then the end. Whatever it still sends is of no interest.
-        let _ = self.socket.shutdown().await;
+        let _ = tokio::time::timeout(GOODBYE_MAX, self.socket.shutdown()).await;
+    }
+
+    /// Until when the next bytes must come, where that is limited: inside a request, and before the client has said who it is.
+    fn read_limit(&self) -> Option<Instant> {
+        let grace = self.session.server().config.client_grace;
+        match self.coming {
+            Some((since, bytes)) => Some(since + grace + Duration::from_secs(bytes / BYTES_PER_SECOND_MIN)),
+            None if !self.session.is_authenticated => Some(self.opened + grace),
+            None => None,
+        }
+    }
+
+    /// Remembers how far a request is that has not come to its end.
+    fn note_coming(&mut self, bytes: u64) {
+        if self.decoder.is_inside_request() {
+            let coming = self.coming.get_or_insert_with(|| (Instant::now(), 0));
+            coming.1 += bytes;
+        } else {
+            self.coming = None;
+        }
+    }
+
+    /// Tells a client that it was too slow.
+    async fn refuse_slow(&mut self) {
+        let stats = &self.session.server().stats;
+        stats.slow_connections_total.fetch_add(1, Relaxed);
+        // Whoever said nothing yet gets no answer to it.
+        if self.coming.is_some() {
+            stats.protocol_errors_total.fetch_add(1, Relaxed);
+            Reply::Error(ProtocolError::TooSlow.into()).write(self.session.protocol, &mut self.output);
+            // It may read no faster than it writes.
+            let _ = tokio::time::timeout(GOODBYE_MAX, self.flush()).await;
+        }
+    }
+
+    /// Counts what this connection holds. A request for which there is no room is read past, and refused when it is through.
+    fn hold(&mut self) {
+        let queued_bytes = self.session.transaction.as_ref().map_or(0, |transaction| transaction.bytes());
+        let beside = queued_bytes + self.output.len() as u64;
+        let has_room = self.share.hold(beside + self.decoder.held_bytes());
+        if !has_room && self.decoder.held_bytes() > UNCOUNTED_BYTES {
+            self.decoder.drop_request();
+            self.share.hold(beside + self.decoder.held_bytes());
+        }
     }
 
     /// Reads something and decodes it. Returns how much was read, 0 at the end of the stream.
@@ -133,6 +220,7 @@ impl Connection {
             self.decoder.bulk_advanced(n);
             self.reads_long = true;
             self.batch.decode(&mut self.decoder, &mut &[][..], self.session.is_authenticated);
+            self.hold();
             return Poll::Ready(Ok(n));
         }
         let mut scratch = self.session.core.scratch.borrow_mut();
@@ -144,6 +232,10 @@ impl Connection {
         self.reads_long = self.reads_long && n > SHORT_READ_LEN / 2;
         self.batch.decode(&mut self.decoder, &mut input, self.session.is_authenticated);
         self.batch.rest.extend_from_slice(input);
+        drop(scratch);
+        if self.decoder.is_inside_request() {
+            self.hold();
+        }
         Poll::Ready(Ok(n))
     }
 
@@ -173,7 +265,9 @@ impl Connection {
                     return Ok(Next::Close);
                 }
                 if self.output.len() > OUTPUT_LEN_MAX {
+                    self.hold();
                     self.flush().await?;
+                    self.hold();
                 }
             }
             if let Some(error) = self.batch.error.take() {
@@ -199,6 +293,9 @@ impl Connection {
         }
         self.settle().await;
         self.flush().await?;
+        if self.share.is_counted() || self.session.transaction.is_some() {
+            self.hold();
+        }
         if !self.decoder.is_inside_request() {
             let now_ms = self.session.now_ms();
             self.session.client.active_ms.store(now_ms, Relaxed);
@@ -226,11 +323,43 @@ impl Connection {
 
     /// Sends all replies. While this waits for a slow client nothing more of it is read.
     async fn flush(&mut self) -> io::Result<()> {
-        while self.output.len() > 0 {
-            let write = poll_fn(|cx| self.output.poll_write(Pin::new(&mut self.socket), cx));
-            tokio::time::timeout(WRITE_STALL_MAX, write).await.map_err(|_| io::ErrorKind::TimedOut)??;
+        if self.output.len() == 0 {
+            return Ok(());
         }
-        Ok(())
+        let grace = self.session.server().config.client_grace;
+        let in_time = grace + Duration::from_secs(self.output.len() as u64 / BYTES_PER_SECOND_MIN);
+        let mut deadline = None;
+        loop {
+            let sent = {
+                let mut some = pin!(self.send_some());
+                match poll_fn(|cx| Poll::Ready(some.as_mut().poll(cx))).await {
+                    Poll::Ready(sent) => Some(sent?),
+                    // Most replies fit into the socket's buffer: only one that does not gets a timer.
+                    Poll::Pending => {
+                        let now = Instant::now();
+                        let deadline = *deadline.get_or_insert(now + in_time);
+                        tokio::time::timeout_at(deadline.min(now + grace), some).await.ok().transpose()?
+                    }
+                }
+            };
+            match sent {
+                Some(true) => return Ok(()),
+                Some(false) => {}
+                None => {
+                    self.session.server().stats.slow_connections_total.fetch_add(1, Relaxed);
+                    return Err(io::ErrorKind::TimedOut.into());
+                }
+            }
+        }
+    }
+
+    /// Sends some of the replies, and says whether that was the last of them.
+    async fn send_some(&mut self) -> io::Result<bool> {
+        if self.output.len() == 0 {
+            return self.socket.flush().await.map(|()| true);
+        }
+        poll_fn(|cx| self.output.poll_write(Pin::new(&mut self.socket), cx)).await?;
+        Ok(self.output.len() == 0 && !self.socket.needs_flush())
     }
 }
 

@@ -25,8 +25,14 @@ pub(crate) const DIRECT_LEN_MIN: usize = 16 * 1024;
 /// What a bulk's buffer starts with at most; it grows as bytes come, so a length alone never takes memory.
 /// Up to here the buffer is exact and nothing is ever moved.
 const BULK_ALLOCATION_MAX: usize = 4 << 20;
-/// What one request may hold in all, on top of one entry: as Redis' `client-query-buffer-limit`.
-const REQUEST_BYTES_MAX: u64 = 1 << 30;
+/// What one request may hold in all, on top of one entry.
+const REQUEST_BYTES_BESIDE_ENTRY: u64 = 64 << 20;
+/// What an argument takes beside its bytes: its place in the request, and what an allocation of its own costs.
+pub(crate) const ARG_OVERHEAD_BYTES: u64 = 64;
+/// Kept of a request that is not: its command and its keys, for whoever is told that it was refused.
+const KEPT_OF_DROPPED_MAX: u64 = 16 * 1024;
+/// What TLS begins with, and no command.
+const TLS_HANDSHAKE: u8 = 0x16;
 /// `\r\n` after a bulk.
 const END_LEN: usize = 2;
 
@@ -35,8 +41,17 @@ const END_LEN: usize = 2;
 pub(crate) struct Request {
     /// The command's name and its arguments; at least one.
     pub(crate) args: Vec<Bytes>,
-    /// Length of a bulk that was over the limit, read past and replaced by an empty one.
-    pub(crate) oversize: Option<u64>,
+    /// Why a bulk was read past and replaced by an empty one, if that happened.
+    pub(crate) dropped: Option<Dropped>,
+}
+
+/// Why a bulk was not kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Dropped {
+    /// Its length was over the limit.
+    TooLarge(u64),
+    /// All connections together hold as much as they may.
+    NoRoom,
 }
 
 /// Why a stream cannot be read on. The connection says so and closes.
@@ -62,12 +77,16 @@ pub(crate) enum ProtocolError {
     UnbalancedQuotes,
     #[error("request is too large")]
     TooLarge,
+    #[error("the request came too slowly")]
+    TooSlow,
+    #[error("this port speaks no TLS")]
+    Tls,
 }
 
 /// How large a bulk may be.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
-    /// A longer bulk is read past and reported as [`Request::oversize`].
+    /// A longer bulk is read past and reported as [`Request::dropped`].
     pub(crate) bulk_len_max: u64,
     /// A longer one still ends the connection, as Redis' `proto-max-bulk-len`.
     pub(crate) protocol_bulk_len_max: u64,
@@ -82,7 +101,8 @@ pub(crate) struct Decoder {
     /// Arguments of the array that are still to come; 0 between requests.
     args_left: usize,
     bulk: Option<Bulk>,
-    oversize: Option<u64>,
+    dropped: Option<Dropped>,
+    /// What the request that is being read will hold when its last bulk so far is whole.
     request_bytes: u64,
 }
 
@@ -110,7 +130,7 @@ impl Decoder {
             args: Vec::new(),
             args_left: 0,
             bulk: None,
-            oversize: None,
+            dropped: None,
             request_bytes: 0,
         }
     }
@@ -136,12 +156,15 @@ impl Decoder {
             } else {
                 let Some(first) = self.line.first().or(input.first()) else { return Ok(None) };
                 if *first != b'*' {
+                    if *first == TLS_HANDSHAKE {
+                        return Err(ProtocolError::Tls);
+                    }
                     let Some(line) = self.take_line(input, Line::Inline, ProtocolError::TooBigInline)? else {
                         return Ok(None);
                     };
                     let args = inline::split(&line).ok_or(ProtocolError::UnbalancedQuotes)?;
                     if !args.is_empty() {
-                        return Ok(Some(Request { args, oversize: None }));
+                        return Ok(Some(Request { args, dropped: None }));
                     }
                     continue;
                 }
@@ -156,7 +179,7 @@ impl Decoder {
             if self.args_left == 0 && self.bulk.is_none() {
                 self.request_bytes = 0;
                 let args = std::mem::take(&mut self.args);
-                return Ok(Some(Request { args, oversize: self.oversize.take() }));
+                return Ok(Some(Request { args, dropped: self.dropped.take() }));
             }
         }
     }
@@ -186,6 +209,25 @@ impl Decoder {
         self.args_left > 0 || !self.line.is_empty() || self.bulk.is_some()
     }
 
+    /// What the request that is being read holds so far, in bytes.
+    pub(crate) fn held_bytes(&self) -> u64 {
+        let missing = self.bulk.as_ref().filter(|bulk| bulk.is_kept).map_or(0, |bulk| bulk.missing);
+        self.request_bytes.saturating_sub(missing) + self.line.len() as u64
+    }
+
+    /// Keeps no more of the request that is being read than whoever refuses it needs. The rest of it is read past.
+    pub(crate) fn drop_request(&mut self) {
+        self.dropped.get_or_insert(Dropped::NoRoom);
+        if let Some(bulk) = self.bulk.as_mut().filter(|bulk| bulk.len > KEPT_OF_DROPPED_MAX) {
+            bulk.is_kept = false;
+            bulk.buffer = Vec::new();
+        }
+        for arg in self.args.iter_mut().filter(|arg| arg.len() as u64 > KEPT_OF_DROPPED_MAX) {
+            *arg = Bytes::new();
+        }
+        self.request_bytes = self.args.iter().map(|arg| arg.len() as u64 + ARG_OVERHEAD_BYTES).sum();
+    }
+
     fn push(&mut self, arg: Bytes) {
         self.args.push(arg);
         self.args_left -= 1;
@@ -201,13 +243,13 @@ impl Decoder {
         if len > self.limits.protocol_bulk_len_max.max(self.limits.bulk_len_max) {
             return Err(ProtocolError::InvalidBulkLength);
         }
-        let is_kept = len <= self.limits.bulk_len_max;
-        if is_kept {
-            self.request_bytes += len;
-        } else {
-            self.oversize = Some(len);
+        let is_within = len <= self.limits.bulk_len_max;
+        if !is_within {
+            self.dropped = Some(Dropped::TooLarge(len));
         }
-        if self.request_bytes > REQUEST_BYTES_MAX.saturating_add(self.limits.bulk_len_max) {
+        let is_kept = is_within && (self.dropped != Some(Dropped::NoRoom) || len <= KEPT_OF_DROPPED_MAX);
+        self.request_bytes += ARG_OVERHEAD_BYTES + if is_kept { len } else { 0 };
+        if self.request_bytes > REQUEST_BYTES_BESIDE_ENTRY.saturating_add(self.limits.bulk_len_max) {
             return Err(ProtocolError::TooLarge);
         }
         let missing = len + END_LEN as u64;

@@ -72,7 +72,7 @@ fn an_oversize_bulk_is_read_past_and_reported() {
     input.put_slice(b"\r\nPING\r\n");
     let (requests, error) = decode([input.as_slice()]);
     assert_eq!(error, None);
-    assert_eq!(requests[0].oversize, Some(100_001));
+    assert_eq!(requests[0].dropped, Some(Dropped::TooLarge(100_001)));
     assert_eq!(args(&requests[0]), [b"SET".as_slice(), b"k", b""]);
     assert_eq!(args(&requests[1]), [b"PING"]);
 }

@@ -58,7 +58,7 @@ impl Session {
         // Before it looks, so that it is one lookup, and no miss where it comes to a hit.
         let is_led = self.server().cache.leases().age(&key).is_some();
         let mut part = if is_led { Some(self.stock_part(&key).await) } else { None };
-        let again = Request { args: request.args.clone(), oversize: request.oversize };
+        let again = Request { args: request.args.clone(), dropped: request.dropped };
         let mut reply = self.run_until(command, request, self.deadline_of(started)).await;
         // One that was late is no miss: who has waited for the backend has waited enough.
         let is_late = started.elapsed() >= self.server().config.request_timeout;

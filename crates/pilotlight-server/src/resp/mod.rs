@@ -6,7 +6,7 @@
 mod clients;
 mod command;
 mod commands;
-mod connection;
+pub(crate) mod connection;
 mod decode;
 mod error;
 #[cfg(fuzzing)]
@@ -25,7 +25,7 @@ mod shared;
 mod socket;
 mod table;
 
-pub(crate) use connection::{Connection, SCRATCH_LEN};
+pub(crate) use connection::SCRATCH_LEN;
 pub(crate) use session::Core;
 pub(crate) use shared::Shared;
 pub(crate) use socket::Accepted;

@@ -58,6 +58,17 @@ impl Reply {
         Self::Integer(i64::from(is_set))
     }
 
+    /// What it holds, in bytes; what stands between artifacts is not counted.
+    pub(crate) fn len(&self) -> u64 {
+        match self {
+            Self::Bulk(bytes) | Self::Verbatim(bytes) => bytes.len() as u64,
+            Self::Envelope { head, payload } => (head.len() + payload.len()) as u64,
+            Self::Array(items) | Self::Set(items) => items.iter().map(Self::len).sum(),
+            Self::Map(pairs) => pairs.iter().map(|(key, value)| key.len() + value.len()).sum(),
+            _ => 0,
+        }
+    }
+
     /// Appends the reply to `output`. Artifacts are queued by reference, not copied.
     pub(crate) fn write(self, protocol: Protocol, output: &mut Output) {
         let is_resp3 = protocol == Protocol::Resp3;

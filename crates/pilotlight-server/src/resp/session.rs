@@ -18,12 +18,17 @@ use tokio::time::{Instant, timeout_at};
 use super::clients::Client;
 use super::command::{Args, Command, Flag, Handler, Outcome, Refusal, Running, is};
 use super::commands::transaction::{self, Transaction};
-use super::decode::Request;
+use super::decode::{Dropped, Request};
 use super::error::Fault;
 use super::leases::Led;
 use super::reply::{Protocol, Reply};
 use super::{Shared, table};
 use crate::Server;
+
+/// What the replies to one command may hold beside one entry of the largest size.
+const REPLIES_BYTES_BESIDE_ENTRY: u64 = 64 << 20;
+/// So many artifacts may always be fetched together, without a look at how long they are: one of ours asks for two, PyTorch for one.
+const FEW_KEYS: usize = 4;
 
 /// A thread that serves connections, and what those share. Not shared with other threads.
 #[derive(Debug)]
@@ -67,6 +72,8 @@ pub(crate) struct Session {
     pub(crate) led: Vec<Led>,
     /// Whether a command may wait for another client: not with puts that are staged, or requests behind it.
     pub(crate) may_wait: bool,
+    /// What the replies of the transaction that runs hold so far.
+    pub(crate) replied_bytes: u64,
     /// What the command that ran last staged: its answer must wait until that is settled.
     pub(crate) staged: Option<PendingPut>,
 }
@@ -86,7 +93,8 @@ pub(crate) enum Replies {
 
 impl Session {
     pub(crate) fn new(core: Rc<Core>, client: Arc<Client>) -> Self {
-        let is_authenticated = core.server.config.password.is_none();
+        // Whoever proved to be somebody needs no password beside that.
+        let is_authenticated = core.server.config.password.is_none() || client.identity.is_some();
         Self {
             core,
             client,
@@ -101,6 +109,7 @@ impl Session {
             is_closing: false,
             led: Vec::new(),
             may_wait: true,
+            replied_bytes: 0,
             staged: None,
         }
     }
@@ -226,8 +235,12 @@ impl Session {
         deadline: Instant,
     ) -> Reply {
         let args = Args(request.args);
-        if let Some(size_bytes) = request.oversize {
-            return self.oversize(command, &args, size_bytes);
+        if let Some(why) = request.dropped {
+            return self.dropped(command, &args, why);
+        }
+        if matches!(command.refusal, Refusal::Miss | Refusal::MissEach) && self.is_crowded() {
+            let refused = self.refuse(command, &args, || self.server().memory.refusal());
+            return refused.unwrap_or_else(Reply::Error);
         }
         let outcome = match command.handler {
             Handler::Now(handler) => handler(self, &args),
@@ -255,11 +268,46 @@ impl Session {
         })
     }
 
-    /// Answers a command that had an argument above the size limit.
-    fn oversize(&self, command: &Command, args: &Args, size_bytes: u64) -> Reply {
+    /// Answers a command that had an argument which was not kept.
+    fn dropped(&self, command: &Command, args: &Args, why: Dropped) -> Reply {
         let max_bytes = self.server().config.entry_bytes_max;
-        let refused = self.refuse(command, args, || Error::TooLarge { what: "entry", size_bytes, max_bytes });
+        let refused = self.refuse(command, args, || match why {
+            Dropped::TooLarge(size_bytes) => Error::TooLarge { what: "entry", size_bytes, max_bytes },
+            Dropped::NoRoom => self.server().memory.refusal(),
+        });
         refused.unwrap_or_else(Reply::Error)
+    }
+
+    /// What the replies of one command, or of one transaction, may hold in bytes.
+    pub(crate) fn replies_bytes_max(&self) -> u64 {
+        self.server().config.entry_bytes_max.saturating_add(REPLIES_BYTES_BESIDE_ENTRY)
+    }
+
+    /// Whether no artifact should be fetched now: there is no room for it on its way to the client.
+    fn is_crowded(&self) -> bool {
+        self.server().memory.is_full() || self.replied_bytes > self.replies_bytes_max()
+    }
+
+    /// How many of `keys`, from the first on, may be fetched together.
+    pub(crate) async fn fitting(&self, keys: &[Key]) -> usize {
+        if keys.len() <= FEW_KEYS {
+            return keys.len();
+        }
+        let mut bytes = 0;
+        for (number, key) in keys.iter().enumerate() {
+            // What fails here fails again when it is fetched, and is told then.
+            let head = self.server().cache.head(key).await.ok().flatten();
+            bytes += head.map_or(0, |head| head.artifact_len);
+            if bytes > self.replies_bytes_max() {
+                return number;
+            }
+        }
+        keys.len()
+    }
+
+    /// A lookup that is not made, for want of room.
+    pub(crate) fn refuse_for_room<T>(&self, key: &Key) -> pilotlight_cache::Result<Option<T>> {
+        self.server().cache.refuse_get(key, self.server().memory.refusal())
     }
 
     /// What a command answers that cannot be served: where a compiler waits, what it takes for a miss.

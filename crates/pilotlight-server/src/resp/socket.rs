@@ -1,16 +1,24 @@
-//! A client's socket: TCP or Unix.
+//! A client's socket: TCP, TCP with TLS on it, or Unix.
 
 use std::io::{self, IoSlice};
+use std::net::IpAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::server::TlsStream;
+
+use crate::Server;
+use crate::tls::{Front, PeerIdentity, Secured, Tls};
 
 /// A socket that was accepted and belongs to no runtime yet.
 #[derive(Debug)]
 pub(crate) enum Accepted {
     Tcp(std::net::TcpStream),
+    /// To shake hands on first.
+    Tls(std::net::TcpStream, Arc<Tls>),
     Unix(std::os::unix::net::UnixStream),
 }
 
@@ -18,30 +26,42 @@ pub(crate) enum Accepted {
 #[derive(Debug)]
 pub(crate) enum Socket {
     Tcp(TcpStream),
+    /// Boxed: plain connections, which are most, carry no room for it.
+    Tls(Box<TlsStream<TcpStream>>),
     Unix(UnixStream),
 }
 
 impl Accepted {
-    /// Ties the socket to the runtime of the calling thread.
-    pub(crate) fn register(self) -> io::Result<Socket> {
+    /// Ties the socket to the runtime of the calling thread, and shakes hands where that is due: then it also says who the
+    /// client proved to be.
+    pub(crate) async fn open(self, server: &Server) -> io::Result<(Socket, Option<Arc<PeerIdentity>>)> {
         match self {
-            Self::Tcp(socket) => {
-                socket.set_nonblocking(true)?;
-                // Replies are whole when they are written; waiting for more would only delay them.
-                socket.set_nodelay(true)?;
-                TcpStream::from_std(socket).map(Socket::Tcp)
+            Self::Tcp(socket) => Ok((Socket::Tcp(register(socket)?), None)),
+            Self::Tls(socket, tls) => {
+                // A handshake takes several times the room of a connection; it is given back before that begins.
+                let secured = Box::pin(tls.accept(register(socket)?, Front::Resp, server));
+                let Secured { stream, identity } = secured.await?;
+                Ok((Socket::Tls(stream), identity))
             }
             Self::Unix(socket) => {
                 socket.set_nonblocking(true)?;
-                UnixStream::from_std(socket).map(Socket::Unix)
+                Ok((Socket::Unix(UnixStream::from_std(socket)?), None))
             }
+        }
+    }
+
+    /// Where a client comes from that is not on a Unix socket.
+    pub(crate) fn peer(&self) -> Option<IpAddr> {
+        match self {
+            Self::Tcp(socket) | Self::Tls(socket, _) => Some(socket.peer_addr().ok()?.ip()),
+            Self::Unix(_) => None,
         }
     }
 
     /// The client's address and ours, as `CLIENT LIST` shows them.
     pub(crate) fn addresses(&self) -> (String, String) {
         match self {
-            Self::Tcp(socket) => {
+            Self::Tcp(socket) | Self::Tls(socket, _) => {
                 let text = |address: io::Result<std::net::SocketAddr>| {
                     address.map_or_else(|_| "?:0".to_owned(), |address| address.to_string())
                 };
@@ -57,10 +77,25 @@ impl Accepted {
     }
 }
 
+impl Socket {
+    /// Whether what was written may still wait here for a flush.
+    pub(crate) fn needs_flush(&self) -> bool {
+        matches!(self, Self::Tls(_))
+    }
+}
+
+fn register(socket: std::net::TcpStream) -> io::Result<TcpStream> {
+    socket.set_nonblocking(true)?;
+    // Replies are whole when they are written; waiting for more would only delay them.
+    socket.set_nodelay(true)?;
+    TcpStream::from_std(socket)
+}
+
 impl AsyncRead for Socket {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(socket) => Pin::new(socket).poll_read(cx, buf),
+            Self::Tls(socket) => Pin::new(socket).poll_read(cx, buf),
             Self::Unix(socket) => Pin::new(socket).poll_read(cx, buf),
         }
     }
@@ -70,6 +105,7 @@ impl AsyncWrite for Socket {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Tcp(socket) => Pin::new(socket).poll_write(cx, buf),
+            Self::Tls(socket) => Pin::new(socket).poll_write(cx, buf),
             Self::Unix(socket) => Pin::new(socket).poll_write(cx, buf),
         }
     }
@@ -81,6 +117,7 @@ impl AsyncWrite for Socket {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Tcp(socket) => Pin::new(socket).poll_write_vectored(cx, bufs),
+            Self::Tls(socket) => Pin::new(socket).poll_write_vectored(cx, bufs),
             Self::Unix(socket) => Pin::new(socket).poll_write_vectored(cx, bufs),
         }
     }
@@ -89,13 +126,17 @@ impl AsyncWrite for Socket {
         true
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(_) | Self::Unix(_) => Poll::Ready(Ok(())),
+            Self::Tls(socket) => Pin::new(socket).poll_flush(cx),
+        }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(socket) => Pin::new(socket).poll_shutdown(cx),
+            Self::Tls(socket) => Pin::new(socket).poll_shutdown(cx),
             Self::Unix(socket) => Pin::new(socket).poll_shutdown(cx),
         }
     }

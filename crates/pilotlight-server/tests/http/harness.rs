@@ -1,7 +1,7 @@
 //! A server on a port of its own and a client that writes what it is told, right or wrong.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -178,6 +178,24 @@ impl Connection {
         let mut line = String::new();
         self.stream.read_line(&mut line).unwrap();
         line.trim_end().to_owned()
+    }
+
+    pub(crate) fn bytes(&mut self, len: usize) -> Vec<u8> {
+        let mut bytes = vec![0; len];
+        self.stream.read_exact(&mut bytes).unwrap();
+        bytes
+    }
+
+    /// Writes as much of `bytes` as is taken before the server closes.
+    pub(crate) fn write_what_is_taken(&mut self, bytes: &[u8]) {
+        let _ = self.stream.get_mut().write_all(bytes);
+    }
+
+    /// Reads until the server closes, which must be within the patience of [`Running::connect`].
+    pub(crate) fn until_closed(&mut self) {
+        let ended = self.stream.read_to_end(&mut Vec::new());
+        let is_timeout = |kind| matches!(kind, ErrorKind::WouldBlock | ErrorKind::TimedOut);
+        assert!(!ended.is_err_and(|error| is_timeout(error.kind())), "the connection stays open");
     }
 
     /// Whether the server closes the connection without another byte.

@@ -87,3 +87,59 @@ fn pipelined_requests_are_answered_in_order() {
     assert_eq!(connection.answer("GET").text(), "first");
     assert_eq!(connection.answer("GET").text(), "second");
 }
+
+/// An HTTP/2 frame.
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let mut frame = u32::try_from(payload.len()).unwrap().to_be_bytes()[1..].to_vec();
+    frame.extend([kind, flags]);
+    frame.extend(stream.to_be_bytes());
+    frame.extend(payload);
+    frame
+}
+
+const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// `GET / http`, to the authority `t`: from HPACK's static table.
+const HTTP2_GET: &[u8] = &[0x82, 0x86, 0x84, 0x41, 1, b't'];
+
+#[test]
+fn http2_clients_are_told_how_much_they_may_have_at_a_time() {
+    let server = start();
+    let mut connection = server.connect();
+    connection.write(&[HTTP2_PREFACE, &frame(4, 0, 0, &[])].concat());
+    let head = connection.bytes(9);
+    assert_eq!(head[3], 4, "settings come first: {head:?}");
+    let settings = connection.bytes(usize::from(head[2]));
+    let told = |id: u8| {
+        let pair = settings.chunks(6).find(|pair| pair[..2] == [0, id]).unwrap();
+        u32::from_be_bytes(pair[2..].try_into().unwrap())
+    };
+    let (streams, window, headers) = (told(3), told(4), told(6));
+    assert_eq!((streams, window, headers), (128, 1 << 20, 64 << 10));
+}
+
+#[test]
+fn streams_that_are_reset_at_once_end_the_connection() {
+    let server = start();
+    let mut connection = server.connect();
+    connection.write(&[HTTP2_PREFACE, &frame(4, 0, 0, &[])].concat());
+    let streams = (0..10_000_u32).map(|number| number * 2 + 1);
+    let attack: Vec<u8> = streams
+        .flat_map(|stream| [frame(1, 5, stream, HTTP2_GET), frame(3, 0, stream, &[0, 0, 0, 8])].concat())
+        .collect();
+    connection.write_what_is_taken(&attack);
+    connection.until_closed();
+    assert_eq!(server.get("/healthz", &[]).status, 200);
+}
+
+#[test]
+fn headers_that_go_on_without_end_are_refused_over_http2_too() {
+    let server = start();
+    let mut connection = server.connect();
+    connection.write(&[HTTP2_PREFACE, &frame(4, 0, 0, &[]), &frame(1, 1, 1, HTTP2_GET)].concat());
+    // A literal header without indexing, `x: xxx...`, in one CONTINUATION after the other, none of them the last.
+    let value = [&[0, 1, b'x', 0x7f, 0x80, 0x1f][..], &[b'x'; 4000]].concat();
+    let flood: Vec<u8> = (0..4000).flat_map(|_| frame(9, 0, 1, &value)).collect();
+    connection.write_what_is_taken(&flood);
+    connection.until_closed();
+    assert_eq!(server.get("/healthz", &[]).status, 200);
+}

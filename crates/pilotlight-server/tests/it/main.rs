@@ -10,6 +10,7 @@
 
 mod client;
 mod faults;
+mod limits;
 mod resp;
 mod resp_connections;
 mod resp_differential;
@@ -18,3 +19,4 @@ mod resp_failures;
 mod resp_groups;
 mod resp_leases;
 mod resp_operators;
+mod tls;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use pilotlight_cache::Namespace;
 use pilotlight_cache::client::{Address, Login, Place};
 
+use super::tls;
 use crate::cli::Target;
 use crate::environment;
 use crate::failure::Failure;
@@ -55,7 +56,7 @@ pub(super) fn named(target: &Target) -> Result<Option<Named>, Failure> {
         return Ok(None);
     };
     // What is no URL of a job's is for the HTTP client to judge.
-    let is_of_jobs = ["pilotlight://", "redis://", "rediss://", "unix://", "file://"]
+    let is_of_jobs = ["pilotlight://", "pilotlights://", "redis://", "rediss://", "unix://", "file://"]
         .iter()
         .any(|scheme| url.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme)));
     if name != "PILOTLIGHT_URL" && !is_of_jobs {
@@ -97,13 +98,12 @@ fn http(name: &str, address: &Address, password: Option<&str>) -> Result<String,
             return Err(Failure::new(format!("{name} is the directory `{directory}`, and no server to ask"))
                 .with_hint(format!("jobs keep that directory by themselves; {elsewhere}")));
         }
-        Place::Tcp { is_tls: true, .. } => {
-            return Err(Failure::new(format!("{name} is {address}, and a Pilotlight has no TLS"))
-                .with_hint(elsewhere));
+        Place::Tcp { host, port, is_tls } => {
+            (over_tcp(host, *port, *is_tls, login, password), Some(host.as_str()))
         }
-        Place::Tcp { host, port, .. } => (over_tcp(host, *port, login, password), Some(host.as_str())),
         Place::Unix { path } => (over_unix(path, login, password), None),
     };
+    let is_tls = matches!(address.place, Place::Tcp { is_tls: true, .. });
     let info = info.map_err(|error| {
         Failure::new(format!("could not reach the server of {name}, {address}")).because(&error).with_hint(format!(
             "start one with `pilotlight serve`, {elsewhere}, or look into the directory of a stopped one with \
@@ -116,18 +116,25 @@ fn http(name: &str, address: &Address, password: Option<&str>) -> Result<String,
         return Err(Failure::new(format!("the server of {name}, {address}, is no Pilotlight"))
             .with_hint(format!("a Redis has none of this; {elsewhere}")));
     }
-    let Some(bound) = field("pilotlight_http:").and_then(|bound| bound.parse::<SocketAddr>().ok()) else {
+    // As the server itself was asked, where it can be: who hides what is said hides it here too.
+    let schemes = [("http", "pilotlight_http:"), ("https", "pilotlight_https:")];
+    let schemes = if is_tls { [schemes[1], schemes[0]] } else { schemes };
+    let bound = schemes.into_iter().find_map(|(scheme, name)| {
+        let bound: SocketAddr = field(name)?.parse().ok()?;
+        Some((scheme, bound))
+    });
+    let Some((scheme, bound)) = bound else {
         return Err(Failure::new(format!("the server of {name}, {address}, answers no HTTP"))
             .with_hint("start it without `--http off`"));
     };
     Ok(match host {
         // It may be known here by another address than to itself.
-        Some(host) if host.contains(':') => format!("http://[{host}]:{}", bound.port()),
-        Some(host) => format!("http://{host}:{}", bound.port()),
+        Some(host) if host.contains(':') => format!("{scheme}://[{host}]:{}", bound.port()),
+        Some(host) => format!("{scheme}://{host}:{}", bound.port()),
         None if bound.ip().is_unspecified() => {
-            format!("http://{}", SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), bound.port()))
+            format!("{scheme}://{}", SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), bound.port()))
         }
-        None => format!("http://{bound}"),
+        None => format!("{scheme}://{bound}"),
     })
 }
 
@@ -151,12 +158,15 @@ fn refused(address: &Address, refusal: &str) -> Failure {
 /// What `INFO` says, or else the refusal.
 type Info = io::Result<Result<String, String>>;
 
-fn over_tcp(host: &str, port: u16, login: Option<&Login>, password: Option<&str>) -> Info {
+fn over_tcp(host: &str, port: u16, is_tls: bool, login: Option<&Login>, password: Option<&str>) -> Info {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
     for address in (host, port).to_socket_addrs()? {
         match TcpStream::connect_timeout(&address, TIMEOUT) {
             Ok(stream) => {
                 stream.set_read_timeout(Some(TIMEOUT))?;
+                if is_tls {
+                    return ask(tls::over(host, stream)?, login, password);
+                }
                 return ask(stream, login, password);
             }
             Err(error) => last = error,

@@ -4,6 +4,7 @@ mod checkup;
 mod directory;
 mod endpoint;
 mod server;
+mod tls;
 
 use std::time::Duration;
 

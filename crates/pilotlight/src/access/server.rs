@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 use ureq::http::{Request, Response, StatusCode, Uri, request};
 use ureq::{Agent, Body};
 
-use super::{Access, EXPORT_PAGE};
+use super::{Access, EXPORT_PAGE, tls};
 use crate::failure::Failure;
 
 /// Connecting takes no longer on any network where a compile cache makes sense.
@@ -33,12 +33,13 @@ pub(super) struct Server {
 
 impl Server {
     pub(super) fn new(url: &str, password: Option<String>) -> Result<Self, Failure> {
-        let parsed: Result<Uri, _> = url.parse();
-        let is_http = parsed.is_ok_and(|uri| uri.scheme_str() == Some("http") && uri.host().is_some());
-        if !is_http {
+        let parsed: Option<Uri> = url.parse().ok().filter(|uri: &Uri| uri.host().is_some());
+        let scheme =
+            parsed.as_ref().and_then(Uri::scheme_str).filter(|scheme| ["http", "https"].contains(scheme));
+        let Some(scheme) = scheme else {
             return Err(Failure::new(format!("`{url}` is no address of a server"))
                 .with_hint("give one as `--server http://HOST:PORT`, the address of `serve --http`, or as in PILOTLIGHT_URL"));
-        }
+        };
         let config = Agent::config_builder()
             .http_status_as_error(false)
             // A proxy for the internet does not know the servers of this network.
@@ -47,6 +48,7 @@ impl Server {
             .timeout_connect(Some(CONNECT_TIMEOUT))
             .timeout_recv_response(Some(ANSWER_TIMEOUT))
             .user_agent(concat!("pilotlight/", env!("CARGO_PKG_VERSION")));
+        let config = if scheme == "https" { config.tls_config(tls::for_http()?) } else { config };
         let url = url.trim_end_matches('/').to_owned();
         Ok(Self { agent: config.build().new_agent(), url, password })
     }

@@ -30,6 +30,7 @@ pub(crate) fn run(command: Command) -> Result<Answer, Failure> {
     match command {
         Command::Serve(arguments) => crate::serve::run(&arguments),
         Command::Run(arguments) => run::run(&arguments),
+        Command::Sidecar(arguments) => crate::sidecar::run(&arguments),
         Command::Stats(arguments) => stats::run(&arguments),
         Command::Ls(arguments) => ls::run(&arguments),
         Command::Get(arguments) => get::run(&arguments),

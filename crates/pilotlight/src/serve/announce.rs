@@ -11,16 +11,19 @@ use serde::Serialize;
 use super::sockets::Bound;
 use crate::failure::Failure;
 use crate::output;
-use crate::settings::Settings;
+use crate::settings::{Settings, TlsSettings};
 
 /// Says where the server is, what it keeps and how to use it.
 pub(super) fn started(settings: &Settings, bound: &Bound, server: &Server) {
     output::note(format_args!("pilotlight {}", env!("CARGO_PKG_VERSION")));
     let fact = |name: &str, value: &str| output::note(format_args!("  {name:<11} {value}"));
     let unix = bound.unix().iter().map(|path| format!("unix:{}", path.display()));
+    let at = |scheme: &'static str, addresses: &[SocketAddr]| -> Vec<String> {
+        addresses.iter().map(|address| format!("{scheme}://{address}")).collect()
+    };
     let resp: Vec<String> =
-        bound.resp.iter().map(|address| format!("redis://{address}")).chain(unix).collect();
-    let http: Vec<String> = bound.http.iter().map(|address| format!("http://{address}")).collect();
+        at("redis", &bound.resp).into_iter().chain(at("rediss", &bound.resp_tls)).chain(unix).collect();
+    let http = [at("http", &bound.http), at("https", &bound.http_tls)].concat();
     fact("redis", &or_off(&resp));
     fact("http", &or_off(&http));
     fact("stack", &server.cache.backend().to_string());
@@ -34,6 +37,9 @@ pub(super) fn started(settings: &Settings, bound: &Bound, server: &Server) {
     fact("limits", &limits);
     fact("durability", durability(settings.durability));
     fact("password", if settings.server.password.is_some() { "needed" } else { "none" });
+    if let Some(tls) = &settings.tls {
+        fact("clients", client_certificates(tls));
+    }
     output::note(exports(bound, settings.server.password.is_some()));
 }
 
@@ -45,6 +51,14 @@ fn durability(durability: Durability) -> &'static str {
     }
 }
 
+fn client_certificates(tls: &TlsSettings) -> &'static str {
+    match (&tls.client_authority, tls.are_clients_required) {
+        (None, _) => "show no certificates",
+        (Some(_), true) => "over TLS, only with a certificate",
+        (Some(_), false) => "over TLS, with a certificate or without",
+    }
+}
+
 fn or_off(addresses: &[String]) -> String {
     if addresses.is_empty() { "off".to_owned() } else { addresses.join(" ") }
 }
@@ -52,7 +66,8 @@ fn or_off(addresses: &[String]) -> String {
 /// The variables that make jobs use this server: those with the plug-in, and stock PyTorch, which knows no Unix sockets.
 fn exports(bound: &Bound, has_password: bool) -> String {
     let password = if has_password { ":PASSWORD@" } else { "" };
-    let Some(address) = bound.resp.first() else {
+    let plain = bound.resp.first().map(|address| (address, ""));
+    let Some((address, secure)) = plain.or(bound.resp_tls.first().map(|address| (address, "s"))) else {
         let path = bound.unix().first().map(|path| path.display().to_string()).unwrap_or_default();
         return format!("\nTo use it from torch.compile:\n  export PILOTLIGHT_URL=unix://{password}{path}\n");
     };
@@ -63,10 +78,10 @@ fn exports(bound: &Bound, has_password: bool) -> String {
     };
     format!(
         "\nTo use it from torch.compile:\n  \
-         export PILOTLIGHT_URL=pilotlight://{password}{host}\n\
+         export PILOTLIGHT_URL=pilotlight{secure}://{password}{host}\n\
          Or without the Python package, in stock PyTorch:\n  \
          export TORCHINDUCTOR_FX_GRAPH_REMOTE_CACHE=1 TORCHINDUCTOR_AUTOGRAD_REMOTE_CACHE=1 \
-         TORCHINDUCTOR_REDIS_URL=redis://{password}{host}\n"
+         TORCHINDUCTOR_REDIS_URL=redis{secure}://{password}{host}\n"
     )
 }
 
@@ -89,13 +104,17 @@ pub(super) fn write_port_file(path: &Path, bound: &Bound) -> Result<(), Failure>
     #[derive(Serialize)]
     struct Addresses<'a> {
         redis: &'a [SocketAddr],
+        rediss: &'a [SocketAddr],
         unix: Vec<String>,
         http: &'a [SocketAddr],
+        https: &'a [SocketAddr],
     }
     let addresses = Addresses {
         redis: &bound.resp,
+        rediss: &bound.resp_tls,
         unix: bound.unix().iter().map(|path| path.display().to_string()).collect(),
         http: &bound.http,
+        https: &bound.http_tls,
     };
     let fail = |cause: &dyn std::error::Error| {
         Failure::new(format!("could not write `{}`", path.display())).because(cause)

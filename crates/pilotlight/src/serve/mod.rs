@@ -1,8 +1,9 @@
 //! `pilotlight serve`: resolve, bind, open, announce, run, sum up.
 
 mod announce;
-mod logging;
-mod signals;
+mod certificates;
+pub(crate) mod logging;
+pub(crate) mod signals;
 mod sockets;
 mod trace;
 
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use pilotlight_cache::{Blocking, Cache, FailurePolicy, SystemClock, TraceSink};
 use pilotlight_server::{Server, ThreadPool};
 
+use self::certificates::Certificates;
 use crate::cli::Serve;
 use crate::environment;
 use crate::failure::Failure;
@@ -31,10 +33,15 @@ pub(crate) fn run(arguments: &Serve) -> Result<Answer, Failure> {
         return Ok(Answer::Yes);
     }
     let settings = Settings::parse(&resolved)?;
-    logging::start(&settings)?;
+    logging::start(&settings.log_level, settings.log_format)?;
     raise_file_limit();
+    for warning in settings.warnings() {
+        tracing::warn!("{warning}");
+    }
+    let certificates = settings.tls.as_ref().map(Certificates::open).transpose()?.map(Arc::new);
+    let tls = certificates.as_ref().map(|certificates| certificates.tls());
     // Ports first: they fail fast, and a second server on one machine fails over them before it touches the store.
-    let bound = sockets::bind(&settings)?;
+    let bound = sockets::bind(&settings, tls)?;
     let blocking = ThreadPool::for_this_machine()
         .map_err(|error| Failure::new("could not start the threads for the disk").because(&error))?;
     let blocking: Arc<dyn Blocking> = Arc::new(blocking);
@@ -50,8 +57,10 @@ pub(crate) fn run(arguments: &Serve) -> Result<Answer, Failure> {
     })?;
     let mut server = server(opened, blocking, &settings);
     server.http.clone_from(&bound.http);
+    server.https.clone_from(&bound.http_tls);
+    server.tls = tls.cloned();
     let server = Arc::new(server);
-    let shutdown = signals::listen()?;
+    let shutdown = signals::listen(certificates)?;
     announce::started(&settings, &bound, &server);
     if let Some(path) = &settings.port_file {
         announce::write_port_file(path, &bound)?;
@@ -101,7 +110,7 @@ fn server(opened: Opened, blocking: Arc<dyn Blocking>, settings: &Settings) -> S
 }
 
 /// Stock PyTorch opens a connection per compiled graph, and the usual soft limit is 1024 files.
-fn raise_file_limit() {
+pub(crate) fn raise_file_limit() {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;

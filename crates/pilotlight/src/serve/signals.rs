@@ -1,20 +1,25 @@
-//! SIGTERM and SIGINT: the first ends the server gracefully, the second at once.
+//! SIGTERM and SIGINT: the first ends the server gracefully, the second at once. SIGHUP: the certificates are read again.
 
 use std::future::Future;
 use std::io;
+use std::sync::Arc;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
+use super::certificates::{Certificates, POLL_INTERVAL};
 use crate::failure::Failure;
 use crate::output;
 
 /// Starts listening for signals. The future is ready after the first one.
 ///
-/// On a thread and a runtime of its own: a second signal must end a process whose other threads hang.
-pub(super) fn listen() -> Result<impl Future<Output = ()> + Send + use<>, Failure> {
+/// On a thread and a runtime of its own: a second signal must end a process whose other threads hang. The same thread looks
+/// after the certificates, if there are any; without them SIGHUP ends the process, as it does to most.
+pub(crate) fn listen(
+    certificates: Option<Arc<Certificates>>,
+) -> Result<impl Future<Output = ()> + Send + use<>, Failure> {
     let fail = |error: io::Error| Failure::new("could not listen for signals").because(&error);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(fail)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(fail)?;
     let mut signals = {
         let _context = runtime.enter();
         Signals {
@@ -22,11 +27,21 @@ pub(super) fn listen() -> Result<impl Future<Output = ()> + Send + use<>, Failur
             int: signal(SignalKind::interrupt()).map_err(fail)?,
         }
     };
+    let reloading = match certificates {
+        None => None,
+        Some(certificates) => {
+            let _context = runtime.enter();
+            Some((signal(SignalKind::hangup()).map_err(fail)?, certificates))
+        }
+    };
     let (sender, receiver) = oneshot::channel();
     std::thread::Builder::new()
         .name("pilotlight-signals".to_owned())
         .spawn(move || {
             runtime.block_on(async {
+                if let Some((hang_up, certificates)) = reloading {
+                    tokio::spawn(look_after(hang_up, certificates));
+                }
                 signals.next().await;
                 let _ = sender.send(());
                 output::note("shutting down; once more to end at once");
@@ -41,6 +56,19 @@ pub(super) fn listen() -> Result<impl Future<Output = ()> + Send + use<>, Failur
             std::future::pending::<()>().await;
         }
     })
+}
+
+/// Reads the certificates again when that is asked for, and when they changed.
+async fn look_after(mut hang_up: Signal, certificates: Arc<Certificates>) {
+    loop {
+        tokio::select! {
+            asked = hang_up.recv() => match asked {
+                Some(()) => certificates.reload(),
+                None => return,
+            },
+            () = tokio::time::sleep(POLL_INTERVAL) => certificates.reload_if_changed(),
+        }
+    }
 }
 
 struct Signals {

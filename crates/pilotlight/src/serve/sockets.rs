@@ -2,14 +2,15 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt, chown};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use pilotlight_server::Listeners;
+use pilotlight_server::{Listeners, SecureListeners, Tls};
 
 use crate::failure::Failure;
-use crate::settings::{Listen, Settings};
+use crate::settings::{Listen, Settings, UnixSocket};
 
 /// Connections that may wait to be accepted: a job's ranks connect all at once, and the standard library's 128 makes
 /// some of them wait a second for their SYN to be sent again. The kernel caps it (`net.core.somaxconn`).
@@ -21,6 +22,8 @@ pub(super) struct Bound {
     listeners: Listeners,
     pub(super) resp: Vec<SocketAddr>,
     pub(super) http: Vec<SocketAddr>,
+    pub(super) resp_tls: Vec<SocketAddr>,
+    pub(super) http_tls: Vec<SocketAddr>,
     files: SocketFiles,
 }
 
@@ -47,9 +50,10 @@ impl Bound {
     }
 }
 
-/// Binds everything that `settings` name.
-pub(super) fn bind(settings: &Settings) -> Result<Bound, Failure> {
+/// Binds everything that `settings` name; with `tls` where they say so.
+pub(super) fn bind(settings: &Settings, tls: Option<&Arc<Tls>>) -> Result<Bound, Failure> {
     let mut bound = Bound::default();
+    let (mut secure_resp, mut secure_http) = (Vec::new(), Vec::new());
     for listen in &settings.listen {
         match listen {
             Listen::Tcp(address) => {
@@ -57,17 +61,35 @@ pub(super) fn bind(settings: &Settings) -> Result<Bound, Failure> {
                 bound.listeners.resp.push(listener);
                 bound.resp.push(address);
             }
-            Listen::Unix(path) => {
-                bound.listeners.resp_unix.push(unix(path)?);
-                bound.files.0.push(path.clone());
+            Listen::Tls(address) => {
+                let (listener, address) = tcp(*address, "--listen")?;
+                secure_resp.push(listener);
+                bound.resp_tls.push(address);
+            }
+            Listen::Unix(socket) => {
+                bound.listeners.resp_unix.push(unix(socket)?);
+                bound.files.0.push(socket.path.clone());
             }
         }
     }
-    for address in &settings.http.0 {
-        let (listener, address) = tcp(*address, "--http")?;
-        bound.listeners.http.push(listener);
-        bound.http.push(address);
+    for listen in &settings.http {
+        match listen {
+            Listen::Tcp(address) => {
+                let (listener, address) = tcp(*address, "--http")?;
+                bound.listeners.http.push(listener);
+                bound.http.push(address);
+            }
+            Listen::Tls(address) => {
+                let (listener, address) = tcp(*address, "--http")?;
+                secure_http.push(listener);
+                bound.http_tls.push(address);
+            }
+            // `--http` takes none.
+            Listen::Unix(_) => {}
+        }
     }
+    bound.listeners.secure =
+        tls.map(|tls| SecureListeners { tls: Arc::clone(tls), resp: secure_resp, http: secure_http });
     Ok(bound)
 }
 
@@ -97,7 +119,8 @@ fn tcp(address: SocketAddr, flag: &str) -> Result<(TcpListener, SocketAddr), Fai
 }
 
 /// Binds a Unix socket. A file that an ended server left is replaced; one that somebody listens on is not.
-fn unix(path: &Path) -> Result<UnixListener, Failure> {
+fn unix(socket: &UnixSocket) -> Result<UnixListener, Failure> {
+    let path = socket.path.as_path();
     let fail = |error: &io::Error| {
         Failure::new(format!("could not listen on unix:{}", path.display())).because(error)
     };
@@ -118,25 +141,81 @@ fn unix(path: &Path) -> Result<UnixListener, Failure> {
         },
         Err(_) => {}
     }
-    let listener = UnixListener::bind(path).map_err(|error| fail(&error))?;
+    let group = socket.group.as_deref().map(group_id).transpose()?;
+    let listener = bind_privately(path).map_err(|error| fail(&error))?;
+    let opened_up = chown(path, None, group)
+        .and_then(|()| std::fs::set_permissions(path, std::fs::Permissions::from_mode(socket.mode)));
+    opened_up.map_err(|error| {
+        let _ = std::fs::remove_file(path);
+        fail(&error).with_hint("only a member of a group can give a socket to it")
+    })?;
     rustix::net::listen(&listener, BACKLOG).map_err(|error| fail(&error.into()))?;
     listener.set_nonblocking(true).map_err(|error| fail(&error))?;
     Ok(listener)
+}
+
+/// Until its permissions are set, nobody but the owner may connect. The mask is the process', which has one thread yet that
+/// makes files.
+fn bind_privately(path: &Path) -> io::Result<UnixListener> {
+    use rustix::fs::Mode;
+    let usual = rustix::process::umask(Mode::from_raw_mode(0o177));
+    let listener = UnixListener::bind(path);
+    rustix::process::umask(usual);
+    listener
+}
+
+/// The number of a group: itself, or what `/etc/group` says.
+fn group_id(group: &str) -> Result<u32, Failure> {
+    if let Ok(id) = group.parse() {
+        return Ok(id);
+    }
+    let groups = std::fs::read_to_string("/etc/group").unwrap_or_default();
+    let id = groups.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let is_it = fields.next()? == group;
+        fields.nth(1)?.parse().ok().filter(|_| is_it)
+    });
+    id.ok_or_else(|| {
+        Failure::new(format!("there is no group `{group}` in /etc/group"))
+            .with_hint("a group from elsewhere can be given by its number: `id -g` tells")
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn at(path: &Path) -> UnixSocket {
+        UnixSocket { path: path.to_owned(), mode: 0o600, group: None }
+    }
+
+    fn mode(path: &Path) -> u32 {
+        std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn a_socket_has_the_permissions_that_were_asked_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let own_group = rustix::process::getgid().as_raw().to_string();
+        for (expected, group) in [(0o600, None), (0o660, Some(own_group))] {
+            let listener = unix(&UnixSocket { mode: expected, group, ..at(&path) }).unwrap();
+            assert_eq!(mode(&path), expected);
+            drop(listener);
+        }
+        let unknown = UnixSocket { group: Some("no such group".to_owned()), ..at(&path) };
+        assert!(unix(&unknown).unwrap_err().to_string().contains("there is no group `no such group`"));
+    }
+
     #[test]
     fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("socket");
-        let first = unix(&path).unwrap();
-        let failure = unix(&path).unwrap_err().to_string();
+        let first = unix(&at(&path)).unwrap();
+        let failure = unix(&at(&path)).unwrap_err().to_string();
         assert!(failure.contains("another server listens on"), "{failure}");
         drop(first);
-        unix(&path).unwrap();
+        unix(&at(&path)).unwrap();
     }
 
     #[test]
@@ -144,7 +223,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("precious");
         std::fs::write(&path, "data").unwrap();
-        assert!(unix(&path).is_err());
+        assert!(unix(&at(&path)).is_err());
         assert_eq!(std::fs::read(&path).unwrap(), b"data");
     }
 
@@ -152,7 +231,7 @@ mod tests {
     fn socket_files_are_removed_at_the_end() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("socket");
-        let listener = unix(&path).unwrap();
+        let listener = unix(&at(&path)).unwrap();
         drop((listener, SocketFiles(vec![path.clone()])));
         assert!(!path.exists());
     }

@@ -1,5 +1,6 @@
 //! The settings of `serve`: declared in [`table`], found by [`resolve()`], typed by [`Settings::parse`].
 
+mod addresses;
 mod file;
 mod parse;
 mod reference;
@@ -10,6 +11,7 @@ mod values;
 pub(crate) use parse::password_in;
 pub(crate) use values::{duration, positive_duration};
 
-pub(crate) use parse::{Listen, LogFormat, Settings};
+pub(crate) use addresses::{Listen, UnixSocket};
+pub(crate) use parse::{LogFormat, Settings, TlsSettings};
 pub(crate) use reference::{effective, example, reference};
 pub(crate) use resolve::{Flags, resolve};

@@ -1,11 +1,11 @@
 //! From texts to a value that is right or is not there.
 
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 
 use pilotlight_cache::{Durability, Namespace};
 use pilotlight_server::Config;
 
+use super::addresses::{self, Listen, Locks, is_reachable, refuse_open_doors};
 use super::resolve::{Resolved, Row};
 use super::table::{self, Form, Setting};
 use super::values;
@@ -15,7 +15,8 @@ use crate::failure::Failure;
 #[derive(Debug)]
 pub(crate) struct Settings {
     pub(crate) listen: Vec<Listen>,
-    pub(crate) http: Http,
+    pub(crate) http: Vec<Listen>,
+    pub(crate) tls: Option<TlsSettings>,
     pub(crate) data_dir: PathBuf,
     pub(crate) bytes_max: u64,
     /// By namespace.
@@ -30,16 +31,15 @@ pub(crate) struct Settings {
     pub(crate) server: Config,
 }
 
-/// Where to take Redis clients.
+/// What TLS needs: PEM files.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Listen {
-    Tcp(SocketAddr),
-    Unix(PathBuf),
+pub(crate) struct TlsSettings {
+    pub(crate) certificate: PathBuf,
+    pub(crate) key: PathBuf,
+    /// Who signs the certificates of clients; they show none where there is none.
+    pub(crate) client_authority: Option<PathBuf>,
+    pub(crate) are_clients_required: bool,
 }
-
-/// Where to take HTTP; nowhere when empty.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Http(pub(crate) Vec<SocketAddr>);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LogFormat {
@@ -50,12 +50,18 @@ pub(crate) enum LogFormat {
 impl Settings {
     /// The settings, or what is wrong with the first wrong one.
     pub(crate) fn parse(found: &Resolved) -> Result<Self, Failure> {
-        let listen = found.many(table::LISTEN, listen)?;
-        let http = http(found)?;
+        let listen = found.many(table::LISTEN, addresses::listen)?;
+        let http: Vec<Listen> = found.many(table::HTTP, addresses::http)?.into_iter().flatten().collect();
+        let doors = || listen.iter().chain(&http);
+        let tls = tls(found, doors().any(|door| matches!(door, Listen::Tls(_))))?;
         let password = password(found)?;
-        let is_insecure = found.one(table::INSECURE, values::switch)?;
-        if password.is_none() && !is_insecure {
-            refuse_open_doors(&listen, &http)?;
+        if !found.one(table::INSECURE, values::switch)? {
+            let are_certificates_required =
+                tls.as_ref().is_some_and(|tls| tls.client_authority.is_some() && tls.are_clients_required);
+            refuse_open_doors(
+                doors(),
+                Locks { has_password: password.is_some(), are_certificates_required },
+            )?;
         }
         let cores = found.one(table::CORES, |text| match text {
             "auto" => Ok(Config::default().cores),
@@ -67,6 +73,14 @@ impl Settings {
             entry_bytes_max: found.one(table::MAX_ENTRY_SIZE, values::size)?,
             connections_max: found.one(table::MAX_CONNECTIONS, |text| values::count(text, 1, 1 << 20))?
                 as usize,
+            connections_per_address_max: found.one(
+                table::MAX_CONNECTIONS_PER_ADDRESS,
+                |text| match text {
+                    "off" => Ok(None),
+                    _ => values::count(text, 1, 1 << 20).map(|count| Some(count as usize)),
+                },
+            )?,
+            connection_memory_bytes: found.one(table::CONNECTION_MEMORY, values::size)?,
             idle_timeout: found.one(table::IDLE_TIMEOUT, |text| match text {
                 "off" => Ok(None),
                 _ => values::positive_duration(text).map(Some),
@@ -84,10 +98,12 @@ impl Settings {
             is_strict: found.one(table::STRICT, values::switch)?,
             databases: found.one(table::DATABASES, |text| values::count(text, 1, u64::from(u16::MAX)))?
                 as u16,
+            ..Config::default()
         };
         Ok(Self {
             listen,
             http,
+            tls,
             data_dir: data_dir(found)?,
             bytes_max: found.one(table::MAX_SIZE, values::size)?,
             quotas: found.many(table::QUOTA, quota)?,
@@ -108,6 +124,20 @@ impl Settings {
             trace_file: found.maybe(table::RECORD_TRACE).map(PathBuf::from),
             server,
         })
+    }
+}
+
+impl Settings {
+    /// What is allowed and yet unwise.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        let is_plain = |door: &&Listen| matches!(door, Listen::Tcp(address) if is_reachable(*address));
+        let plain = self.listen.iter().chain(&self.http).find(is_plain);
+        match plain {
+            Some(Listen::Tcp(address)) if self.server.password.is_some() => vec![format!(
+                "the password crosses the network in clear text to {address}; `tls:HOST:PORT` hides it"
+            )],
+            _ => Vec::new(),
+        }
     }
 }
 
@@ -150,14 +180,6 @@ fn choice(setting: &Setting, text: &str) -> Result<String, String> {
     }
 }
 
-fn listen(text: &str) -> Result<Listen, String> {
-    match text.strip_prefix("unix:") {
-        Some("") => Err("expected a path after `unix:`".to_owned()),
-        Some(path) => Ok(Listen::Unix(PathBuf::from(path))),
-        None => address(text).map(Listen::Tcp),
-    }
-}
-
 fn quota(text: &str) -> Result<(Namespace, u64), String> {
     let expected = || "expected NAMESPACE=SIZE, as in `db1=2GiB`".to_owned();
     let (name, size) = text.rsplit_once('=').ok_or_else(expected)?;
@@ -167,21 +189,33 @@ fn quota(text: &str) -> Result<(Namespace, u64), String> {
     Ok((namespace, values::size(size)?))
 }
 
-fn address(text: &str) -> Result<SocketAddr, String> {
-    const EXPECTED: &str = "expected HOST:PORT";
-    if !text.contains(':') {
-        return Err(EXPECTED.to_owned());
+/// What TLS needs, if an address or a file asks for it. One without the other is a mistake that would leave a door open.
+fn tls(found: &Resolved, is_used: bool) -> Result<Option<TlsSettings>, Failure> {
+    let file = |setting| found.maybe(setting).map(PathBuf::from);
+    let certificate = file(table::TLS_CERT);
+    let others = [table::TLS_KEY, table::TLS_CLIENT_CA];
+    if let (None, Some(other)) = (&certificate, others.into_iter().find(|other| found.maybe(other).is_some()))
+    {
+        return Err(Failure::new(format!("there is a `--{}` and no certificate", other.name))
+            .with_hint("give the server's own certificate with `--tls-cert FILE`"));
     }
-    let mut addresses = text.to_socket_addrs().map_err(|error| format!("{EXPECTED}: {error}"))?;
-    addresses.next().ok_or_else(|| format!("{EXPECTED}: the host has no address"))
-}
-
-fn http(found: &Resolved) -> Result<Http, Failure> {
-    let addresses = found.many(table::HTTP, |text| match text {
-        "off" => Ok(None),
-        _ => address(text).map(Some).map_err(|error| format!("{error}, or `off`")),
-    })?;
-    Ok(Http(addresses.into_iter().flatten().collect()))
+    match (certificate, is_used) {
+        (None, false) => Ok(None),
+        (None, true) => Err(Failure::new("an address with `tls:` needs a certificate")
+            .with_hint("give it with `--tls-cert FILE` and `--tls-key FILE`")),
+        (Some(_), false) => Err(Failure::new("there is a certificate and no address with TLS")
+            .with_hint("write `tls:` in front of one: `--listen tls:HOST:PORT` or `--http tls:HOST:PORT`")),
+        (Some(certificate), true) => Ok(Some(TlsSettings {
+            certificate,
+            key: file(table::TLS_KEY).ok_or_else(|| {
+                Failure::new("there is a certificate and no key").with_hint("give it with `--tls-key FILE`")
+            })?,
+            client_authority: file(table::TLS_CLIENT_CA),
+            are_clients_required: found
+                .one(table::TLS_CLIENT_AUTH, |text| choice(table::TLS_CLIENT_AUTH, text))?
+                == "required",
+        })),
+    }
 }
 
 fn data_dir(found: &Resolved) -> Result<PathBuf, Failure> {
@@ -212,28 +246,6 @@ pub(crate) fn password_in(path: &str) -> Result<String, Failure> {
     Ok(password.to_owned())
 }
 
-/// Whoever writes an entry can run code where it is read, so a port that others can reach needs a password.
-fn refuse_open_doors(listen: &[Listen], http: &Http) -> Result<(), Failure> {
-    let tcp = listen.iter().filter_map(|listen| match listen {
-        Listen::Tcp(address) => Some(address),
-        Listen::Unix(_) => None,
-    });
-    let is_open = |address: &&SocketAddr| match address.ip() {
-        IpAddr::V4(ip) => !ip.is_loopback(),
-        IpAddr::V6(ip) => !ip.to_canonical().is_loopback(),
-    };
-    match tcp.chain(&http.0).find(is_open) {
-        None => Ok(()),
-        Some(address) => Err(Failure::new(format!(
-            "{address} can be reached from other machines, and there is no password"
-        ))
-        .with_hint(
-            "set one with PILOTLIGHT_PASSWORD or `--password-file FILE`, or accept that everybody who can connect \
-             can run code in your jobs: `--insecure`",
-        )),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::resolve::{Flags, resolve};
@@ -251,7 +263,7 @@ mod tests {
         let settings = parse(&[]).unwrap();
         assert_eq!(format!("{:?}", settings.server), format!("{:?}", Config::default()));
         assert_eq!(settings.bytes_max, 10 << 30);
-        assert_eq!(settings.http, Http(vec!["127.0.0.1:6380".parse().unwrap()]));
+        assert_eq!(settings.http, [Listen::Tcp("127.0.0.1:6380".parse().unwrap())]);
     }
 
     #[test]
@@ -266,6 +278,10 @@ mod tests {
             ("PILOTLIGHT_REQUEST_TIMEOUT", "0s", "expected more than 0"),
             ("PILOTLIGHT_STRICT", "perhaps", "expected `true` or `false`"),
             ("PILOTLIGHT_HTTP", "x", "expected HOST:PORT, or `off`"),
+            ("PILOTLIGHT_HTTP", "unix:/s", "expected HOST:PORT"),
+            ("PILOTLIGHT_LISTEN", "tls:127.0.0.1:1", "an address with `tls:` needs a certificate"),
+            ("PILOTLIGHT_TLS_CERT", "cert.pem", "there is a certificate and no address with TLS"),
+            ("PILOTLIGHT_TLS_CLIENT_CA", "ca.pem", "there is a `--tls-client-ca` and no certificate"),
         ] {
             let text = parse(&[(name, value)]).unwrap_err().to_string();
             assert!(text.contains(expected), "{text}");
@@ -284,5 +300,38 @@ mod tests {
         for address in ["127.0.0.1:1", "[::1]:1", "127.9.9.9:1", "unix:/tmp/socket"] {
             assert!(parse(&[("PILOTLIGHT_LISTEN", address)]).is_ok(), "{address}");
         }
+    }
+
+    #[test]
+    fn tls_with_client_certificates_is_a_lock_and_tls_alone_is_not() {
+        let tls = [
+            ("PILOTLIGHT_LISTEN", "tls:0.0.0.0:1"),
+            ("PILOTLIGHT_TLS_CERT", "cert.pem"),
+            ("PILOTLIGHT_TLS_KEY", "key.pem"),
+        ];
+        let authority = ("PILOTLIGHT_TLS_CLIENT_CA", "ca.pem");
+        let optional = ("PILOTLIGHT_TLS_CLIENT_AUTH", "optional");
+        assert!(parse(&tls).is_err());
+        assert!(parse(&[&tls[..], &[authority]].concat()).unwrap().tls.unwrap().are_clients_required);
+        assert!(parse(&[&tls[..], &[authority, optional]].concat()).is_err());
+        assert!(parse(&[&tls[..], &[authority, optional, ("PILOTLIGHT_PASSWORD", "x")]].concat()).is_ok());
+        assert!(parse(&tls[..2]).unwrap_err().to_string().contains("no key"));
+    }
+
+    #[test]
+    fn a_password_in_clear_text_is_warned_of() {
+        let warned = |address| {
+            let set = [
+                ("PILOTLIGHT_LISTEN", address),
+                ("PILOTLIGHT_PASSWORD", "x"),
+                ("PILOTLIGHT_TLS_CERT", "cert.pem"),
+                ("PILOTLIGHT_TLS_KEY", "key.pem"),
+                ("PILOTLIGHT_HTTP", "tls:127.0.0.1:2"),
+            ];
+            !parse(&set).unwrap().warnings().is_empty()
+        };
+        assert!(warned("0.0.0.0:1"));
+        assert!(!warned("127.0.0.1:1"));
+        assert!(!warned("tls:0.0.0.0:1"));
     }
 }

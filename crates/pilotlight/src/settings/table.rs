@@ -54,9 +54,19 @@ macro_rules! settings {
 
 settings! {
     LISTEN: "listen" "ADDR" = "127.0.0.1:6379", Form::Many,
-        "Address for Redis clients: HOST:PORT, or unix:/PATH for a Unix socket (repeatable)";
+        "Address for Redis clients: HOST:PORT, tls:HOST:PORT, or unix:/PATH for a Unix socket, whose permissions are 0600 or \
+         as in unix:/PATH?mode=0660&group=NAME (repeatable)";
     HTTP: "http" "ADDR" = "127.0.0.1:6380", Form::Many,
-        "Address for HTTP: HOST:PORT, or `off` (repeatable)";
+        "Address for HTTP: HOST:PORT, tls:HOST:PORT, or `off` (repeatable)";
+    TLS_CERT: "tls-cert" "FILE" = "", Form::One,
+        "The server's certificate and those that lead to its authority (PEM), for addresses with `tls:`; read again at SIGHUP \
+         and when it or the key changes";
+    TLS_KEY: "tls-key" "FILE" = "", Form::One,
+        "The private key of that certificate (PEM, not encrypted)";
+    TLS_CLIENT_CA: "tls-client-ca" "FILE" = "", Form::One,
+        "Authorities that sign the certificates of clients (PEM); with it, clients are asked for one";
+    TLS_CLIENT_AUTH: "tls-client-auth" "RULE" = "required", Form::Choice(&["required", "optional"]),
+        "Whether a client without a certificate is let in, where `tls-client-ca` is set";
     DATA_DIR: "data-dir" "DIR" = "", Form::One,
         "Directory to keep entries in [default: $XDG_DATA_HOME/pilotlight or ~/.local/share/pilotlight]";
     MAX_SIZE: "max-size" "SIZE" = "10GiB", Form::One,
@@ -81,6 +91,12 @@ settings! {
         "Longest a request may take; below the 5 s after which stock clients give up";
     MAX_CONNECTIONS: "max-connections" "COUNT" = "20000", Form::One,
         "Most connections at a time, for Redis clients and for HTTP each";
+    MAX_CONNECTIONS_PER_ADDRESS: "max-connections-per-address" "COUNT" = "off", Form::One,
+        "Most connections from one address at a time, for Redis clients and for HTTP each, or `off`; others are closed at once, \
+         over which stock PyTorch fails a compile";
+    CONNECTION_MEMORY: "connection-memory" "SIZE" = "1GiB", Form::One,
+        "Memory for large requests and replies in flight, of all connections together, and room for two of the largest entries at \
+         least; beyond it gets are misses and puts are refused";
     IDLE_TIMEOUT: "idle-timeout" "DURATION" = "off", Form::One,
         "Close Redis connections that are idle for longer, or `off`";
     DRAIN_TIMEOUT: "drain-timeout" "DURATION" = "10s", Form::One,
@@ -94,7 +110,7 @@ settings! {
     PASSWORD_FILE: "password-file" "FILE" = "", Form::One,
         "File that holds the password; its last line end does not count";
     INSECURE: "insecure" "BOOL" = "false", Form::Switch,
-        "Listen on other than loopback addresses without a password";
+        "Listen on other than loopback addresses with neither a password nor required client certificates";
     STRICT: "strict" "BOOL" = "false", Form::Switch,
         "Answer errors as Redis does, also for compile-cache entries: stock PyTorch then fails a compile over a \
          failed put";

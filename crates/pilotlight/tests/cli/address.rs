@@ -88,13 +88,9 @@ fn a_url_that_leads_to_no_server_is_told_with_a_way_on() {
             "PILOTLIGHT_URL is the directory `/shared/dir`, and no server to ask",
             "--server http://",
         ),
-        (
-            "rediss://cache",
-            "PILOTLIGHT_URL is rediss://cache:6379, and a Pilotlight has no TLS",
-            "--server http://",
-        ),
         ("foo://x", "PILOTLIGHT_URL: unknown scheme `foo`", "write pilotlight://host:6379"),
         // Port 1 is reserved; nobody listens there.
+        ("rediss://127.0.0.1:1", "could not reach the server of PILOTLIGHT_URL", "pilotlight serve"),
         ("pilotlight://127.0.0.1:1", "could not reach the server of PILOTLIGHT_URL", "pilotlight serve"),
     ] {
         let text = Home::new().with("PILOTLIGHT_URL", url).run(&["ls"]);
@@ -126,7 +122,7 @@ fn a_command_is_not_run_with_a_url_that_is_none() {
 exit 2
 err: error: --url: unknown scheme `foo`
 err:
-err: hint: write pilotlight://host:6379, redis://user:password@host:6379/0, rediss://host, unix:///path/to/socket or file:///directory",
+err: hint: write pilotlight://host:6379, redis://user:password@host:6379/0, pilotlights:// or rediss://host for TLS, unix:///path/to/socket or file:///directory",
     );
     let text =
         Home::new().with("PILOTLIGHT_URL", "cache:6379").run(&["run", "--", "/bin/sh", "-c", "echo ran"]);

@@ -16,7 +16,7 @@ fn every_command_refuses_unknown_flags_with_its_usage() {
 
 #[test]
 fn a_url_that_is_none_is_refused_before_anything_is_sent() {
-    for url in ["localhost:6380", "https://host", "http://"] {
+    for url in ["localhost:6380", "ftp://host", "http://", "https://"] {
         expect(
             &Home::new().run(&["stats", "--server", url]),
             &format!(

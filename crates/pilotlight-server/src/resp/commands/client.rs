@@ -1,5 +1,6 @@
 //! `CLIENT`.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -11,6 +12,9 @@ use crate::resp::error::Fault;
 use crate::resp::number::parse_i64;
 use crate::resp::reply::Reply;
 use crate::resp::session::{Replies, Session};
+
+/// Filters in one `CLIENT KILL`. Each looks at every connection.
+const FILTERS_MAX: usize = 64;
 
 pub(crate) fn id(session: &mut Session, _args: &Args) -> Outcome {
     Ok(Reply::count(session.client.id))
@@ -59,9 +63,9 @@ pub(crate) fn list(session: &mut Session, args: &Args) -> Outcome {
         [] => {}
         [option, kind] if is(option, "type") => check_kind(kind, &mut clients)?,
         [option, ids @ ..] if is(option, "id") && !ids.is_empty() => {
-            let ids: Option<Vec<i64>> = ids.iter().map(|id| parse_i64(id)).collect();
+            let ids: Option<HashSet<i64>> = ids.iter().map(|id| parse_i64(id)).collect();
             let ids = ids.ok_or(Fault::err("Invalid client ID"))?;
-            clients.retain(|client| ids.iter().any(|id| u64::try_from(*id) == Ok(client.id)));
+            clients.retain(|client| i64::try_from(client.id).is_ok_and(|id| ids.contains(&id)));
         }
         _ => return Err(Fault::SYNTAX),
     }
@@ -93,7 +97,7 @@ pub(crate) fn kill(session: &mut Session, args: &Args) -> Outcome {
     let mut clients = session.shared().clients.all();
     let mut skips_me = true;
     let (pairs, rest) = args.from(2).as_chunks::<2>();
-    if !rest.is_empty() {
+    if !rest.is_empty() || pairs.len() > FILTERS_MAX {
         return Err(Fault::SYNTAX);
     }
     for [option, value] in pairs {

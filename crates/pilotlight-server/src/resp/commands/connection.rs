@@ -8,6 +8,9 @@ use crate::resp::number::parse_i64;
 use crate::resp::reply::{Protocol, Reply};
 use crate::resp::session::{Replies, Session};
 
+/// A connection keeps what it calls itself for life, and `CLIENT LIST` shows it of all of them.
+const NAME_LEN_MAX: usize = 256;
+
 /// The version of Redis whose behaviour clients may expect.
 pub(crate) const REDIS_VERSION: &str = "7.2.0";
 
@@ -131,6 +134,9 @@ fn greeting(session: &Session) -> Reply {
 
 /// A name that can stand in a line of `CLIENT LIST`.
 pub(crate) fn checked_name(name: &Bytes, what: &str) -> Result<Bytes, Fault> {
+    if name.len() > NAME_LEN_MAX {
+        return Err(Fault::quoting(format!("{what} cannot be longer than {NAME_LEN_MAX} bytes.")));
+    }
     if name.iter().all(|byte| (b'!'..=b'~').contains(byte)) {
         // A copy: what is kept for the life of the connection must not keep a read buffer.
         return Ok(Bytes::copy_from_slice(name));
@@ -146,6 +152,7 @@ pub(crate) fn reset(session: &mut Session, _args: &Args) -> Outcome {
     session.speak(Protocol::Resp2);
     session.replies = Replies::On;
     session.client.names.lock().connection = Bytes::new();
-    session.is_authenticated = session.server().config.password.is_none();
+    session.is_authenticated =
+        session.server().config.password.is_none() || session.client.identity.is_some();
     Ok(Reply::Simple("RESET"))
 }

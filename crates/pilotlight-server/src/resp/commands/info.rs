@@ -64,6 +64,9 @@ fn server(session: &Session, text: &mut String) {
     if let Some(address) = session.server().http.first() {
         line(text, format_args!("pilotlight_http:{address}"));
     }
+    if let Some(address) = session.server().https.first() {
+        line(text, format_args!("pilotlight_https:{address}"));
+    }
     line(text, format_args!("os:{} {}", std::env::consts::OS, std::env::consts::ARCH));
     line(text, format_args!("arch_bits:{}", usize::BITS));
     line(text, format_args!("process_id:{}", std::process::id()));
@@ -134,7 +137,8 @@ fn stats(session: &Session, usage: &Usage, text: &mut String) {
     for ((name, count), before) in counters(session, usage).into_iter().zip(before) {
         line(text, format_args!("{name}:{}", count.saturating_sub(before)));
     }
-    line(text, format_args!("rejected_connections:0"));
+    let refused = session.server().stats.refused_connections_total.load(Relaxed);
+    line(text, format_args!("rejected_connections:{refused}"));
 }
 
 fn replication(text: &mut String) {

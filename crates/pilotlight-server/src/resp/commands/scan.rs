@@ -6,6 +6,7 @@ use bytes::Bytes;
 use pilotlight_cache::{Cursor, Namespace};
 
 use crate::resp::command::{Args, Outcome, is};
+use crate::resp::decode::ARG_OVERHEAD_BYTES;
 use crate::resp::error::Fault;
 use crate::resp::glob;
 use crate::resp::reply::Reply;
@@ -14,8 +15,8 @@ use crate::resp::shared::random_u64;
 
 /// What `SCAN` looks at without `COUNT`.
 const COUNT: usize = 10;
-/// The most it looks at, so that no client can have a core to itself.
-const COUNT_MAX: usize = 10_000;
+/// The most it looks at, so that no client can have a core to itself, and no reply is longer than 16 MiB.
+const COUNT_MAX: usize = 1000;
 /// Looked at in one step by commands that visit every key.
 const PAGE_LEN: usize = 1000;
 
@@ -55,10 +56,17 @@ pub(crate) async fn keys(session: &mut Session, args: &Args) -> Outcome {
     let pattern = args.at(1)?;
     let mut names: Vec<Bytes> = Vec::new();
     let mut cursor = Cursor::START;
+    let mut bytes = 0;
     loop {
         let page = session.server().cache.scan(&session.namespace, cursor, PAGE_LEN).await?;
         let page_names = page.keys.into_iter().map(|(key, _)| key.bytes().clone());
-        names.extend(page_names.filter(|name| glob::matches(pattern, name)));
+        for name in page_names.filter(|name| glob::matches(pattern, name)) {
+            bytes += name.len() as u64 + ARG_OVERHEAD_BYTES;
+            names.push(name);
+        }
+        if bytes > session.replies_bytes_max() {
+            return Err(Fault::err("too many keys for one reply, SCAN gives them in parts"));
+        }
         cursor = page.next;
         if cursor == Cursor::START {
             return Ok(Reply::Array(names.into_iter().map(Reply::Bulk).collect()));

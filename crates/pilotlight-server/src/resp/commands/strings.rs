@@ -33,16 +33,25 @@ pub(crate) async fn getdel(session: &mut Session, args: &Args) -> Outcome {
 pub(crate) async fn mget(session: &mut Session, args: &Args) -> Outcome {
     let names = args.from(1);
     if names.iter().any(|name| name.len() > pilotlight_cache::KEY_LEN_MAX) {
-        let mut replies = Vec::with_capacity(names.len());
+        let (mut replies, mut bytes) = (Vec::with_capacity(names.len()), 0);
         for name in names {
-            replies.push(artifact_or_nil(session.get(&session.key(name)).await?));
+            let key = session.key(name);
+            let found = match bytes > session.replies_bytes_max() {
+                false => session.get(&key).await?,
+                true => session.refuse_for_room(&key)?,
+            };
+            let reply = artifact_or_nil(found);
+            bytes += reply.len();
+            replies.push(reply);
         }
         return Ok(Reply::Array(replies));
     }
-    // One operation of the backend for all keys, however many.
+    // One operation of the backend for all keys, as long as what it brings has room here.
     let keys: Vec<_> = names.iter().map(|name| session.key(name)).collect();
-    let answers = session.server().cache.get_many(&keys).await;
-    let replies: Result<_, Fault> = answers.into_iter().map(|answer| Ok(artifact_or_nil(answer?))).collect();
+    let (fitting, others) = keys.split_at(session.fitting(&keys).await);
+    let answers = session.server().cache.get_many(fitting).await;
+    let answers = answers.into_iter().chain(others.iter().map(|key| session.refuse_for_room(key)));
+    let replies: Result<_, Fault> = answers.map(|answer| Ok(artifact_or_nil(answer?))).collect();
     Ok(Reply::Array(replies?))
 }
 

@@ -1,17 +1,23 @@
 //! Commands that run together: `MULTI`, `EXEC`, `WATCH`.
 
+use std::sync::Arc;
+
+use pilotlight_cache::Key;
 use tokio::time::{Instant, timeout_at};
 
+use crate::memory::UNCOUNTED_BYTES;
 use crate::resp::command::{Args, Command, Outcome};
-use crate::resp::decode::Request;
+use crate::resp::decode::{ARG_OVERHEAD_BYTES, Request};
 use crate::resp::error::Fault;
 use crate::resp::reply::Reply;
 use crate::resp::session::Session;
 
 /// What a queue may hold beside one entry of the largest size.
 const QUEUE_BYTES_BESIDE_ENTRY: u64 = 64 << 20;
-/// What an argument takes beside its bytes: its place in the request, and what an allocation of its own costs.
-const ARG_OVERHEAD_BYTES: u64 = 64;
+/// Keys that a connection watches, and what they may take together with [`ARG_OVERHEAD_BYTES`] for each. Each is compared with
+/// those before it.
+const WATCHED_MAX: usize = 1024;
+const WATCHED_BYTES_MAX: u64 = 1 << 20;
 
 /// Commands that wait for `EXEC`.
 #[derive(Debug, Default)]
@@ -23,6 +29,11 @@ pub(crate) struct Transaction {
 }
 
 impl Transaction {
+    /// What is queued, in bytes.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.queue_bytes
+    }
+
     /// Has `EXEC` refuse. What was queued will never run, so it is not kept until then.
     pub(crate) fn abort(&mut self) {
         *self = Self { is_aborted: true, ..Self::default() };
@@ -32,6 +43,7 @@ impl Transaction {
 /// Keeps a command for `EXEC`. The queue is bounded, as nothing else would bound what a connection holds in memory.
 pub(crate) fn queue(session: &mut Session, command: &'static Command, request: Request) -> Reply {
     let max_bytes = session.server().config.entry_bytes_max.saturating_add(QUEUE_BYTES_BESIDE_ENTRY);
+    let memory = Arc::clone(&session.server().memory);
     let Some(transaction) = session.transaction.as_deref_mut().filter(|transaction| !transaction.is_aborted)
     else {
         // As in Redis: it is told that one was refused, and again by `EXEC`.
@@ -44,6 +56,10 @@ pub(crate) fn queue(session: &mut Session, command: &'static Command, request: R
         return Reply::Error(Fault::quoting(format!(
             "the transaction is above the limit of {max_bytes} bytes"
         )));
+    }
+    if memory.is_full() && transaction.queue_bytes > UNCOUNTED_BYTES {
+        transaction.abort();
+        return Reply::Error(memory.refusal().into());
     }
     transaction.queue.push((command, request));
     Reply::Simple("QUEUED")
@@ -72,6 +88,11 @@ pub(crate) async fn watch(session: &mut Session, args: &Args) -> Outcome {
         let key = session.short_key(name)?;
         if session.watched.iter().any(|(watched, _)| *watched == key) {
             continue;
+        }
+        let watched_bytes = |key: &Key| key.bytes().len() as u64 + ARG_OVERHEAD_BYTES;
+        let all_bytes: u64 = session.watched.iter().map(|(watched, _)| watched_bytes(watched)).sum();
+        if session.watched.len() >= WATCHED_MAX || all_bytes + watched_bytes(&key) > WATCHED_BYTES_MAX {
+            return Err(Fault::err("too many watched keys"));
         }
         let head = session.server().cache.head(&key).await?;
         session.watched.push((key, head.map(|head| head.version)));
@@ -104,14 +125,17 @@ pub(crate) async fn exec(session: &mut Session, deadline: Instant) -> Reply {
     }
     let mut replies = Vec::with_capacity(queue.len());
     let (mut owed, mut places) = (Vec::new(), Vec::new());
+    session.replied_bytes = 0;
     for (command, request) in queue {
         let reply = session.run_inside(command, request, deadline).await;
+        session.replied_bytes += reply.len();
         if let Some(put) = session.staged.take() {
             owed.push((put, Reply::Ok));
             places.push(replies.len());
         }
         replies.push(reply);
     }
+    session.replied_bytes = 0;
     for (place, reply) in places.into_iter().zip(session.settle(owed).await) {
         if let Some(answer) = replies.get_mut(place) {
             *answer = reply;
