@@ -16,4 +16,6 @@ mod controller;
 mod damage;
 /// Entries stored smaller while nobody uses them.
 mod groups;
+/// Lookups that go on in other namespaces.
+mod reading;
 mod recompress;
