@@ -9,6 +9,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use crate::Server;
+use crate::access::Watch;
 use crate::cores::{Cores, Listener};
 use crate::http;
 use crate::recompress::Recompression;
@@ -28,7 +29,8 @@ pub struct Listeners {
 /// [`crate::Config::drain_timeout`], syncs the cache and returns. Blocks the calling thread.
 ///
 /// RESP is served by [`crate::Config::cores`] threads, HTTP by one of its own, so that neither delays the other; the
-/// calling thread accepts. One more recompresses what nobody uses, when it is given the processor.
+/// calling thread accepts. One more recompresses what nobody uses, when it is given the processor, and one looks after the
+/// users file, where there is one.
 ///
 /// # Errors
 /// When a thread or a runtime cannot be started, or when the sync fails: what was acknowledged last may then not
@@ -43,6 +45,7 @@ pub fn run(
     let (over, is_over) = watch::channel(false);
     let cores = Cores::start(&server, &is_over)?;
     let recompression = Recompression::start(&server)?;
+    let watch = Watch::start(&server)?;
     let http = {
         let (server, listeners) = (Arc::clone(&server), listeners.http);
         let spawned = std::thread::Builder::new()
@@ -61,8 +64,9 @@ pub fn run(
         Ok::<_, io::Error>(())
     })?;
     over.send_replace(true);
-    drop(recompression);
+    drop((recompression, watch));
     cores.join()?;
     http.join().map_err(|_| io::Error::other("the HTTP thread panicked"))??;
+    server.access.audit.close();
     runtime.block_on(server.cache.backend().sync()).map_err(io::Error::other)
 }

@@ -8,6 +8,7 @@ use std::time::Instant;
 use pilotlight_cache::{Cache, Clock, Maintenance};
 
 use crate::Config;
+use crate::access::Access;
 use crate::resp::Shared;
 
 /// One server: a cache, its settings and its counters. Shared by every front-end.
@@ -17,6 +18,8 @@ pub struct Server {
     pub cache: Arc<Cache>,
     /// What an operator can ask of the disk tier; none where there is no disk.
     pub maintenance: Option<Arc<dyn Maintenance>>,
+    /// Who may do what. Of a server with a users file, set it to [`Access::of_file`].
+    pub access: Arc<Access>,
     /// The settings.
     pub config: Config,
     /// Counters of the front-ends; the cache has its own.
@@ -46,15 +49,25 @@ pub struct ServerStats {
     pub timeouts_total: AtomicU64,
     /// HTTP requests since start.
     pub http_requests_total: AtomicU64,
+    /// Logins that failed since start.
+    pub logins_failed_total: AtomicU64,
+    /// Logins that had to wait, or were not looked at, since others from there had failed, since start.
+    pub logins_delayed_total: AtomicU64,
+    /// Commands and requests that were refused for want of a right since start.
+    pub denied_total: AtomicU64,
+    /// Commands and requests that waited or were refused because their user asked too often, since start.
+    pub throttled_total: AtomicU64,
 }
 
 impl Server {
     /// A server over `cache`.
     pub fn new(cache: Arc<Cache>, config: Config, clock: Arc<dyn Clock>) -> Self {
         let resp = Shared::new(config.cores, clock.now_ms());
+        let access = Arc::new(Access::of_password(config.password.as_deref()));
         Self {
             cache,
             maintenance: None,
+            access,
             config,
             stats: ServerStats::default(),
             clock,

@@ -3,8 +3,10 @@
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use axum::http::Request;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
@@ -12,7 +14,9 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
+use tower_service::Service;
 
+use super::auth::Peer;
 use super::router::{self, Front};
 use super::stall::Stall;
 use crate::Server;
@@ -113,8 +117,9 @@ impl Connections {
     fn spawn(&self, stream: TcpStream, permit: tokio::sync::OwnedSemaphorePermit) {
         // Nagle's delay would hold back the end of every small answer. A failure costs speed, nothing else.
         let _ = stream.set_nodelay(true);
+        let peer = Peer { address: stream.peer_addr().ok().map(|address| address.ip()) };
         let io = TokioIo::new(Stall::new(stream, STALL_TIMEOUT));
-        let service = TowerToHyperService::new(self.router.clone());
+        let service = TowerToHyperService::new(OfPeer { router: self.router.clone(), peer });
         let connection = self.builder.serve_connection(io, service).into_owned();
         let connection = self.graceful.watch(connection);
         tokio::spawn(async move {
@@ -124,6 +129,31 @@ impl Connections {
             }
             drop(permit);
         });
+    }
+}
+
+/// The router, for requests of one connection: each says where it came from.
+#[derive(Clone)]
+struct OfPeer {
+    router: axum::Router,
+    peer: Peer,
+}
+
+impl<B> Service<Request<B>> for OfPeer
+where
+    axum::Router: Service<Request<B>>,
+{
+    type Response = <axum::Router as Service<Request<B>>>::Response;
+    type Error = <axum::Router as Service<Request<B>>>::Error;
+    type Future = <axum::Router as Service<Request<B>>>::Future;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Service::<Request<B>>::poll_ready(&mut self.router, context)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        request.extensions_mut().insert(self.peer);
+        self.router.call(request)
     }
 }
 

@@ -20,7 +20,7 @@ const USAGE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The front-ends' own families: name, help, and where the value is. Counters by their `_total`, the rest gauges.
 type Of<T> = (&'static str, &'static str, fn(&T) -> Option<f64>);
 
-const SERVER: [Of<Server>; 7] = [
+const SERVER: [Of<Server>; 12] = [
     ("pilotlight_uptime_seconds", "Time since the server started", |server| {
         Some(server.started.elapsed().as_secs_f64())
     }),
@@ -41,6 +41,23 @@ const SERVER: [Of<Server>; 7] = [
     }),
     ("pilotlight_http_requests_total", "HTTP requests", |server| {
         load(&server.stats, |s| &s.http_requests_total)
+    }),
+    ("pilotlight_logins_failed_total", "Logins that failed", |server| {
+        load(&server.stats, |s| &s.logins_failed_total)
+    }),
+    (
+        "pilotlight_logins_delayed_total",
+        "Logins that had to wait since others from there had failed",
+        |server| load(&server.stats, |s| &s.logins_delayed_total),
+    ),
+    ("pilotlight_denied_total", "Commands and requests refused for want of a right", |server| {
+        load(&server.stats, |s| &s.denied_total)
+    }),
+    ("pilotlight_throttled_total", "Commands and requests that their user made too fast", |server| {
+        load(&server.stats, |s| &s.throttled_total)
+    }),
+    ("pilotlight_audit_dropped_total", "Lines that the audit log could not take", |server| {
+        Some(server.access.audit.dropped() as f64)
     }),
 ];
 

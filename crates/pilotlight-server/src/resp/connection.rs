@@ -15,9 +15,11 @@ use tokio::sync::watch;
 
 use super::decode::{DIRECT_LEN_MIN, Decoder, Limits, ProtocolError, Request};
 use super::output::Output;
+use super::puts::Owed;
 use super::reply::{Protocol, Reply};
-use super::session::{Core, Owed, Session};
+use super::session::{Core, Session};
 use super::socket::{Accepted, Socket};
+use crate::access::Pace;
 
 /// Read at once. Requests below this come in one system call.
 pub(crate) const SCRATCH_LEN: usize = 64 * 1024;
@@ -132,7 +134,7 @@ impl Connection {
             let n = ready!(pin!(self.socket.read_buf(&mut buffer)).poll(cx))?;
             self.decoder.bulk_advanced(n);
             self.reads_long = true;
-            self.batch.decode(&mut self.decoder, &mut &[][..], self.session.is_authenticated);
+            self.batch.decode(&mut self.decoder, &mut &[][..], self.session.is_authenticated());
             return Poll::Ready(Ok(n));
         }
         let mut scratch = self.session.core.scratch.borrow_mut();
@@ -142,7 +144,7 @@ impl Connection {
         let mut input = buffer.filled();
         let n = input.len();
         self.reads_long = self.reads_long && n > SHORT_READ_LEN / 2;
-        self.batch.decode(&mut self.decoder, &mut input, self.session.is_authenticated);
+        self.batch.decode(&mut self.decoder, &mut input, self.session.is_authenticated());
         self.batch.rest.extend_from_slice(input);
         Poll::Ready(Ok(n))
     }
@@ -156,11 +158,12 @@ impl Connection {
             stats.commands_total.fetch_add(self.batch.requests.len() as u64, Relaxed);
             while let Some(request) = self.batch.requests.pop_front() {
                 let protocol = self.session.protocol;
+                self.keep_pace().await?;
                 self.session.may_wait = self.owed.is_empty() && self.batch.requests.is_empty();
                 let reply = self.session.execute(request).await;
-                match self.session.staged.take() {
-                    Some(put) => self.owed.push((put, reply)),
-                    None => {
+                match self.session.owe(reply) {
+                    Ok(owed) => self.owed.push(owed),
+                    Err(reply) => {
                         // Before `HELLO` takes effect on what was asked before it.
                         self.settle_as(protocol).await;
                         reply.write(self.session.protocol, &mut self.output);
@@ -190,7 +193,7 @@ impl Connection {
             tokio::task::yield_now().await;
             let rest = std::mem::take(&mut self.batch.rest);
             let mut input = rest.as_slice();
-            self.batch.decode(&mut self.decoder, &mut input, self.session.is_authenticated);
+            self.batch.decode(&mut self.decoder, &mut input, self.session.is_authenticated());
             self.batch.rest = input.to_vec();
         }
         if !self.owed.is_empty() && self.session.core.has_neighbours() {
@@ -207,6 +210,19 @@ impl Connection {
             self.batch.shrink();
         }
         Ok(Next::Read)
+    }
+
+    /// Waits for the turn of its user's next command. What was asked before is answered first.
+    async fn keep_pace(&mut self) -> io::Result<()> {
+        let pace = self.session.pace();
+        self.session.is_too_fast = pace == Pace::TooFast;
+        if let Pace::After(wait) = pace {
+            self.session.server().stats.throttled_total.fetch_add(1, Relaxed);
+            self.settle().await;
+            self.flush().await?;
+            tokio::time::sleep(wait).await;
+        }
+        Ok(())
     }
 
     async fn settle(&mut self) {

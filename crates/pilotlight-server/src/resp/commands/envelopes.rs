@@ -16,7 +16,7 @@ pub(crate) async fn mget(session: &mut Session, args: &Args) -> Outcome {
     let names = args.from(1);
     let (keys, long): (Vec<_>, Vec<_>) =
         names.iter().map(|name| session.key(name)).partition(|key| key.bytes().len() <= KEY_LEN_MAX);
-    let mut answers = cache.get_many_packed(&keys, None).await.into_iter();
+    let mut answers = cache.get_many_packed(&keys, session.standing.through()).await.into_iter();
     let mut refusals = long.iter().map(|key| session.refuse_long(key));
     let replies: Result<_, Fault> = names
         .iter()

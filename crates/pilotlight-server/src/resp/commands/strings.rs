@@ -22,7 +22,7 @@ pub(crate) async fn get(session: &mut Session, args: &Args) -> Outcome {
 pub(crate) async fn getdel(session: &mut Session, args: &Args) -> Outcome {
     let key = session.key(args.at(1)?);
     loop {
-        let Some(found) = session.get(&key).await? else { return Ok(Reply::Nil) };
+        let Some(found) = session.get_own(&key).await? else { return Ok(Reply::Nil) };
         if session.server().cache.delete(&key, When::Version(found.version)).await? {
             return Ok(artifact_or_nil(Some(found)));
         }
@@ -41,7 +41,7 @@ pub(crate) async fn mget(session: &mut Session, args: &Args) -> Outcome {
     }
     // One operation of the backend for all keys, however many.
     let keys: Vec<_> = names.iter().map(|name| session.key(name)).collect();
-    let answers = session.server().cache.get_many(&keys).await;
+    let answers = session.server().cache.get_many_through(&keys, session.standing.through()).await;
     let replies: Result<_, Fault> = answers.into_iter().map(|answer| Ok(artifact_or_nil(answer?))).collect();
     Ok(Reply::Array(replies?))
 }

@@ -2,7 +2,7 @@
 
 use tokio::time::{Instant, timeout_at};
 
-use crate::resp::command::{Args, Command, Outcome};
+use crate::resp::command::{Args, Command, Flag, Outcome};
 use crate::resp::decode::Request;
 use crate::resp::error::Fault;
 use crate::resp::reply::Reply;
@@ -20,6 +20,8 @@ pub(crate) struct Transaction {
     queue_bytes: u64,
     /// Whether a command could not even be queued: `EXEC` will refuse.
     is_aborted: bool,
+    /// Whether what comes next runs in another database than this one.
+    turns: bool,
 }
 
 impl Transaction {
@@ -31,12 +33,20 @@ impl Transaction {
 
 /// Keeps a command for `EXEC`. The queue is bounded, as nothing else would bound what a connection holds in memory.
 pub(crate) fn queue(session: &mut Session, command: &'static Command, request: Request) -> Reply {
+    // What is not allowed is said at once, as in Redis; `EXEC` judges again.
+    if !session.transaction.as_ref().is_some_and(|transaction| transaction.turns)
+        && let Some(refusal) = session.refuse_to_queue(command, &request.args)
+    {
+        session.transaction.iter_mut().for_each(|transaction| transaction.abort());
+        return refusal;
+    }
     let max_bytes = session.server().config.entry_bytes_max.saturating_add(QUEUE_BYTES_BESIDE_ENTRY);
     let Some(transaction) = session.transaction.as_deref_mut().filter(|transaction| !transaction.is_aborted)
     else {
         // As in Redis: it is told that one was refused, and again by `EXEC`.
         return Reply::Simple("QUEUED");
     };
+    transaction.turns |= command.has(Flag::TURNS);
     transaction.queue_bytes +=
         request.args.iter().map(|arg| arg.len() as u64 + ARG_OVERHEAD_BYTES).sum::<u64>();
     if transaction.queue_bytes > max_bytes {
@@ -105,12 +115,16 @@ pub(crate) async fn exec(session: &mut Session, deadline: Instant) -> Reply {
     let mut replies = Vec::with_capacity(queue.len());
     let (mut owed, mut places) = (Vec::new(), Vec::new());
     for (command, request) in queue {
-        let reply = session.run_inside(command, request, deadline).await;
-        if let Some(put) = session.staged.take() {
-            owed.push((put, Reply::Ok));
-            places.push(replies.len());
+        let reply = session.serve_inside(command, request, deadline).await;
+        match session.owe(reply) {
+            Ok(put) => {
+                owed.push(put);
+                places.push(replies.len());
+                // Until it is settled.
+                replies.push(Reply::Nil);
+            }
+            Err(reply) => replies.push(reply),
         }
-        replies.push(reply);
     }
     for (place, reply) in places.into_iter().zip(session.settle(owed).await) {
         if let Some(answer) = replies.get_mut(place) {
