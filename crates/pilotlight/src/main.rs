@@ -11,6 +11,7 @@ mod output;
 mod progress;
 mod serve;
 mod settings;
+mod users_file;
 
 use std::process::ExitCode;
 

@@ -1,4 +1,5 @@
-//! SIGTERM and SIGINT: the first ends the server gracefully, the second at once.
+//! SIGTERM and SIGINT: the first ends the server gracefully, the second at once. SIGHUP, where it is of use, has files read and
+//! opened anew.
 
 use std::future::Future;
 use std::io;
@@ -9,10 +10,13 @@ use tokio::sync::oneshot;
 use crate::failure::Failure;
 use crate::output;
 
+/// What SIGHUP does.
+pub(super) type HangUp = Box<dyn Fn() + Send>;
+
 /// Starts listening for signals. The future is ready after the first one.
 ///
 /// On a thread and a runtime of its own: a second signal must end a process whose other threads hang.
-pub(super) fn listen() -> Result<impl Future<Output = ()> + Send + use<>, Failure> {
+pub(super) fn listen(hang_up: Option<HangUp>) -> Result<impl Future<Output = ()> + Send + use<>, Failure> {
     let fail = |error: io::Error| Failure::new("could not listen for signals").because(&error);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(fail)?;
     let mut signals = {
@@ -20,6 +24,11 @@ pub(super) fn listen() -> Result<impl Future<Output = ()> + Send + use<>, Failur
         Signals {
             term: signal(SignalKind::terminate()).map_err(fail)?,
             int: signal(SignalKind::interrupt()).map_err(fail)?,
+            // Without one it keeps what it does by default, which is to end the process.
+            hup: match hang_up {
+                Some(act) => Some((signal(SignalKind::hangup()).map_err(fail)?, act)),
+                None => None,
+            },
         }
     };
     let (sender, receiver) = oneshot::channel();
@@ -46,13 +55,27 @@ pub(super) fn listen() -> Result<impl Future<Output = ()> + Send + use<>, Failur
 struct Signals {
     term: Signal,
     int: Signal,
+    hup: Option<(Signal, HangUp)>,
 }
 
 impl Signals {
+    /// Waits for a signal to end, doing what others ask for meanwhile.
     async fn next(&mut self) {
-        tokio::select! {
-            _ = self.term.recv() => {}
-            _ = self.int.recv() => {}
+        loop {
+            let hup = async {
+                match &mut self.hup {
+                    Some((hup, act)) => {
+                        hup.recv().await;
+                        act();
+                    }
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                _ = self.term.recv() => return,
+                _ = self.int.recv() => return,
+                () = hup => {}
+            }
         }
     }
 }

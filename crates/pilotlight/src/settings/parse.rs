@@ -1,10 +1,11 @@
 //! From texts to a value that is right or is not there.
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use pilotlight_cache::{Durability, Namespace};
 use pilotlight_server::Config;
+use pilotlight_server::access::{Access, Users};
 
 use super::resolve::{Resolved, Row};
 use super::table::{self, Form, Setting};
@@ -26,6 +27,10 @@ pub(crate) struct Settings {
     pub(crate) log_format: LogFormat,
     pub(crate) port_file: Option<PathBuf>,
     pub(crate) trace_file: Option<PathBuf>,
+    pub(crate) users_file: Option<PathBuf>,
+    pub(crate) audit_log: Option<PathBuf>,
+    /// Of addresses that other machines can reach, one at which secrets and entries cross the network as they are.
+    pub(crate) plain_door: Option<SocketAddr>,
     /// What the front-ends are told.
     pub(crate) server: Config,
 }
@@ -53,10 +58,15 @@ impl Settings {
         let listen = found.many(table::LISTEN, listen)?;
         let http = http(found)?;
         let password = password(found)?;
+        let users_file = found.maybe(table::USERS).map(PathBuf::from);
+        let users = access(users_file.as_deref(), password.as_deref())?.users();
         let is_insecure = found.one(table::INSECURE, values::switch)?;
-        if password.is_none() && !is_insecure {
-            refuse_open_doors(&listen, &http)?;
-        }
+        let plain_door = match door(&listen, &http, users.anybody_writes(), false) {
+            Door::Open(address) if !is_insecure => return Err(open_door(address, users_file.is_some())),
+            Door::Open(_) | Door::None => None,
+            Door::Plain(address) => Some(address),
+        };
+        let quotas = quotas(found.many(table::QUOTA, quota)?, &users)?;
         let cores = found.one(table::CORES, |text| match text {
             "auto" => Ok(Config::default().cores),
             _ => values::count(text, 1, 1024).map(|cores| cores as usize),
@@ -90,7 +100,7 @@ impl Settings {
             http,
             data_dir: data_dir(found)?,
             bytes_max: found.one(table::MAX_SIZE, values::size)?,
-            quotas: found.many(table::QUOTA, quota)?,
+            quotas,
             memory_bytes: found.one(table::MEMORY, values::size)?,
             durability: found.one(table::DURABILITY, |text| match text {
                 "relaxed" => Ok(Durability::Relaxed),
@@ -106,9 +116,38 @@ impl Settings {
             })?,
             port_file: found.maybe(table::PORT_FILE).map(PathBuf::from),
             trace_file: found.maybe(table::RECORD_TRACE).map(PathBuf::from),
+            users_file,
+            audit_log: found.maybe(table::AUDIT_LOG).map(PathBuf::from),
+            plain_door,
             server,
         })
     }
+
+    /// Who may do what, read from the users file, if there is one.
+    pub(crate) fn access(&self) -> Result<Access, Failure> {
+        access(self.users_file.as_deref(), self.server.password.as_deref())
+    }
+}
+
+fn access(users_file: Option<&Path>, password: Option<&str>) -> Result<Access, Failure> {
+    let Some(path) = users_file else { return Ok(Access::of_password(password)) };
+    Access::of_file(path, password)
+        .map_err(|error| Failure::new(error.to_string()).because(&error).with_hint_if(error.hint()))
+}
+
+/// The quotas of the settings and of the users file: a namespace has one.
+fn quotas(mut quotas: Vec<(Namespace, u64)>, users: &Users) -> Result<Vec<(Namespace, u64)>, Failure> {
+    for (namespace, bytes) in users.quotas() {
+        if quotas.iter().any(|(other, _)| other == namespace) {
+            return Err(Failure::new(format!(
+                "namespace `{}` has two quotas: one of `--quota`, one of the users file",
+                namespace.as_str()
+            ))
+            .with_hint("keep one of them"));
+        }
+        quotas.push((namespace.clone(), bytes));
+    }
+    Ok(quotas)
 }
 
 impl Resolved {
@@ -212,26 +251,48 @@ pub(crate) fn password_in(path: &str) -> Result<String, Failure> {
     Ok(password.to_owned())
 }
 
-/// Whoever writes an entry can run code where it is read, so a port that others can reach needs a password.
-fn refuse_open_doors(listen: &[Listen], http: &Http) -> Result<(), Failure> {
+/// How far other machines can come in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Door {
+    /// Not at all, or by a login over TLS.
+    None,
+    /// By a login that everybody on the way can read, at this address.
+    Plain(SocketAddr),
+    /// To put entries, by knocking here.
+    Open(SocketAddr),
+}
+
+/// Whoever writes an entry can run code where it is read, so a port that others can reach needs logins; and it should have TLS.
+fn door(listen: &[Listen], http: &Http, anybody_writes: bool, has_tls: bool) -> Door {
     let tcp = listen.iter().filter_map(|listen| match listen {
         Listen::Tcp(address) => Some(address),
         Listen::Unix(_) => None,
     });
-    let is_open = |address: &&SocketAddr| match address.ip() {
+    let is_reached = |address: &&SocketAddr| match address.ip() {
         IpAddr::V4(ip) => !ip.is_loopback(),
         IpAddr::V6(ip) => !ip.to_canonical().is_loopback(),
     };
-    match tcp.chain(&http.0).find(is_open) {
-        None => Ok(()),
-        Some(address) => Err(Failure::new(format!(
-            "{address} can be reached from other machines, and there is no password"
+    match (tcp.chain(&http.0).find(is_reached), anybody_writes, has_tls) {
+        (None, _, _) | (Some(_), false, true) => Door::None,
+        (Some(address), true, _) => Door::Open(*address),
+        (Some(address), false, false) => Door::Plain(*address),
+    }
+}
+
+fn open_door(address: SocketAddr, has_users: bool) -> Failure {
+    if has_users {
+        return Failure::new(format!(
+            "{address} can be reached from other machines, and user `default`, who needs no secret, may write"
         ))
         .with_hint(
-            "set one with PILOTLIGHT_PASSWORD or `--password-file FILE`, or accept that everybody who can connect \
-             can run code in your jobs: `--insecure`",
-        )),
+            "take the right `w` from it in the users file, or accept that everybody who can connect can run code in your \
+             jobs: `--insecure`",
+        );
     }
+    Failure::new(format!("{address} can be reached from other machines, and there is no password")).with_hint(
+        "set one with PILOTLIGHT_PASSWORD or `--password-file FILE`, name users with `--users FILE`, or accept that everybody \
+         who can connect can run code in your jobs: `--insecure`",
+    )
 }
 
 #[cfg(test)]
@@ -284,5 +345,50 @@ mod tests {
         for address in ["127.0.0.1:1", "[::1]:1", "127.9.9.9:1", "unix:/tmp/socket"] {
             assert!(parse(&[("PILOTLIGHT_LISTEN", address)]).is_ok(), "{address}");
         }
+    }
+
+    #[test]
+    fn a_door_is_open_plain_or_none() {
+        let reached: SocketAddr = "10.0.0.1:1".parse().unwrap();
+        let (near, far) = (Http(vec!["127.0.0.1:1".parse().unwrap()]), Http(vec![reached]));
+        for has_tls in [false, true] {
+            assert_eq!(door(&[], &near, true, has_tls), Door::None);
+            assert_eq!(
+                door(&[Listen::Tcp(reached)], &near, true, has_tls),
+                Door::Open(reached),
+                "TLS proves no client"
+            );
+        }
+        assert_eq!(door(&[], &far, false, false), Door::Plain(reached));
+        assert_eq!(door(&[], &far, false, true), Door::None);
+    }
+
+    #[test]
+    fn users_who_must_log_in_are_as_good_as_a_password() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("users.toml");
+        let file = path.to_str().unwrap();
+        let reached = ("PILOTLIGHT_LISTEN", "0.0.0.0:1");
+        for (text, is_let_in) in [
+            ("", true),
+            ("[users.default]\ngrants = [\"r *\"]\n", true),
+            ("[users.default]\ngrants = [\"rw ci\"]\n", false),
+            ("[users.default]\ngrants = [\"rw *\"]\ndisabled = true\n", true),
+        ] {
+            std::fs::write(&path, text).unwrap();
+            let parsed = parse(&[reached, ("PILOTLIGHT_USERS", file)]);
+            assert_eq!(parsed.is_ok(), is_let_in, "{text}");
+            assert!(parse(&[reached, ("PILOTLIGHT_USERS", file), ("PILOTLIGHT_INSECURE", "true")]).is_ok());
+        }
+        std::fs::write(&path, "[namespaces.db1]\nquota = \"1GiB\"\n").unwrap();
+        let both = [("PILOTLIGHT_USERS", file), ("PILOTLIGHT_QUOTA", "db1=2GiB")];
+        assert!(parse(&both).unwrap_err().to_string().contains("`db1` has two quotas"));
+        assert_eq!(parse(&both[..1]).unwrap().quotas, [(Namespace::database(1), 1 << 30)]);
+        std::fs::write(&path, "[users.a]\n").unwrap();
+        let text = parse(&both[..1]).unwrap_err().to_string();
+        assert!(
+            text.contains("caused by: line 1: user `a` has no way to log in") && text.contains("hint: "),
+            "{text}"
+        );
     }
 }
