@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import random
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -63,6 +65,29 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pilotlight]:
 def prefix(request: pytest.FixtureRequest) -> str:
     """Begins every key of this test, so that tests can share a server."""
     return f"{request.node.name}:{os.getpid()}:"
+
+
+@pytest.fixture(scope="module", params=["5", "6", "7", "8"], ids=lambda major: f"redis-py-{major}")
+def redis(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """The redis package of one major version; only one of them is importable at a time."""
+    target = paths.REDIS_PY / request.param
+    if not target.exists():
+        pytest.skip(f"redis-py {request.param} is not installed (make clients)")
+    outside = _forget_redis()
+    sys.path.insert(0, str(target))
+    try:
+        module = importlib.import_module("redis")
+        assert module.__version__.split(".")[0] == request.param
+        yield module
+    finally:
+        sys.path.remove(str(target))
+        _forget_redis()
+        sys.modules.update(outside)
+
+
+def _forget_redis() -> dict[str, Any]:
+    names = [name for name in sys.modules if name == "redis" or name.startswith("redis.")]
+    return {name: sys.modules.pop(name) for name in names}
 
 
 def need_tool(name: str) -> str:

@@ -8,8 +8,8 @@ use futures_channel::oneshot;
 use crate::leases::Leases;
 use crate::{
     Backend, Blocking, Cursor, Entry, Error, ErrorKind, Found, Handed, Head, Inline, Key, Kind, Maintenance,
-    Namespace, NoSamples, Operation, Outcome, Page, Put, Result, Sample, SampleHooks, Serde, Stats, Usage,
-    Verified, Version, When,
+    Namespace, NoSamples, Operation, Outcome, Page, Put, ReadThrough, Result, Sample, SampleHooks, Serde,
+    Stats, Usage, Verified, Version, When,
 };
 
 /// What becomes of a backend's error, after it was counted and sampled.
@@ -160,22 +160,52 @@ impl Cache {
 
     /// The entries under `keys`, in order, in one backend operation.
     pub async fn get_many(&self, keys: &[Key]) -> Vec<Result<Option<Found<Verified>>>> {
-        self.get_decoded(keys, Ok).await
+        self.get_decoded(keys, None, Ok).await
     }
 
-    /// As [`Cache::get_many`], for whoever passes envelopes on: artifacts may be packed, and damaged, still, and are portable.
-    pub async fn get_many_packed(&self, keys: &[Key]) -> Vec<Result<Option<Found>>> {
+    /// The same, looking further where `through` says so: one backend operation more for each step there. What is found there
+    /// is a hit like any other.
+    pub async fn get_many_through(
+        &self,
+        keys: &[Key],
+        through: Option<&ReadThrough>,
+    ) -> Vec<Result<Option<Found<Verified>>>> {
+        self.get_decoded(keys, through, Ok).await
+    }
+
+    /// As [`Cache::get_many_through`], for whoever passes envelopes on: artifacts may be packed, and damaged, still, and are
+    /// portable.
+    pub async fn get_many_packed(
+        &self,
+        keys: &[Key],
+        through: Option<&ReadThrough>,
+    ) -> Vec<Result<Option<Found>>> {
         let samples: Vec<_> = keys.iter().map(|key| self.open_sample(key, Operation::Get)).collect();
-        let answers = self.backend.get_many(keys).await;
-        debug_assert_eq!(answers.len(), keys.len(), "contract 5");
+        let (answers, elsewhere) = self.ask(keys, through).await;
         let mut results = Vec::with_capacity(keys.len());
-        for ((key, answer), sample) in keys.iter().zip(answers).zip(samples) {
+        for (place, ((key, answer), sample)) in keys.iter().zip(answers).zip(samples).enumerate() {
             let served = Served::of(&answer, Handed::Envelope);
-            let answer = self.portable(key, answer).await;
+            let answer = self.portable(stored_under(key, &elsewhere, place), answer).await;
             self.count_backend_get(key, &answer);
             results.push(self.close_get(key, sample, served, answer));
         }
         results
+    }
+
+    /// Asks the backend, then again for what is missing and may be elsewhere. With the answers comes under which other key each
+    /// was found: nothing at all where nothing was looked for elsewhere.
+    async fn ask(
+        &self,
+        keys: &[Key],
+        through: Option<&ReadThrough>,
+    ) -> (Vec<Result<Option<Found>>>, Vec<Option<Key>>) {
+        let mut answers = self.backend.get_many(keys).await;
+        debug_assert_eq!(answers.len(), keys.len(), "contract 5");
+        let elsewhere = match through {
+            Some(through) => through.go_on(&*self.backend, keys, &mut answers).await,
+            None => Vec::new(),
+        };
+        (answers, elsewhere)
     }
 
     /// Packs anew what is stored against another artifact, so that passing it on costs no more than its head. One that cannot be
@@ -268,15 +298,15 @@ impl Cache {
     async fn get_decoded<T>(
         &self,
         keys: &[Key],
+        through: Option<&ReadThrough>,
         decode: impl Fn(Found<Verified>) -> Result<T>,
     ) -> Vec<Result<Option<T>>> {
         let samples: Vec<_> = keys.iter().map(|key| self.open_sample(key, Operation::Get)).collect();
-        let answers = self.backend.get_many(keys).await;
-        debug_assert_eq!(answers.len(), keys.len(), "contract 5");
+        let (answers, elsewhere) = self.ask(keys, through).await;
         let mut results = Vec::with_capacity(keys.len());
-        for ((key, answer), sample) in keys.iter().zip(answers).zip(samples) {
+        for (place, ((key, answer), sample)) in keys.iter().zip(answers).zip(samples).enumerate() {
             let served = Served::of(&answer, Handed::Artifact);
-            let answer = self.verified(key, answer).await;
+            let answer = self.verified(stored_under(key, &elsewhere, place), answer).await;
             self.count_backend_get(key, &answer);
             let result = answer.and_then(|found| found.map(&decode).transpose());
             results.push(self.close_get(key, sample, served, result));
@@ -405,6 +435,22 @@ impl Cache {
         self.backend.head(key).await
     }
 
+    /// The same of what [`Cache::get_many_through`] would find.
+    ///
+    /// # Errors
+    /// The backend's.
+    pub async fn head_through(&self, key: &Key, through: Option<&ReadThrough>) -> Result<Option<Head>> {
+        let mut head = self.backend.head(key).await?;
+        let mut tried = 0;
+        while head.is_none()
+            && let Some(further) = through.and_then(|through| through.next(key, tried))
+        {
+            head = self.backend.head(&further).await?;
+            tried += 1;
+        }
+        Ok(head)
+    }
+
     /// See [`Backend::set_expiry`].
     ///
     /// # Errors
@@ -500,6 +546,11 @@ impl Cache {
     }
 }
 
+/// The key that an answer was found under.
+fn stored_under<'a>(key: &'a Key, elsewhere: &'a [Option<Key>], place: usize) -> &'a Key {
+    elsewhere.get(place).and_then(Option::as_ref).unwrap_or(key)
+}
+
 fn outcome_of_get<T>(answer: &Result<Option<T>>) -> Outcome {
     match answer {
         Ok(Some(_)) => Outcome::Hit,
@@ -534,7 +585,7 @@ impl<S: Serde> RemoteCache<S> {
     /// The backend's or the serde's, counted as an exception and with its text as the sample's `fail_reason`.
     pub async fn get(&self, key: &Key) -> Result<Option<S::Object>> {
         self.cache
-            .get_decoded(std::slice::from_ref(key), |found| self.serde.decode(found.entry.artifact))
+            .get_decoded(std::slice::from_ref(key), None, |found| self.serde.decode(found.entry.artifact))
             .await
             .pop()
             .unwrap_or(Ok(None))

@@ -43,6 +43,7 @@ mod layers;
 pub mod leases;
 mod maintenance;
 pub mod portable;
+mod reading;
 mod recompress;
 mod reused;
 mod sample;
@@ -71,6 +72,7 @@ pub use crate::maintenance::{
     Checkup, Collect, Collected, Conflict, Examination, Exported, GROUP_ENTRIES_MAX, Imported, Maintenance,
     Purged, RecompressReport, Repaired, SetAside, StoreAbout, VerifyReport,
 };
+pub use crate::reading::ReadThrough;
 pub use crate::sample::{NoSamples, Operation, Outcome, Sample, SampleHooks};
 pub use crate::serde::{JsonSerde, PassthroughSerde, Serde};
 pub use crate::stats::{Family, Handed, Snapshot, Stats};

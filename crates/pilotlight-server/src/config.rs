@@ -26,7 +26,7 @@ pub struct Config {
     pub client_grace: Duration,
     /// Longest to wait for running requests at shutdown.
     pub drain_timeout: Duration,
-    /// The default user's password; clients need none when `None`.
+    /// The password of user `default`, who has all rights then; without one, and without a users file, clients need none.
     pub password: Option<String>,
     /// Answer every error as Redis would, also for compile-cache kinds.
     pub is_strict: bool,

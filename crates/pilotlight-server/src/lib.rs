@@ -3,12 +3,14 @@
 //! It is not the cache (see `pilotlight-cache`) and not a program: it never prints, exits or reads the environment.
 //! [`run()`] takes a configuration, listeners that are already bound, and a future that ends it.
 
+pub mod access;
 mod config;
 mod cores;
 mod http;
 mod memory;
 mod peers;
 mod pool;
+pub mod quantity;
 mod recompress;
 pub mod report;
 mod resp;

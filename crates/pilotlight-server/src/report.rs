@@ -97,6 +97,17 @@ pub struct ConnectionsReport {
     pub http_requests: u64,
     pub protocol_errors: u64,
     pub timeouts: u64,
+    #[serde(default)]
+    pub logins_failed: u64,
+    #[serde(default)]
+    pub logins_delayed: u64,
+    #[serde(default)]
+    pub denied: u64,
+    #[serde(default)]
+    pub throttled: u64,
+    /// Of [`crate::access::Audit`].
+    #[serde(default)]
+    pub audit_dropped: u64,
 }
 
 /// One entry, without its artifact.
@@ -129,6 +140,17 @@ pub struct EntryReport {
     /// The group that it is evicted with: a number that means something within its namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<u32>,
+}
+
+/// Who asks, as the server takes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserReport {
+    /// Its name.
+    pub name: String,
+    /// The namespace that it calls database 0.
+    pub home: String,
+    /// What it may.
+    pub grants: Vec<String>,
 }
 
 /// A part of a listing.

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use crate::Server;
 use crate::Tls;
+use crate::access::Watch;
 use crate::cores::{Cores, Listener};
 use crate::http;
 use crate::recompress::Recompression;
@@ -42,7 +43,8 @@ pub struct SecureListeners {
 /// [`crate::Config::drain_timeout`], syncs the cache and returns. Blocks the calling thread.
 ///
 /// RESP is served by [`crate::Config::cores`] threads, HTTP by one of its own, so that neither delays the other; the
-/// calling thread accepts. One more recompresses what nobody uses, when it is given the processor.
+/// calling thread accepts. One more recompresses what nobody uses, when it is given the processor, and one looks after the
+/// users file, where there is one.
 ///
 /// # Errors
 /// When a thread or a runtime cannot be started, or when the sync fails: what was acknowledged last may then not
@@ -64,6 +66,7 @@ pub fn run(
             http.into_iter().map(|listener| (listener, Some(Arc::clone(&tls)))).collect(),
         ),
     };
+    let watch = Watch::start(&server)?;
     let http = {
         let plain = listeners.http.into_iter().map(|listener| (listener, None));
         let (server, listeners) = (Arc::clone(&server), plain.chain(secure_http).collect());
@@ -84,8 +87,9 @@ pub fn run(
         Ok::<_, io::Error>(())
     })?;
     over.send_replace(true);
-    drop(recompression);
+    drop((recompression, watch));
     cores.join()?;
     http.join().map_err(|_| io::Error::other("the HTTP thread panicked"))??;
+    server.access.audit.close();
     runtime.block_on(server.cache.backend().sync()).map_err(io::Error::other)
 }

@@ -9,6 +9,7 @@ use pilotlight_cache::{Cache, Clock, Maintenance};
 
 use crate::Config;
 use crate::Tls;
+use crate::access::Access;
 use crate::memory::Memory;
 use crate::resp::Shared;
 
@@ -19,6 +20,8 @@ pub struct Server {
     pub cache: Arc<Cache>,
     /// What an operator can ask of the disk tier; none where there is no disk.
     pub maintenance: Option<Arc<dyn Maintenance>>,
+    /// Who may do what. Of a server with a users file, set it to [`Access::of_file`].
+    pub access: Arc<Access>,
     /// The settings.
     pub config: Config,
     /// Counters of the front-ends; the cache has its own.
@@ -62,6 +65,14 @@ pub struct ServerStats {
     pub tls_handshakes_total: AtomicU64,
     /// Those that failed.
     pub tls_failures_total: AtomicU64,
+    /// Logins that failed since start.
+    pub logins_failed_total: AtomicU64,
+    /// Logins that had to wait, or were not looked at, since others from there had failed, since start.
+    pub logins_delayed_total: AtomicU64,
+    /// Commands and requests that were refused for want of a right since start.
+    pub denied_total: AtomicU64,
+    /// Commands and requests that waited or were refused because their user asked too often, since start.
+    pub throttled_total: AtomicU64,
 }
 
 impl Server {
@@ -76,9 +87,11 @@ impl Server {
         // With less, one of the largest entries could be put or fetched, and nobody else served meanwhile.
         let memory =
             Memory::new(config.connection_memory_bytes.max(config.entry_bytes_max.saturating_mul(2)));
+        let access = Arc::new(Access::of_password(config.password.as_deref()));
         Self {
             cache,
             maintenance: None,
+            access,
             config,
             stats: ServerStats::default(),
             clock,

@@ -104,6 +104,14 @@ pub(crate) enum Command {
         #[command(subcommand)]
         action: Quarantine,
     },
+    /// Make, list and change the users of a server, in its users file
+    ///
+    /// A server that was started with `--users FILE` reads the file again when it changes. docs/users.md says what may be in it.
+    Users {
+        /// What to do
+        #[command(subcommand)]
+        action: Users,
+    },
     /// Show the reference of the settings, or an example file
     Config(Config),
     /// Print a completion script for a shell
@@ -380,4 +388,84 @@ pub(crate) struct Config {
     /// Print a configuration file with every key, its help and its default
     #[arg(long)]
     pub(crate) example: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Users {
+    /// Add a user, and print its secret: this once
+    Add(UsersAdd),
+    /// List users and what they may
+    List(UsersList),
+    /// Remove a user: its connections lose their rights within seconds
+    Remove(UsersRemove),
+    /// Give a user a new secret, and print it; the old one works until `--drop-old`
+    Rotate(UsersRotate),
+    /// Say whether a server would take a file: 0 if so, 2 if not
+    Check(UsersCheck),
+}
+
+/// The users file.
+#[derive(Debug, Args)]
+pub(crate) struct UsersFileOption {
+    /// Users file [default: $PILOTLIGHT_USERS or $XDG_CONFIG_HOME/pilotlight/users.toml]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// Print JSON, for programs
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UsersAdd {
+    /// Its name: letters, digits, `-`, `_` and `.`
+    pub(crate) name: String,
+    /// Namespace that database 0 is to mean for it [default: the one without a name]
+    #[arg(long, value_name = "NAMESPACE")]
+    pub(crate) home: Option<String>,
+    /// What it may: rights (`r`, `w`, `a` of administrators), a namespace or `*`, and perhaps a kind, as in `rw ci` and
+    /// `r release:fx-graph`; can be given several times
+    #[arg(long = "grant", value_name = "GRANT")]
+    pub(crate) grants: Vec<String>,
+    /// Subject of a TLS certificate that proves it as well: `CN=ci,O=example`
+    #[arg(long, value_name = "SUBJECT")]
+    pub(crate) certificate: Option<String>,
+    /// How often it may ask, over all of its connections: `200/s`, `600/min`
+    #[arg(long, value_name = "RATE")]
+    pub(crate) rate: Option<String>,
+    #[command(flatten)]
+    pub(crate) file: UsersFileOption,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UsersList {
+    #[command(flatten)]
+    pub(crate) file: UsersFileOption,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UsersRemove {
+    /// The user
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) file: UsersFileOption,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UsersRotate {
+    /// The user
+    pub(crate) name: String,
+    /// Make no new secret: take all from it but the newest
+    #[arg(long)]
+    pub(crate) drop_old: bool,
+    #[command(flatten)]
+    pub(crate) file: UsersFileOption,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UsersCheck {
+    /// The file
+    pub(crate) file: PathBuf,
+    /// Print JSON, for programs
+    #[arg(long)]
+    pub(crate) json: bool,
 }

@@ -74,6 +74,11 @@ pub(crate) fn configuration_file() -> Option<PathBuf> {
     Some(base("XDG_CONFIG_HOME", ".config")?.join("pilotlight.toml"))
 }
 
+/// Where `pilotlight users` finds the users file unless told otherwise: beside the configuration file.
+pub(crate) fn users_file() -> Option<PathBuf> {
+    Some(base("XDG_CONFIG_HOME", ".config")?.join("users.toml"))
+}
+
 fn base(variable_name: &str, below_home: &str) -> Option<PathBuf> {
     let chosen = variable(variable_name).map(PathBuf::from).filter(|path| path.is_absolute());
     let base = chosen.or_else(|| variable("HOME").map(|home| PathBuf::from(home).join(below_home)))?;

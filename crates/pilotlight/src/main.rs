@@ -12,6 +12,7 @@ mod progress;
 mod serve;
 mod settings;
 mod sidecar;
+mod users_file;
 
 use std::process::ExitCode;
 

@@ -175,7 +175,7 @@ async fn saved_time_is_not_counted_twice_for_what_is_made_and_found_together() {
         entry.metadata.compile_ms = 1000;
         cache.put(key, entry, When::Always).await.unwrap();
     }
-    assert!(cache.get_many_packed(&keys).await.iter().all(|found| matches!(found, Ok(Some(_)))));
+    assert!(cache.get_many_packed(&keys, None).await.iter().all(|found| matches!(found, Ok(Some(_)))));
     let sum = cache.stats().snapshot();
     assert_eq!((sum.saved_ms.iter().sum::<u64>(), sum.stock_graphs_ms), (1000, 0));
 }

@@ -58,7 +58,7 @@ async fn a_damaged_artifact_is_passed_on_packed_and_to_others_is_one_error_and_t
             let entry = envelope::read(&sealed, u64::MAX).unwrap();
             cache.put(&key, entry, When::Always).await.unwrap();
             for _ in 0..2 {
-                let passed_on = cache.get_many_packed(std::slice::from_ref(&key)).await.remove(0);
+                let passed_on = cache.get_many_packed(std::slice::from_ref(&key), None).await.remove(0);
                 let passed_on = envelope::seal(&passed_on.unwrap().unwrap().entry).unwrap();
                 assert_eq!(passed_on.payload, sealed.payload);
             }

@@ -18,5 +18,7 @@ mod damage;
 mod flight;
 /// Entries that leave together.
 mod groups;
+/// Lookups that go on in other namespaces.
+mod reading;
 /// Entries stored smaller while nobody uses them.
 mod recompress;

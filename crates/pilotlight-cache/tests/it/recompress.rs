@@ -123,7 +123,7 @@ async fn recompressing_changes_neither_version_nor_metadata_nor_what_clients_of_
     let report = recompress(&disk);
     assert_eq!((report.entries_rewritten, report.deltas), (2, 1));
     for _ in 0..2 {
-        let answers = cache.get_many_packed(&keys).await;
+        let answers = cache.get_many_packed(&keys, None).await;
         for (answer, (version, metadata, bare)) in answers.into_iter().zip(&before) {
             let found = answer.unwrap().unwrap();
             assert_eq!((&found.version, &found.entry.metadata), (version, metadata));

@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, Uri, header};
@@ -16,6 +17,7 @@ use super::jobs::Lines;
 use super::key;
 use super::maintain::{maintain, maintenance};
 use super::problem::{Refusal, json};
+use super::rights::ForNamespace;
 use super::router::Front;
 use crate::report::{ImportedReport, StoreReport};
 use crate::selection::Selection;
@@ -34,8 +36,11 @@ pub(super) async fn about(State(front): State<Arc<Front>>) -> Result<Response, R
 }
 
 /// A page of entries, and a mark that says where the next one begins. Without the mark it broke off.
-pub(super) async fn export(State(front): State<Arc<Front>>, uri: Uri) -> Result<Response, Refusal> {
-    let namespace = key::namespace(&uri)?;
+pub(super) async fn export(
+    State(front): State<Arc<Front>>,
+    Extension(ForNamespace { namespace, .. }): Extension<ForNamespace>,
+    uri: Uri,
+) -> Result<Response, Refusal> {
     let cursor = Cursor(key::number(&uri, "cursor", 0)?);
     let limit = key::number(&uri, "limit", LIMIT_DEFAULT)?.clamp(1, LIMIT_MAX);
     let selection = selection(&uri)?;

@@ -5,17 +5,19 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use axum::Extension;
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use pilotlight_cache::{Entry, Error, ErrorKind, Found, Head, Key, PutOutcome, Verified, When};
+use pilotlight_cache::{Entry, Error, ErrorKind, Found, Head, Key, PutOutcome, ReadThrough, Verified, When};
 
 use super::body::{self, Unread};
 use super::conditions::{Conditions, Tag, Verdict};
 use super::problem::Refusal;
 use super::range::{Asked, asked};
-use super::{key, router::Front};
+use super::rights::ForKey;
+use super::router::Front;
 
 /// On a put: seconds until the entry expires. Wins over `Cache-Control: max-age`.
 const TTL_SECONDS: &str = "x-pilotlight-ttl-seconds";
@@ -24,17 +26,21 @@ const COMPILE_MS: &str = "x-pilotlight-compile-ms";
 
 type Answer = Result<Response, Refusal>;
 
-pub(super) async fn get(State(front): State<Arc<Front>>, request: Request) -> Answer {
-    let key = key::of(request.uri())?;
+pub(super) async fn get(
+    State(front): State<Arc<Front>>,
+    Extension(ForKey { key, through, .. }): Extension<ForKey>,
+    request: Request,
+) -> Answer {
+    let through = through.as_deref();
     let conditions = Conditions::of(request.headers())?;
     if !conditions.is_empty() {
         // Decided from the head alone: a 304 reads no artifact and counts as no lookup.
-        let head = front.head(&key).await?;
+        let head = front.head_through(&key, through).await?;
         if let Some(answer) = unmet_read(&conditions, head.as_ref()) {
             return answer;
         }
     }
-    let Some(found) = front.get(&key).await? else { return Err(absent()) };
+    let Some(found) = front.get(&key, through).await? else { return Err(absent()) };
     let Found { entry, version, .. } = found;
     let (artifact, metadata) = (entry.artifact.into_bytes(), entry.metadata);
     let facts = Facts {
@@ -48,10 +54,13 @@ pub(super) async fn get(State(front): State<Arc<Front>>, request: Request) -> An
     Ok(part_or_whole(request.headers(), artifact, &facts))
 }
 
-pub(super) async fn head(State(front): State<Arc<Front>>, request: Request) -> Answer {
-    let key = key::of(request.uri())?;
+pub(super) async fn head(
+    State(front): State<Arc<Front>>,
+    Extension(ForKey { key, through, .. }): Extension<ForKey>,
+    request: Request,
+) -> Answer {
     let conditions = Conditions::of(request.headers())?;
-    let head = front.head(&key).await?;
+    let head = front.head_through(&key, through.as_deref()).await?;
     if let Some(answer) = unmet_read(&conditions, head.as_ref()) {
         return answer;
     }
@@ -62,15 +71,24 @@ pub(super) async fn head(State(front): State<Arc<Front>>, request: Request) -> A
     Ok(response)
 }
 
-pub(super) async fn put(State(front): State<Arc<Front>>, request: Request) -> Answer {
+pub(super) async fn put(
+    State(front): State<Arc<Front>>,
+    Extension(ForKey { key, may_replace, .. }): Extension<ForKey>,
+    request: Request,
+) -> Answer {
     let (parts, body) = request.into_parts();
-    let key = key::of(&parts.uri)?;
     let conditions = Conditions::of(&parts.headers)?;
     let expires_ms = expiry(&parts.headers, front.server.clock.now_ms())?;
     let compile_ms = number(&parts.headers, COMPILE_MS)?.unwrap_or(0);
     // Before the body: an upload that cannot be kept is refused before it is sent (`Expect: 100-continue`).
     let current = front.head(&key).await?;
-    let when = precondition(&conditions, current.as_ref())?;
+    let mut when = precondition(&conditions, current.as_ref())?;
+    if !may_replace {
+        if current.is_some() {
+            return Err(front.keeps_first(&key));
+        }
+        when = When::Absent;
+    }
     let bytes_max = front.server.config.entry_bytes_max;
     let artifact = match body::read(&parts.headers, body, bytes_max, &front.server.memory).await {
         Ok(artifact) => artifact,
@@ -92,13 +110,17 @@ pub(super) async fn put(State(front): State<Arc<Front>>, request: Request) -> An
             let tag = Tag { version: version.0, created_ms };
             Ok((status, [(header::ETAG, tag.to_string())]).into_response())
         }
+        Ok(PutOutcome::Unmet) if !may_replace => Err(front.keeps_first(&key)),
         Ok(PutOutcome::Unmet) => Err(precondition_failed("another write came between")),
         outcome => Err(refused(outcome)),
     }
 }
 
-pub(super) async fn delete(State(front): State<Arc<Front>>, request: Request) -> Answer {
-    let key = key::of(request.uri())?;
+pub(super) async fn delete(
+    State(front): State<Arc<Front>>,
+    Extension(ForKey { key, .. }): Extension<ForKey>,
+    request: Request,
+) -> Answer {
     let conditions = Conditions::of(request.headers())?;
     let mut when = When::Always;
     if !conditions.is_empty() {
@@ -259,14 +281,28 @@ impl Front {
         })
     }
 
-    async fn get(&self, key: &Key) -> Result<Option<Found<Verified>>, Error> {
+    async fn get(&self, key: &Key, through: Option<&ReadThrough>) -> Result<Option<Found<Verified>>, Error> {
         if self.server.memory.is_full() {
             return self.server.cache.refuse_get(key, self.server.memory.refusal());
         }
-        match self.within("get", self.server.cache.get(key)).await {
-            Ok(answer) => answer,
+        let found = self.server.cache.get_many_through(std::slice::from_ref(key), through);
+        match self.within("get", found).await {
+            Ok(mut answers) => answers.pop().unwrap_or(Ok(None)),
             Err(timeout) => self.server.cache.refuse_get(key, timeout),
         }
+    }
+
+    async fn head_through(&self, key: &Key, through: Option<&ReadThrough>) -> Result<Option<Head>, Error> {
+        self.within("head", self.server.cache.head_through(key, through)).await?
+    }
+
+    /// Counts a put that would replace what its user may not, and says so.
+    fn keeps_first(&self, key: &Key) -> Refusal {
+        let what = format!("in namespace `{}` who puts first wins", key.namespace().as_str());
+        let denied = Error::Denied { what };
+        let refusal = Refusal::from(&denied);
+        let _ = self.server.cache.refuse_put(key, denied);
+        refusal
     }
 
     async fn head(&self, key: &Key) -> Result<Option<Head>, Error> {

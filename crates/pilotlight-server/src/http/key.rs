@@ -9,13 +9,8 @@ use super::problem::Refusal;
 /// What stands before every key.
 pub(super) const PREFIX: &str = "/cache/";
 
-/// The key that `uri` names: all of the path after the prefix, slashes and dots included, percent-decoded once.
-pub(super) fn of(uri: &Uri) -> Result<Key, Refusal> {
-    behind(PREFIX, uri)
-}
-
-/// The same, of another page of the entry.
-pub(super) fn behind(prefix: &str, uri: &Uri) -> Result<Key, Refusal> {
+/// The key that `uri` names in `namespace`: all of the path after the prefix, slashes and dots included, percent-decoded once.
+pub(super) fn behind(prefix: &str, uri: &Uri, namespace: Namespace) -> Result<Key, Refusal> {
     let encoded = uri.path().strip_prefix(prefix).unwrap_or_default();
     let bytes: Vec<u8> = percent_decode_str(encoded).collect();
     if bytes.is_empty() {
@@ -29,13 +24,13 @@ pub(super) fn behind(prefix: &str, uri: &Uri) -> Result<Key, Refusal> {
             format!("key of {} bytes, expected at most {KEY_LEN_MAX}", bytes.len()),
         ));
     }
-    Ok(Key::in_namespace(namespace(uri)?, bytes))
+    Ok(Key::in_namespace(namespace, bytes))
 }
 
-/// The namespace that `uri` names, or the default one.
-pub(super) fn namespace(uri: &Uri) -> Result<Namespace, Refusal> {
-    let name = parameter(uri, "namespace")?.unwrap_or_default();
-    Ok(Namespace::new(&name)?)
+/// The namespace that `uri` names, if it names one: else it is the home of whoever asks.
+pub(super) fn namespace(uri: &Uri) -> Result<Option<Namespace>, Refusal> {
+    let name = parameter(uri, "namespace")?;
+    Ok(name.map(|name| Namespace::new(&name)).transpose()?)
 }
 
 /// The value of the query parameter `name`. Of repeated ones the first counts; unknown ones are ignored.
@@ -74,7 +69,7 @@ mod tests {
     use super::*;
 
     fn key(uri: &'static str) -> Vec<u8> {
-        of(&Uri::from_static(uri)).unwrap().bytes().to_vec()
+        behind(PREFIX, &Uri::from_static(uri), Namespace::default()).unwrap().bytes().to_vec()
     }
 
     #[test]
@@ -91,14 +86,17 @@ mod tests {
 
     #[test]
     fn the_namespace_is_a_parameter() {
-        let key = of(&Uri::from_static("/cache/k?other=1&namespace=team%20a")).unwrap();
-        assert_eq!(key.namespace().as_str(), "team a");
-        assert!(of(&Uri::from_static("/cache/k?namespace=%ff")).is_err());
+        let named = |uri| namespace(&Uri::from_static(uri));
+        let name = |uri| named(uri).unwrap().map(|named| named.as_str().to_owned());
+        assert_eq!(name("/cache/k?other=1&namespace=team%20a").as_deref(), Some("team a"));
+        assert_eq!(name("/cache/k?namespace=").as_deref(), Some(""));
+        assert_eq!(name("/cache/k?other=1"), None);
+        assert!(named("/cache/k?namespace=%ff").is_err());
     }
 
     #[test]
     fn a_key_over_the_limit_is_414() {
         let uri: Uri = format!("/cache/{}", "k".repeat(KEY_LEN_MAX + 1)).parse().unwrap();
-        assert_eq!(of(&uri).unwrap_err().status, StatusCode::URI_TOO_LONG);
+        assert_eq!(behind(PREFIX, &uri, Namespace::default()).unwrap_err().status, StatusCode::URI_TOO_LONG);
     }
 }

@@ -4,9 +4,10 @@ use std::io;
 use std::net::{IpAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::Extension;
+use axum::http::Request;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
@@ -15,12 +16,14 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
+use tower_service::Service;
 
+use super::auth;
 use super::router::{self, Front};
 use super::stall::Stall;
 use crate::Server;
 use crate::peers::{Peer, Peers};
-use crate::tls::{self, PeerIdentity, Secured, Tls};
+use crate::tls::{self, Secured, Tls};
 
 /// How long a client may take to send a request's head; an idle connection is closed after it as well.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -122,8 +125,11 @@ async fn accept(
                 // Nagle's delay would hold back the end of every small answer. A failure costs speed, nothing else.
                 let _ = stream.set_nodelay(true);
                 match &tls {
-                    None => connections.serve(stream, None, permit),
-                    Some(tls) => connections.shake_hands(stream, tls, permit, shutdown.clone()),
+                    None => {
+                        let peer = auth::Peer { address: Some(address), identity: None };
+                        connections.serve(stream, peer, permit);
+                    }
+                    Some(tls) => connections.shake_hands(stream, tls, address, permit, shutdown.clone()),
                 }
             }
             Err(error) => {
@@ -153,6 +159,7 @@ impl Connections {
         self: &Arc<Self>,
         stream: TcpStream,
         tls: &Arc<Tls>,
+        address: IpAddr,
         permit: Permit,
         mut shutdown: watch::Receiver<bool>,
     ) {
@@ -167,7 +174,7 @@ impl Connections {
             let Ok(Secured { stream, identity }) = secured else { return };
             // Gone when the shutdown has begun meanwhile.
             if let Some(connections) = connections.upgrade() {
-                connections.serve(stream, identity, permit);
+                connections.serve(stream, auth::Peer { address: Some(address), identity }, permit);
             }
         });
     }
@@ -175,15 +182,11 @@ impl Connections {
     fn serve(
         &self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        identity: Option<Arc<PeerIdentity>>,
+        peer: auth::Peer,
         permit: Permit,
     ) {
         let io = TokioIo::new(Stall::new(stream, STALL_TIMEOUT));
-        let router = match identity {
-            None => self.router.clone(),
-            Some(identity) => self.router.clone().layer(Extension(identity)),
-        };
-        let service = TowerToHyperService::new(router);
+        let service = TowerToHyperService::new(OfPeer { router: self.router.clone(), peer });
         let connection = self.builder.serve_connection(io, service).into_owned();
         let connection = self.graceful.watch(connection);
         tokio::spawn(async move {
@@ -193,6 +196,31 @@ impl Connections {
             }
             drop(permit);
         });
+    }
+}
+
+/// The router, for requests of one connection: each says where it came from.
+#[derive(Clone)]
+struct OfPeer {
+    router: axum::Router,
+    peer: auth::Peer,
+}
+
+impl<B> Service<Request<B>> for OfPeer
+where
+    axum::Router: Service<Request<B>>,
+{
+    type Response = <axum::Router as Service<Request<B>>>::Response;
+    type Error = <axum::Router as Service<Request<B>>>::Error;
+    type Future = <axum::Router as Service<Request<B>>>::Future;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Service::<Request<B>>::poll_ready(&mut self.router, context)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        request.extensions_mut().insert(self.peer.clone());
+        self.router.call(request)
     }
 }
 

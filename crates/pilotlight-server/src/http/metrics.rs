@@ -20,7 +20,7 @@ const USAGE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The front-ends' own families: name, help, and where the value is. Counters by their `_total`, the rest gauges.
 type Of<T> = (&'static str, &'static str, fn(&T) -> Option<f64>);
 
-const SERVER: [Of<Server>; 13] = [
+const SERVER: [Of<Server>; 18] = [
     ("pilotlight_uptime_seconds", "Time since the server started", |server| {
         Some(server.started.elapsed().as_secs_f64())
     }),
@@ -60,6 +60,23 @@ const SERVER: [Of<Server>; 13] = [
     ("pilotlight_tls_expiry_seconds", "When the TLS certificate expires, in seconds since 1970", |server| {
         let not_after = server.tls.as_ref()?.not_after().duration_since(UNIX_EPOCH).ok()?;
         Some(not_after.as_secs_f64())
+    }),
+    ("pilotlight_logins_failed_total", "Logins that failed", |server| {
+        load(&server.stats, |s| &s.logins_failed_total)
+    }),
+    (
+        "pilotlight_logins_delayed_total",
+        "Logins that had to wait since others from there had failed",
+        |server| load(&server.stats, |s| &s.logins_delayed_total),
+    ),
+    ("pilotlight_denied_total", "Commands and requests refused for want of a right", |server| {
+        load(&server.stats, |s| &s.denied_total)
+    }),
+    ("pilotlight_throttled_total", "Commands and requests that their user made too fast", |server| {
+        load(&server.stats, |s| &s.throttled_total)
+    }),
+    ("pilotlight_audit_dropped_total", "Lines that the audit log could not take", |server| {
+        Some(server.access.audit.dropped() as f64)
     }),
 ];
 

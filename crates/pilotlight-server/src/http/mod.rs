@@ -5,7 +5,7 @@
 //!
 //! # Data path
 //! `listen` accepts -> [`stall`] drops connections that stand still -> hyper (HTTP/1.1, or HTTP/2 with prior
-//! knowledge, on one port) -> `router` (authentication, then the path) -> `entries` / `api` / `metrics` / `verify`
+//! knowledge, on one port) -> `router` -> [`rights`] (who asks, and may it) -> `entries` / `api` / `metrics` / `verify`
 //! -> [`pilotlight_cache::Cache`].
 //!
 //! # Invariants
@@ -30,6 +30,7 @@ mod pins;
 mod problem;
 mod quarantine;
 mod range;
+mod rights;
 mod router;
 mod stall;
 mod status;

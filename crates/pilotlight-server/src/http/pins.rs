@@ -2,32 +2,35 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::State;
-use axum::http::{StatusCode, Uri};
+use axum::http::StatusCode;
 use pilotlight_cache::{Key, Maintenance, Result as CacheResult};
 
+use super::entries;
 use super::maintain::maintain;
 use super::problem::Refusal;
+use super::rights::ForKey;
 use super::router::Front;
-use super::{entries, key};
+
+type Answer = Result<StatusCode, Refusal>;
 
 /// What stands before every key.
-const PREFIX: &str = "/api/pins/";
+pub(super) const PREFIX: &str = "/api/pins/";
 
-pub(super) async fn pin(State(front): State<Arc<Front>>, uri: Uri) -> Result<StatusCode, Refusal> {
-    change(&front, &uri, |disk, key| disk.pin(key)).await
+pub(super) async fn pin(State(front): State<Arc<Front>>, Extension(allowed): Extension<ForKey>) -> Answer {
+    change(&front, allowed, |disk, key| disk.pin(key)).await
 }
 
-pub(super) async fn unpin(State(front): State<Arc<Front>>, uri: Uri) -> Result<StatusCode, Refusal> {
-    change(&front, &uri, |disk, key| disk.unpin(key)).await
+pub(super) async fn unpin(State(front): State<Arc<Front>>, Extension(allowed): Extension<ForKey>) -> Answer {
+    change(&front, allowed, |disk, key| disk.unpin(key)).await
 }
 
 async fn change(
     front: &Front,
-    uri: &Uri,
+    ForKey { key, .. }: ForKey,
     change: impl FnOnce(&dyn Maintenance, &Key) -> CacheResult<bool> + Send + 'static,
-) -> Result<StatusCode, Refusal> {
-    let key = key::behind(PREFIX, uri)?;
+) -> Answer {
     if maintain(front, move |disk| change(disk, &key)).await? {
         return Ok(StatusCode::NO_CONTENT);
     }

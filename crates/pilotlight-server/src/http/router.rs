@@ -13,9 +13,8 @@ use axum::routing::{get, post, put};
 use tokio::sync::watch;
 
 use super::problem::Refusal;
-use super::{api, auth, carry, doctor, entries, metrics, pins, quarantine, verify};
+use super::{api, carry, doctor, entries, metrics, pins, quarantine, rights, verify};
 use crate::Server;
-use crate::tls::PeerIdentity;
 
 /// What every request shares.
 #[derive(Debug)]
@@ -40,6 +39,7 @@ pub(super) fn router(front: Arc<Front>) -> Router {
         .route("/cache/{*key}", entry)
         .route("/metrics", get(metrics::show))
         .route("/api/stats", get(api::stats))
+        .route("/api/user", get(api::user))
         .route("/api/entries", get(api::entries).delete(api::clear))
         .route("/api/pins/{*key}", put(pins::pin).delete(pins::unpin))
         .route("/api/verify", post(verify::run))
@@ -51,7 +51,7 @@ pub(super) fn router(front: Arc<Front>) -> Router {
         .route("/api/quarantine", get(quarantine::list).delete(quarantine::purge))
         .fallback(unknown_path)
         .method_not_allowed_fallback(unknown_method)
-        .route_layer(from_fn_with_state(Arc::clone(&front), guard));
+        .route_layer(from_fn_with_state(Arc::clone(&front), rights::guard));
     Router::new()
         .route("/healthz", get(alive))
         .route("/readyz", get(ready))
@@ -63,17 +63,6 @@ pub(super) fn router(front: Arc<Front>) -> Router {
 
 async fn count(State(front): State<Arc<Front>>, request: Request, next: Next) -> Response {
     front.server.stats.http_requests_total.fetch_add(1, Relaxed);
-    next.run(request).await
-}
-
-async fn guard(State(front): State<Arc<Front>>, request: Request, next: Next) -> Response {
-    // Whoever proved to be somebody needs no password beside that.
-    if let Some(password) = &front.server.config.password
-        && request.extensions().get::<Arc<PeerIdentity>>().is_none()
-        && let Err(refusal) = auth::check(request.headers(), password)
-    {
-        return refusal.into_response();
-    }
     next.run(request).await
 }
 
@@ -91,12 +80,13 @@ async fn ready(State(front): State<Arc<Front>>) -> Response {
 }
 
 /// What `GET /` answers: methods, path, help.
-const INDEX: &str = concat!(
+pub(super) const INDEX: &str = concat!(
     "pilotlight ",
     env!("CARGO_PKG_VERSION"),
     ", a remote compile cache\n\n",
     "GET HEAD PUT DELETE  /cache/KEY            one entry (?namespace=NAME for another namespace)\n",
     "GET                  /api/stats            counters and sizes as JSON\n",
+    "GET                  /api/user             who you are here, as JSON\n",
     "GET                  /api/entries          a page of entries as JSON (?namespace= &cursor= &limit=)\n",
     "DELETE               /api/entries          delete every entry of a namespace (?namespace=)\n",
     "PUT DELETE           /api/pins/KEY         keep an entry from eviction, or no longer\n",

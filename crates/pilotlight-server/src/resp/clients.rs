@@ -37,12 +37,27 @@ pub(crate) struct Client {
 }
 
 /// What a client says of itself.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Names {
     pub(crate) connection: Bytes,
     pub(crate) library: Bytes,
     pub(crate) library_version: Bytes,
     pub(crate) last_command: &'static str,
+    pub(crate) user: Arc<str>,
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        let none = Bytes::new;
+        // As Redis calls who has not logged in.
+        Self {
+            connection: none(),
+            library: none(),
+            library_version: none(),
+            last_command: "",
+            user: "default".into(),
+        }
+    }
 }
 
 impl Clients {
@@ -113,12 +128,13 @@ impl Client {
         line.extend_from_slice(
             format!(
                 " age={} idle={} flags=N db={} sub=0 psub=0 ssub=0 multi=-1 qbuf=0 qbuf-free=0 argv-mem=0 \
-                 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 tot-mem=0 events=r cmd={} user=default redir=-1 \
+                 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 tot-mem=0 events=r cmd={} user={} redir=-1 \
                  resp={} lib-name=",
                 seconds(self.connected_ms),
                 seconds(self.active_ms.load(Relaxed)),
                 self.database.load(Relaxed),
                 names.last_command,
+                names.user,
                 if self.is_resp3.load(Relaxed) { 3 } else { 2 },
             )
             .as_bytes(),

@@ -30,6 +30,49 @@ pub(crate) struct Command {
     pub(crate) summary: &'static str,
     pub(crate) handler: Handler,
     pub(crate) refusal: Refusal,
+    pub(crate) needs: Needs,
+}
+
+/// What its user needs a right to, for a command to run. [`super::permits`] is where that is checked, and nowhere else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Needs {
+    /// Nothing: it tells of no entry, or of as much as its user may know, and changes none.
+    Nothing,
+    /// Each key, for this.
+    Each(Demand),
+    /// `SET`: each key to put, and to read with the option `GET`.
+    Set,
+    /// `GETEX`: the key to read, and to take with any option.
+    GetEx,
+    /// `RENAME`: the first key to take, the second to put.
+    Rename,
+    /// `COPY`: the first key to read, the second to put in the database that the option `DB` names.
+    Copy,
+    /// `MOVE`: the key to take, and to put in the database that is its argument.
+    Move,
+    /// Some kind to read: of the others it must tell nothing.
+    List,
+    /// All that is in the database, to delete it.
+    Clear,
+    /// The same of some database: it must clear no other.
+    ClearSome,
+    /// The server.
+    Admin,
+}
+
+/// What for a key is needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Demand {
+    /// To tell what is there.
+    Read,
+    /// To put, be it over what is there. In a namespace of low trust the put itself takes care of that.
+    Put,
+    /// To delete or change what is there without telling what it was.
+    Remove,
+    /// To put what depends on what is there, or tells of it.
+    Update,
+    /// To tell what is there, and delete it.
+    Take,
 }
 
 /// Which arguments are keys; `last` counts from the end when negative. No keys when `first` is 0.
@@ -69,6 +112,10 @@ pub(crate) enum Refusal {
     Unmet,
     /// The same, but for a value that is too large: only our client sends it, which fails over nothing and says why.
     UnmetOrTooLarge,
+    /// None of so many.
+    Zero,
+    /// That nobody will put it, so that the client compiles.
+    Alone,
 }
 
 /// Properties of a command, as bits: the names that `COMMAND INFO` answers with stand in [`FLAG_NAMES`].
@@ -89,6 +136,8 @@ impl Flag {
     pub(crate) const NO_MULTI: u32 = 1 << 7;
     /// Takes part in leases.
     pub(crate) const LEADS: u32 = 1 << 8;
+    /// Changes the database, so that what comes behind it in a transaction cannot be judged before it ran.
+    pub(crate) const TURNS: u32 = 1 << 9;
 }
 
 pub(crate) const FLAG_NAMES: [(u32, &str); 7] = [
@@ -126,14 +175,14 @@ impl Command {
     }
 
     /// The keys among `args`, which has the name in front.
-    pub(crate) fn keys_of<'a>(&self, args: &'a Args) -> impl Iterator<Item = &'a Bytes> {
+    pub(crate) fn keys_of<'a>(&self, args: &'a [Bytes]) -> impl Iterator<Item = &'a Bytes> {
         let Keys { first, last, step } = self.keys;
         let end = match usize::try_from(last) {
             Ok(last) => last + 1,
             Err(_) => (args.len() + 1).saturating_sub(last.unsigned_abs() as usize),
         };
         let count = if first == 0 { 0 } else { end.saturating_sub(first) };
-        args.0.iter().skip(first).take(count).step_by(step.max(1))
+        args.iter().skip(first).take(count).step_by(step.max(1))
     }
 }
 

@@ -16,9 +16,11 @@ use tokio::time::Instant;
 
 use super::decode::{DIRECT_LEN_MIN, Decoder, Limits, ProtocolError, Request};
 use super::output::Output;
+use super::puts::Owed;
 use super::reply::{Protocol, Reply};
-use super::session::{Core, Owed, Session};
+use super::session::{Core, Session};
 use super::socket::{Accepted, Socket};
+use crate::access::Pace;
 use crate::memory::{Share, UNCOUNTED_BYTES};
 use crate::tls::PeerIdentity;
 
@@ -168,7 +170,7 @@ impl Connection {
         let grace = self.session.server().config.client_grace;
         match self.coming {
             Some((since, bytes)) => Some(since + grace + Duration::from_secs(bytes / BYTES_PER_SECOND_MIN)),
-            None if !self.session.is_authenticated => Some(self.opened + grace),
+            None if !self.session.is_authenticated() => Some(self.opened + grace),
             None => None,
         }
     }
@@ -219,7 +221,7 @@ impl Connection {
             let n = ready!(pin!(self.socket.read_buf(&mut buffer)).poll(cx))?;
             self.decoder.bulk_advanced(n);
             self.reads_long = true;
-            self.batch.decode(&mut self.decoder, &mut &[][..], self.session.is_authenticated);
+            self.batch.decode(&mut self.decoder, &mut &[][..], self.session.is_authenticated());
             self.hold();
             return Poll::Ready(Ok(n));
         }
@@ -230,7 +232,7 @@ impl Connection {
         let mut input = buffer.filled();
         let n = input.len();
         self.reads_long = self.reads_long && n > SHORT_READ_LEN / 2;
-        self.batch.decode(&mut self.decoder, &mut input, self.session.is_authenticated);
+        self.batch.decode(&mut self.decoder, &mut input, self.session.is_authenticated());
         self.batch.rest.extend_from_slice(input);
         drop(scratch);
         if self.decoder.is_inside_request() {
@@ -248,11 +250,12 @@ impl Connection {
             stats.commands_total.fetch_add(self.batch.requests.len() as u64, Relaxed);
             while let Some(request) = self.batch.requests.pop_front() {
                 let protocol = self.session.protocol;
+                self.keep_pace().await?;
                 self.session.may_wait = self.owed.is_empty() && self.batch.requests.is_empty();
                 let reply = self.session.execute(request).await;
-                match self.session.staged.take() {
-                    Some(put) => self.owed.push((put, reply)),
-                    None => {
+                match self.session.owe(reply) {
+                    Ok(owed) => self.owed.push(owed),
+                    Err(reply) => {
                         // Before `HELLO` takes effect on what was asked before it.
                         self.settle_as(protocol).await;
                         reply.write(self.session.protocol, &mut self.output);
@@ -284,7 +287,7 @@ impl Connection {
             tokio::task::yield_now().await;
             let rest = std::mem::take(&mut self.batch.rest);
             let mut input = rest.as_slice();
-            self.batch.decode(&mut self.decoder, &mut input, self.session.is_authenticated);
+            self.batch.decode(&mut self.decoder, &mut input, self.session.is_authenticated());
             self.batch.rest = input.to_vec();
         }
         if !self.owed.is_empty() && self.session.core.has_neighbours() {
@@ -304,6 +307,19 @@ impl Connection {
             self.batch.shrink();
         }
         Ok(Next::Read)
+    }
+
+    /// Waits for the turn of its user's next command. What was asked before is answered first.
+    async fn keep_pace(&mut self) -> io::Result<()> {
+        let pace = self.session.pace();
+        self.session.is_too_fast = pace == Pace::TooFast;
+        if let Pace::After(wait) = pace {
+            self.session.server().stats.throttled_total.fetch_add(1, Relaxed);
+            self.settle().await;
+            self.flush().await?;
+            tokio::time::sleep(wait).await;
+        }
+        Ok(())
     }
 
     async fn settle(&mut self) {

@@ -125,6 +125,10 @@ impl Fault {
 
 impl From<Error> for Fault {
     fn from(error: Error) -> Self {
+        if let Error::Denied { what } = error {
+            // Without our own words in front: it may be Redis' text.
+            return Self { prefix: Prefix::NoPerm, text: Cow::Owned(what.into_bytes()) };
+        }
         let prefix = match error.kind() {
             ErrorKind::Full => {
                 return fault(Prefix::Oom, "command not allowed when used memory > 'maxmemory'.");

@@ -6,7 +6,7 @@ use super::decode::{Decoder, Limits};
 use super::table::COMMANDS;
 
 /// What a stream decoded to: requests, each with the length of what was too long in it, and the error that ended it.
-pub type Decoded = (Vec<(Vec<Bytes>, Option<u64>)>, Option<String>);
+pub type Decoded = (Vec<(Vec<Bytes>, Option<String>)>, Option<String>);
 
 /// Everything that `pieces`, one after the other, decode to. Long bulks are read as a connection reads them.
 ///
@@ -25,7 +25,9 @@ pub fn decode<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, is_authenticated: 
         // Once more when it is used up: a bulk that was read directly may be whole.
         loop {
             match decoder.decode(&mut piece, is_authenticated) {
-                Ok(Some(request)) => requests.push((request.args, request.oversize)),
+                Ok(Some(request)) => {
+                    requests.push((request.args, request.dropped.map(|dropped| format!("{dropped:?}"))))
+                }
                 Ok(None) if piece.is_empty() => break,
                 Ok(None) => panic!("the decoder keeps what it cannot decode yet"),
                 Err(error) => return (requests, Some(error.to_string())),

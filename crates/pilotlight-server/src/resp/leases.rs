@@ -11,10 +11,11 @@ use pilotlight_cache::leases::{Follower, Leader, Loss, Role, Turn};
 use pilotlight_cache::{Head, Key};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::command::Command;
 use super::decode::Request;
+use super::permits::Permit;
 use super::reply::Reply;
 use super::session::Session;
+use crate::access::Right;
 
 /// How long a stock client leads that neither puts, looks something else up nor leaves.
 const STOCK_LASTS: Duration = Duration::from_secs(60);
@@ -47,10 +48,10 @@ pub(crate) enum Part {
 
 impl Session {
     /// Runs a `GET` that takes part in leases.
-    pub(crate) async fn get_or_lead(&mut self, command: &'static Command, request: Request) -> Reply {
+    pub(crate) async fn get_or_lead(&mut self, permit: Permit, request: Request) -> Reply {
         let Some(key) = request.args.get(1).map(|name| self.key(name)).filter(|key| self.takes_part(key))
         else {
-            return self.run(command, request).await;
+            return self.run(permit, request).await;
         };
         let started = Instant::now();
         let is_ended = |led: &mut Led| led.is_stock && led.key.kind() == key.kind();
@@ -59,7 +60,7 @@ impl Session {
         let is_led = self.server().cache.leases().age(&key).is_some();
         let mut part = if is_led { Some(self.stock_part(&key).await) } else { None };
         let again = Request { args: request.args.clone(), dropped: request.dropped };
-        let mut reply = self.run_until(command, request, self.deadline_of(started)).await;
+        let mut reply = self.run_until(permit, request, self.deadline_of(started)).await;
         // One that was late is no miss: who has waited for the backend has waited enough.
         let is_late = started.elapsed() >= self.server().config.request_timeout;
         if reply == Reply::Nil && part.is_none() && !is_late {
@@ -71,7 +72,7 @@ impl Session {
                 _ => false,
             };
             if is_put {
-                reply = self.run_until(command, again, self.deadline_of(started)).await;
+                reply = self.run_until(permit, again, self.deadline_of(started)).await;
             }
         }
         if reply != Reply::Nil {
@@ -85,8 +86,11 @@ impl Session {
         (started + self.server().config.request_timeout).max(Instant::now() + READ_MIN)
     }
 
+    /// Who may not put what it compiles takes no part: others would wait for it in vain.
     fn takes_part(&self, key: &Key) -> bool {
-        key.kind().is_leasable() && self.may_wait && !self.server().config.lease_wait.is_zero()
+        let may_put =
+            || self.standing.is_unrestricted() || self.standing.place().may(Right::Write, key.kind());
+        key.kind().is_leasable() && self.may_wait && !self.server().config.lease_wait.is_zero() && may_put()
     }
 
     async fn stock_part(&mut self, key: &Key) -> Part {

@@ -1,8 +1,9 @@
 //! The RESP front-end: RESP2 and RESP3 for clients of Redis.
 //!
 //! A command's way: [`cores`](crate::cores) accepts -> [`connection`] reads -> [`decode`] -> [`session`] looks it up in
-//! the [`table`], checks it, passes the [`gate`] -> [`commands`] ask the cache -> [`reply`] -> [`output`] writes.
+//! the [`table`], [`permits`] it or not, passes the [`gate`] -> [`commands`] ask the cache -> [`reply`] -> [`output`] writes.
 
+mod audit;
 mod clients;
 mod command;
 mod commands;
@@ -18,11 +19,14 @@ mod leases;
 mod number;
 mod output;
 mod parameters;
+mod permits;
+mod puts;
 mod reply;
 mod session;
 mod settings;
 mod shared;
 mod socket;
+mod standing;
 mod table;
 
 pub(crate) use connection::SCRATCH_LEN;

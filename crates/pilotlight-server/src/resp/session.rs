@@ -8,20 +8,21 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::Poll;
 
 use bytes::Bytes;
-use pilotlight_cache::envelope::recast;
 use pilotlight_cache::{
-    Entry, Error, ErrorKind, Found, KEY_LEN_MAX, Key, Metadata, Namespace, PendingPut, PutOutcome, Staged,
-    Verified, Version, When,
+    Error, ErrorKind, Found, KEY_LEN_MAX, Key, Namespace, PendingPut, ReadThrough, Verified, Version,
 };
 use tokio::time::{Instant, timeout_at};
 
+use super::audit::Note;
 use super::clients::Client;
 use super::command::{Args, Command, Flag, Handler, Outcome, Refusal, Running, is};
 use super::commands::transaction::{self, Transaction};
 use super::decode::{Dropped, Request};
 use super::error::Fault;
 use super::leases::Led;
+use super::permits::Permit;
 use super::reply::{Protocol, Reply};
+use super::standing::Standing;
 use super::{Shared, table};
 use crate::Server;
 
@@ -58,7 +59,10 @@ pub(crate) struct Session {
     /// The database's namespace.
     pub(crate) namespace: Namespace,
     pub(crate) protocol: Protocol,
-    pub(crate) is_authenticated: bool,
+    /// Who it is, and what that lets it do here.
+    pub(crate) standing: Standing,
+    /// Whether the command that is running comes too soon after others of its user.
+    pub(crate) is_too_fast: bool,
     /// Between `MULTI` and `EXEC`.
     pub(crate) transaction: Option<Box<Transaction>>,
     /// What was under each watched key; `None` was nothing.
@@ -76,10 +80,9 @@ pub(crate) struct Session {
     pub(crate) replied_bytes: u64,
     /// What the command that ran last staged: its answer must wait until that is settled.
     pub(crate) staged: Option<PendingPut>,
+    /// What is to be noted of it once it is.
+    pub(super) unsettled: Option<Note>,
 }
-
-/// A put that is staged, and what to answer if settling goes well.
-pub(crate) type Owed = (PendingPut, Reply);
 
 /// `CLIENT REPLY`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,15 +96,15 @@ pub(crate) enum Replies {
 
 impl Session {
     pub(crate) fn new(core: Rc<Core>, client: Arc<Client>) -> Self {
-        // Whoever proved to be somebody needs no password beside that.
-        let is_authenticated = core.server.config.password.is_none() || client.identity.is_some();
-        Self {
+        let standing = Standing::nobody();
+        let mut session = Self {
             core,
             client,
             database: 0,
             namespace: Namespace::default(),
             protocol: Protocol::default(),
-            is_authenticated,
+            standing,
+            is_too_fast: false,
             transaction: None,
             watched: Vec::new(),
             replies: Replies::On,
@@ -111,7 +114,10 @@ impl Session {
             may_wait: true,
             replied_bytes: 0,
             staged: None,
-        }
+            unsettled: None,
+        };
+        session.stand_as_stranger();
+        session
     }
 
     pub(crate) fn server(&self) -> &Server {
@@ -128,7 +134,7 @@ impl Session {
 
     pub(crate) fn select(&mut self, database: u16) {
         self.database = database;
-        self.namespace = Namespace::database(database);
+        self.take_place();
         self.client.database.store(database, Relaxed);
     }
 
@@ -139,17 +145,14 @@ impl Session {
 
     /// Runs or queues one command, and says what to answer.
     pub(crate) async fn execute(&mut self, request: Request) -> Reply {
+        self.keep_up();
         let reply = match self.admit(&request) {
             Ok(command) if self.transaction.is_some() && !command.has(Flag::IN_MULTI) => {
                 transaction::queue(self, command, request)
             }
             Ok(command) => {
                 self.last_command = command.name;
-                if command.has(Flag::LEADS) {
-                    self.get_or_lead(command, request).await
-                } else {
-                    self.run(command, request).await
-                }
+                self.serve(command, request).await
             }
             Err(fault) => Reply::Error(self.reject(&request, fault)),
         };
@@ -186,7 +189,7 @@ impl Session {
         if !command.takes(request.args.len()) {
             return Err(Fault::wrong_arity(command.name));
         }
-        if !self.is_authenticated && !command.has(Flag::ANYONE) {
+        if !self.is_authenticated() && !command.has(Flag::ANYONE) {
             return Err(Fault::NO_AUTH);
         }
         if self.transaction.is_some() && command.has(Flag::NO_MULTI) {
@@ -196,23 +199,18 @@ impl Session {
     }
 
     /// Runs a command outside a transaction.
-    pub(crate) async fn run(&mut self, command: &'static Command, request: Request) -> Reply {
+    pub(crate) async fn run(&mut self, permit: Permit, request: Request) -> Reply {
         let deadline = Instant::now() + self.server().config.request_timeout;
-        self.run_until(command, request, deadline).await
+        self.run_until(permit, request, deadline).await
     }
 
-    pub(crate) async fn run_until(
-        &mut self,
-        command: &'static Command,
-        request: Request,
-        deadline: Instant,
-    ) -> Reply {
+    pub(crate) async fn run_until(&mut self, permit: Permit, request: Request, deadline: Instant) -> Reply {
         // Cloned so that a pass through the gate does not borrow the session.
         let core = Rc::clone(&self.core);
         let gate = &core.server.resp.gate;
-        let pass = match command.handler {
+        let pass = match permit.command().handler {
             Handler::Now(_) | Handler::Waits(_) | Handler::Container(_) => {
-                return self.run_inside(command, request, deadline).await;
+                return self.run_inside(permit, request, deadline).await;
             }
             Handler::Shared(_) => match gate.try_shared(core.index) {
                 Some(pass) => Some(pass),
@@ -220,20 +218,16 @@ impl Session {
             },
             Handler::Alone(_) | Handler::Exec => timeout_at(deadline, gate.alone()).await.ok(),
         };
-        match (pass, &command.handler) {
-            (None, _) => self.late(command, &Args(request.args)),
+        match (pass, &permit.command().handler) {
+            (None, _) => self.late(permit.command(), &Args(request.args)),
             (Some(_pass), Handler::Exec) => transaction::exec(self, deadline).await,
-            (Some(_pass), _) => self.run_inside(command, request, deadline).await,
+            (Some(_pass), _) => self.run_inside(permit, request, deadline).await,
         }
     }
 
     /// Runs a command for which the gate, if it needs that, is passed.
-    pub(crate) async fn run_inside(
-        &mut self,
-        command: &'static Command,
-        request: Request,
-        deadline: Instant,
-    ) -> Reply {
+    pub(crate) async fn run_inside(&mut self, permit: Permit, request: Request, deadline: Instant) -> Reply {
+        let command = permit.command();
         let args = Args(request.args);
         if let Some(why) = request.dropped {
             return self.dropped(command, &args, why);
@@ -311,11 +305,11 @@ impl Session {
     }
 
     /// What a command answers that cannot be served: where a compiler waits, what it takes for a miss.
-    fn refuse(&self, command: &Command, args: &Args, error: impl Fn() -> Error) -> Outcome {
+    pub(super) fn refuse(&self, command: &Command, args: &Args, error: impl Fn() -> Error) -> Outcome {
         let cache = &self.server().cache;
         let mut reply = Reply::Error(error().into());
         let mut misses = Vec::new();
-        for key in command.keys_of(args) {
+        for key in command.keys_of(&args.0) {
             let key = self.key(key);
             match command.refusal {
                 Refusal::Fail => {}
@@ -333,6 +327,13 @@ impl Session {
                     cache.refuse_put(&key, error())?;
                     reply = Reply::Nil;
                 }
+                Refusal::Zero | Refusal::Alone
+                    if self.server().config.is_strict || !key.kind().is_compile_cache() =>
+                {
+                    return Err(error().into());
+                }
+                Refusal::Zero => reply = Reply::Integer(0),
+                Refusal::Alone => reply = super::commands::leases::alone(),
             }
         }
         match reply {
@@ -355,86 +356,34 @@ impl Session {
         }
     }
 
-    /// The entry under `key`: counted, and with failures absorbed as the cache's policy says.
+    /// The entry under `key`, looked for in other namespaces too where that is set up: counted, and with failures absorbed as
+    /// the cache's policy says.
     pub(crate) async fn get(&self, key: &Key) -> Result<Option<Found<Verified>>, Fault> {
+        self.get_through(key, self.standing.through()).await
+    }
+
+    /// The same in the key's own namespace alone: for whoever goes on to change what it finds.
+    pub(crate) async fn get_own(&self, key: &Key) -> Result<Option<Found<Verified>>, Fault> {
+        self.get_through(key, None).await
+    }
+
+    async fn get_through(
+        &self,
+        key: &Key,
+        through: Option<&ReadThrough>,
+    ) -> Result<Option<Found<Verified>>, Fault> {
         let cache = &self.server().cache;
-        match key_too_long(key.bytes()) {
-            Some(error) => Ok(cache.refuse_get(key, error)?),
-            None => Ok(cache.get(key).await?),
+        if let Some(error) = key_too_long(key.bytes()) {
+            return Ok(cache.refuse_get(key, error)?);
         }
+        let mut found = cache.get_many_through(std::slice::from_ref(key), through).await;
+        Ok(found.pop().unwrap_or(Ok(None))?)
     }
 
     /// What a get of a key that is too long comes to, in whatever form entries were asked for.
     pub(crate) fn refuse_long<T>(&self, key: &Key) -> pilotlight_cache::Result<Option<T>> {
         let refuse = |error| self.server().cache.refuse_get(key, error);
         key_too_long(key.bytes()).map_or(Ok(None), refuse)
-    }
-
-    /// Stores `artifact` under `key`: counted, and with failures absorbed as the cache's policy says.
-    pub(crate) async fn put(
-        &self,
-        key: &Key,
-        artifact: Bytes,
-        expires_ms: Option<u64>,
-        when: When,
-    ) -> Result<PutOutcome, Fault> {
-        let compile_ms = if key.kind().is_compile_cache() { recast::time_taken_ms(&artifact) } else { 0 };
-        let metadata = Metadata { expires_ms, compile_ms, ..Metadata::default() };
-        self.put_entry(key, Entry { artifact: Verified::from_producer(artifact).into(), metadata }, when)
-            .await
-    }
-
-    /// The same for the last thing a command does: what it answers waits in [`Session::staged`].
-    pub(crate) async fn stage(
-        &mut self,
-        key: &Key,
-        artifact: Bytes,
-        expires_ms: Option<u64>,
-        when: When,
-    ) -> Result<Option<PutOutcome>, Fault> {
-        let compile_ms = if key.kind().is_compile_cache() { recast::time_taken_ms(&artifact) } else { 0 };
-        let metadata = Metadata { expires_ms, compile_ms, ..Metadata::default() };
-        let entry = Entry { artifact: Verified::from_producer(artifact).into(), metadata };
-        if let Some(error) = self.misfit(key, &entry) {
-            return Ok(Some(self.server().cache.refuse_put(key, error)?));
-        }
-        match self.server().cache.stage(key, entry, when).await? {
-            Staged::Done(outcome) => Ok(Some(outcome)),
-            Staged::Pending(put) => {
-                self.staged = Some(put);
-                Ok(None)
-            }
-        }
-    }
-
-    /// Settles what was staged, and says what to answer.
-    pub(crate) async fn settle(&self, owed: Vec<Owed>) -> Vec<Reply> {
-        let (puts, replies): (Vec<_>, Vec<_>) = owed.into_iter().unzip();
-        let outcomes = self.server().cache.settle_many(puts).await;
-        let answer = |(outcome, reply)| match (outcome, reply) {
-            (_, Reply::Silence) => Reply::Silence,
-            (Ok(PutOutcome::Stored(_)), reply) => reply,
-            (Ok(PutOutcome::Unmet | PutOutcome::Refused(_)), _) => Reply::Nil,
-            (Err(error), _) => Reply::Error(Fault::from(error)),
-        };
-        outcomes.into_iter().zip(replies).map(answer).collect()
-    }
-
-    /// The same with metadata of the caller's.
-    pub(crate) async fn put_entry(&self, key: &Key, entry: Entry, when: When) -> Result<PutOutcome, Fault> {
-        let cache = &self.server().cache;
-        match self.misfit(key, &entry) {
-            Some(error) => Ok(cache.refuse_put(key, error)?),
-            None => Ok(cache.put(key, entry, when).await?),
-        }
-    }
-
-    /// Why an entry cannot be put, whatever room there is.
-    fn misfit(&self, key: &Key, entry: &Entry) -> Option<Error> {
-        let size_bytes = entry.artifact.len();
-        let max_bytes = self.server().config.entry_bytes_max;
-        let too_large = || Error::TooLarge { what: "entry", size_bytes, max_bytes };
-        key_too_long(key.bytes()).or_else(|| (size_bytes > max_bytes).then(too_large))
     }
 }
 
@@ -447,7 +396,7 @@ async fn by(deadline: Instant, mut running: Running<'_>) -> Option<Outcome> {
     }
 }
 
-fn key_too_long(name: &Bytes) -> Option<Error> {
+pub(super) fn key_too_long(name: &Bytes) -> Option<Error> {
     (name.len() > KEY_LEN_MAX).then_some(Error::TooLarge {
         what: "key",
         size_bytes: name.len() as u64,

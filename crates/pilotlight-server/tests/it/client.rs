@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use pilotlight_cache::{Backend, Cache, Clock, DiskBackend, FailurePolicy, MemoryBackend, SystemClock};
+use pilotlight_server::access::Access;
 use pilotlight_server::{Config, Listeners, Server, run};
 use tokio::sync::oneshot;
 
@@ -39,7 +40,20 @@ impl Running {
 
     fn of(cache: Cache, config: Config, clock: Arc<dyn Clock>) -> Self {
         let policy = if config.is_strict { FailurePolicy::Raise } else { FailurePolicy::Absorb };
-        let server = Arc::new(Server::new(Arc::new(cache.with_policy(policy)), config, clock));
+        Self::run(Server::new(Arc::new(cache.with_policy(policy)), config, clock))
+    }
+
+    /// Over memory, with these users.
+    pub(crate) fn for_users(access: Access, config: Config) -> Self {
+        let policy = if config.is_strict { FailurePolicy::Raise } else { FailurePolicy::Absorb };
+        let cache = Cache::new(Arc::new(MemoryBackend::new(1 << 30))).with_policy(policy);
+        let mut server = Server::new(Arc::new(cache), config, Arc::new(SystemClock));
+        server.access = Arc::new(access);
+        Self::run(server)
+    }
+
+    fn run(server: Server) -> Self {
+        let server = Arc::new(server);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (shutdown, is_over) = oneshot::channel();

@@ -6,7 +6,6 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use pilotlight_cache::Namespace;
 use pilotlight_cache::client::{Address, Login, Place};
 
 use super::tls;
@@ -36,11 +35,11 @@ pub(super) enum Named {
 }
 
 impl Named {
-    /// The namespace of its database.
-    pub(super) fn namespace(&self) -> Namespace {
+    /// The number of its database.
+    pub(super) fn database(&self) -> u16 {
         match self {
-            Self::Http(_) => Namespace::default(),
-            Self::AsForJobs(_, address) => Namespace::database(address.database),
+            Self::Http(_) => 0,
+            Self::AsForJobs(_, address) => address.database,
         }
     }
 }

@@ -67,12 +67,19 @@ pub(crate) fn open_for(target: &Target, purpose: Purpose) -> Result<Box<dyn Acce
     })
 }
 
-/// The namespace that `target` stands for where none is said: that of the database in a URL.
+/// The namespace that `target` stands for where none is said: what the user calls the database in a URL.
 pub(crate) fn namespace(target: &Target) -> Result<Namespace, Failure> {
     if target.data_dir.is_some() {
         return Ok(Namespace::default());
     }
-    Ok(endpoint::named(target)?.map_or_else(Namespace::default, |named| named.namespace()))
+    let number = endpoint::named(target)?.map_or(0, |named| named.database());
+    let endpoint = endpoint::of(target)?;
+    // Who needs no secret has no name either, and so no home.
+    let named = match endpoint.password {
+        Some(_) => server::Server::new(&endpoint.url, endpoint.password)?.namespace(number)?,
+        None => None,
+    };
+    Ok(named.unwrap_or_else(|| Namespace::database(number)))
 }
 
 /// Collects what nobody needs where `target` says.

@@ -9,7 +9,7 @@ use pilotlight_cache::{Collect, Conflict, Cursor, Key, Namespace};
 use pilotlight_server::Selection;
 use pilotlight_server::report::{
     CheckedReport, CollectedReport, EntriesReport, FindingReport, ImportedReport, JobLine, Problem,
-    PurgedReport, SetAsideReport, StatsReport, StoreReport,
+    PurgedReport, SetAsideReport, StatsReport, StoreReport, UserReport,
 };
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -116,6 +116,21 @@ impl Server {
 }
 
 impl Server {
+    /// The namespace that whoever asks calls database `number`; `None` of a server that knows no users.
+    pub(super) fn namespace(&self, number: u16) -> Result<Option<Namespace>, Failure> {
+        let response = self.send(self.request("GET", "/api/user"), &[])?;
+        if response.status() == StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        let report: UserReport = serde_json::from_slice(&whole(success(response)?)?)
+            .map_err(|error| not_ours().because(&error))?;
+        Ok(match (number, report.home.as_str()) {
+            (0, home) => Some(Namespace::new(home)?),
+            (_, "") => None,
+            (number, home) => Some(Namespace::new(&format!("{home}/db{number}"))?),
+        })
+    }
+
     pub(super) fn collect(
         &self,
         what: Collect,

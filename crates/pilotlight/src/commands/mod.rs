@@ -13,6 +13,7 @@ mod quarantine;
 mod rm;
 mod run;
 mod stats;
+mod users;
 mod verify;
 
 use std::ffi::OsStr;
@@ -44,6 +45,7 @@ pub(crate) fn run(command: Command) -> Result<Answer, Failure> {
         Command::Import(arguments) => import::run(&arguments),
         Command::Gc(arguments) => gc::run(&arguments),
         Command::Quarantine { action } => quarantine::run(&action),
+        Command::Users { action } => users::run(&action),
         Command::Config(arguments) => pages::config(&arguments),
         Command::Completions { shell } => pages::completions(shell),
         Command::Man { out } => pages::man(out.as_deref()),

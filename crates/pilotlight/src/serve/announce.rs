@@ -40,7 +40,16 @@ pub(super) fn started(settings: &Settings, bound: &Bound, server: &Server) {
     if let Some(tls) = &settings.tls {
         fact("clients", client_certificates(tls));
     }
-    output::note(exports(bound, settings.server.password.is_some()));
+    let users = server.access.users();
+    if let Some(path) = &settings.users_file {
+        fact("users", &format!("{}, in {}", users.iter().count(), path.display()));
+    }
+    let login = match (users.anybody(), settings.server.password.is_some()) {
+        (Some(_), _) => "",
+        (None, true) => ":PASSWORD@",
+        (None, false) => "USER:SECRET@",
+    };
+    output::note(exports(bound, login));
 }
 
 fn durability(durability: Durability) -> &'static str {
@@ -64,12 +73,11 @@ fn or_off(addresses: &[String]) -> String {
 }
 
 /// The variables that make jobs use this server: those with the plug-in, and stock PyTorch, which knows no Unix sockets.
-fn exports(bound: &Bound, has_password: bool) -> String {
-    let password = if has_password { ":PASSWORD@" } else { "" };
+fn exports(bound: &Bound, login: &str) -> String {
     let plain = bound.resp.first().map(|address| (address, ""));
     let Some((address, secure)) = plain.or(bound.resp_tls.first().map(|address| (address, "s"))) else {
         let path = bound.unix().first().map(|path| path.display().to_string()).unwrap_or_default();
-        return format!("\nTo use it from torch.compile:\n  export PILOTLIGHT_URL=unix://{password}{path}\n");
+        return format!("\nTo use it from torch.compile:\n  export PILOTLIGHT_URL=unix://{login}{path}\n");
     };
     let host = if address.ip().is_unspecified() {
         format!("THIS_HOST:{}", address.port())
@@ -78,10 +86,10 @@ fn exports(bound: &Bound, has_password: bool) -> String {
     };
     format!(
         "\nTo use it from torch.compile:\n  \
-         export PILOTLIGHT_URL=pilotlight{secure}://{password}{host}\n\
+         export PILOTLIGHT_URL=pilotlight{secure}://{login}{host}\n\
          Or without the Python package, in stock PyTorch:\n  \
          export TORCHINDUCTOR_FX_GRAPH_REMOTE_CACHE=1 TORCHINDUCTOR_AUTOGRAD_REMOTE_CACHE=1 \
-         TORCHINDUCTOR_REDIS_URL=redis{secure}://{password}{host}\n"
+         TORCHINDUCTOR_REDIS_URL=redis{secure}://{login}{host}\n"
     )
 }
 

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use pilotlight_cache::{Blocking, Cache, FailurePolicy, SystemClock, TraceSink};
+use pilotlight_server::access::{Access, Audit};
 use pilotlight_server::{Server, ThreadPool};
 
 use self::certificates::Certificates;
@@ -59,8 +60,9 @@ pub(crate) fn run(arguments: &Serve) -> Result<Answer, Failure> {
     server.http.clone_from(&bound.http);
     server.https.clone_from(&bound.http_tls);
     server.tls = tls.cloned();
+    server.access = access(&settings)?;
+    let shutdown = signals::listen(hang_up(&settings, &server.access), certificates)?;
     let server = Arc::new(server);
-    let shutdown = signals::listen(certificates)?;
     announce::started(&settings, &bound, &server);
     if let Some(path) = &settings.port_file {
         announce::write_port_file(path, &bound)?;
@@ -96,6 +98,24 @@ fn configuration_file(arguments: &Serve) -> Option<PathBuf> {
 fn trace(settings: &Settings) -> Result<Option<Arc<dyn TraceSink>>, Failure> {
     let Some(path) = &settings.trace_file else { return Ok(None) };
     Ok(Some(Arc::new(trace::TraceFile::create(path)?)))
+}
+
+/// Who may do what, and where that is noted.
+fn access(settings: &Settings) -> Result<Arc<Access>, Failure> {
+    let access = settings.access()?;
+    let Some(path) = &settings.audit_log else { return Ok(Arc::new(access)) };
+    let audit = Audit::open(path).map_err(|error| {
+        Failure::new(format!("could not open the audit log `{}`", path.display())).because(&error)
+    })?;
+    Ok(Arc::new(access.with_audit(audit)))
+}
+
+/// What `SIGHUP` does. Where there is nothing to be read or opened anew it ends the server, as it does any program whose terminal
+/// is gone.
+fn hang_up(settings: &Settings, access: &Arc<Access>) -> Option<signals::HangUp> {
+    let is_of_use = settings.users_file.is_some() || settings.audit_log.is_some();
+    let access = Arc::clone(access);
+    is_of_use.then(|| Box::new(move || access.hang_up()) as signals::HangUp)
 }
 
 fn server(opened: Opened, blocking: Arc<dyn Blocking>, settings: &Settings) -> Server {

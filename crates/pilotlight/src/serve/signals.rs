@@ -1,4 +1,5 @@
-//! SIGTERM and SIGINT: the first ends the server gracefully, the second at once. SIGHUP: the certificates are read again.
+//! SIGTERM and SIGINT: the first ends the server gracefully, the second at once. SIGHUP, where it is of use, has files read and
+//! opened anew: certificates, users, the audit log.
 
 use std::future::Future;
 use std::io;
@@ -11,11 +12,15 @@ use super::certificates::{Certificates, POLL_INTERVAL};
 use crate::failure::Failure;
 use crate::output;
 
+/// What SIGHUP does.
+pub(crate) type HangUp = Box<dyn Fn() + Send>;
+
 /// Starts listening for signals. The future is ready after the first one.
 ///
 /// On a thread and a runtime of its own: a second signal must end a process whose other threads hang. The same thread looks
-/// after the certificates, if there are any; without them SIGHUP ends the process, as it does to most.
+/// after the certificates, if there are any. With neither those nor `hang_up`, SIGHUP ends the process, as it does to most.
 pub(crate) fn listen(
+    hang_up: Option<HangUp>,
     certificates: Option<Arc<Certificates>>,
 ) -> Result<impl Future<Output = ()> + Send + use<>, Failure> {
     let fail = |error: io::Error| Failure::new("could not listen for signals").because(&error);
@@ -25,6 +30,11 @@ pub(crate) fn listen(
         Signals {
             term: signal(SignalKind::terminate()).map_err(fail)?,
             int: signal(SignalKind::interrupt()).map_err(fail)?,
+            // Without one it keeps what it does by default, which is to end the process.
+            hup: match hang_up {
+                Some(act) => Some((signal(SignalKind::hangup()).map_err(fail)?, act)),
+                None => None,
+            },
         }
     };
     let reloading = match certificates {
@@ -74,13 +84,27 @@ async fn look_after(mut hang_up: Signal, certificates: Arc<Certificates>) {
 struct Signals {
     term: Signal,
     int: Signal,
+    hup: Option<(Signal, HangUp)>,
 }
 
 impl Signals {
+    /// Waits for a signal to end, doing what others ask for meanwhile.
     async fn next(&mut self) {
-        tokio::select! {
-            _ = self.term.recv() => {}
-            _ = self.int.recv() => {}
+        loop {
+            let hup = async {
+                match &mut self.hup {
+                    Some((hup, act)) => {
+                        hup.recv().await;
+                        act();
+                    }
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                _ = self.term.recv() => return,
+                _ = self.int.recv() => return,
+                () = hup => {}
+            }
         }
     }
 }

@@ -28,7 +28,8 @@ const UNIX_MODE: u32 = 0o600;
 /// What protects the doors that others can reach.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Locks {
-    pub(super) has_password: bool,
+    /// Whether nobody who proves nothing may put entries.
+    pub(super) are_logins_needed: bool,
     /// Whether TLS connections need a client certificate.
     pub(super) are_certificates_required: bool,
 }
@@ -82,13 +83,14 @@ fn unix(text: &str) -> Result<UnixSocket, String> {
     Ok(socket)
 }
 
-/// Whoever writes an entry can run code where it is read, so a port that others can reach needs a lock: a password, or client
+/// Whoever writes an entry can run code where it is read, so a port that others can reach needs a lock: logins, or client
 /// certificates. TLS by itself is none: it hides what is said, from everybody but whoever connects.
 pub(super) fn refuse_open_doors<'a>(
     doors: impl IntoIterator<Item = &'a Listen>,
     locks: Locks,
+    has_users: bool,
 ) -> Result<(), Failure> {
-    if locks.has_password {
+    if locks.are_logins_needed {
         return Ok(());
     }
     let is_open = |door: &&Listen| match door {
@@ -101,10 +103,19 @@ pub(super) fn refuse_open_doors<'a>(
         Some(Listen::Tls(address)) => (address, "ask for client certificates with `--tls-client-ca FILE`, "),
         Some(Listen::Unix(_)) | None => return Ok(()),
     };
+    if has_users {
+        return Err(Failure::new(format!(
+            "{address} can be reached from other machines, and user `default`, who needs no secret, may write"
+        ))
+        .with_hint(format!(
+            "{advice}take the right `w` from it in the users file, or accept that everybody who can connect can run code in \
+             your jobs: `--insecure`"
+        )));
+    }
     Err(Failure::new(format!("{address} can be reached from other machines, and there is no password")).with_hint(
         format!(
-            "{advice}set one with PILOTLIGHT_PASSWORD or `--password-file FILE`, or accept that everybody who can connect \
-             can run code in your jobs: `--insecure`"
+            "{advice}set one with PILOTLIGHT_PASSWORD or `--password-file FILE`, name users with `--users FILE`, or accept that \
+             everybody who can connect can run code in your jobs: `--insecure`"
         ),
     ))
 }
@@ -150,9 +161,9 @@ mod tests {
     }
 
     #[test]
-    fn only_a_password_or_required_certificates_lock_a_door() {
+    fn only_logins_or_required_certificates_lock_a_door() {
         let doors = |text: &str| [listen(text).unwrap()];
-        for (door, has_password, are_certificates_required, is_fine) in [
+        for (door, are_logins_needed, are_certificates_required, is_fine) in [
             ("0.0.0.0:1", false, false, false),
             ("0.0.0.0:1", true, false, true),
             ("0.0.0.0:1", false, true, false),
@@ -162,8 +173,14 @@ mod tests {
             ("tls:127.0.0.1:1", false, false, true),
             ("unix:/s", false, false, true),
         ] {
-            let locks = Locks { has_password, are_certificates_required };
-            assert_eq!(refuse_open_doors(&doors(door), locks).is_ok(), is_fine, "{door} {locks:?}");
+            let locks = Locks { are_logins_needed, are_certificates_required };
+            for has_users in [false, true] {
+                assert_eq!(
+                    refuse_open_doors(&doors(door), locks, has_users).is_ok(),
+                    is_fine,
+                    "{door} {locks:?}"
+                );
+            }
         }
     }
 }

@@ -1,9 +1,10 @@
 //! From texts to a value that is right or is not there.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use pilotlight_cache::{Durability, Namespace};
 use pilotlight_server::Config;
+use pilotlight_server::access::{Access, Users};
 
 use super::addresses::{self, Listen, Locks, is_reachable, refuse_open_doors};
 use super::resolve::{Resolved, Row};
@@ -27,6 +28,8 @@ pub(crate) struct Settings {
     pub(crate) log_format: LogFormat,
     pub(crate) port_file: Option<PathBuf>,
     pub(crate) trace_file: Option<PathBuf>,
+    pub(crate) users_file: Option<PathBuf>,
+    pub(crate) audit_log: Option<PathBuf>,
     /// What the front-ends are told.
     pub(crate) server: Config,
 }
@@ -55,14 +58,18 @@ impl Settings {
         let doors = || listen.iter().chain(&http);
         let tls = tls(found, doors().any(|door| matches!(door, Listen::Tls(_))))?;
         let password = password(found)?;
+        let users_file = found.maybe(table::USERS).map(PathBuf::from);
+        let users = access(users_file.as_deref(), password.as_deref())?.users();
         if !found.one(table::INSECURE, values::switch)? {
-            let are_certificates_required =
-                tls.as_ref().is_some_and(|tls| tls.client_authority.is_some() && tls.are_clients_required);
-            refuse_open_doors(
-                doors(),
-                Locks { has_password: password.is_some(), are_certificates_required },
-            )?;
+            let locks = Locks {
+                are_logins_needed: !users.anybody_writes(),
+                are_certificates_required: tls
+                    .as_ref()
+                    .is_some_and(|tls| tls.client_authority.is_some() && tls.are_clients_required),
+            };
+            refuse_open_doors(doors(), locks, users_file.is_some())?;
         }
+        let quotas = quotas(found.many(table::QUOTA, quota)?, &users)?;
         let cores = found.one(table::CORES, |text| match text {
             "auto" => Ok(Config::default().cores),
             _ => values::count(text, 1, 1024).map(|cores| cores as usize),
@@ -106,7 +113,7 @@ impl Settings {
             tls,
             data_dir: data_dir(found)?,
             bytes_max: found.one(table::MAX_SIZE, values::size)?,
-            quotas: found.many(table::QUOTA, quota)?,
+            quotas,
             memory_bytes: found.one(table::MEMORY, values::size)?,
             durability: found.one(table::DURABILITY, |text| match text {
                 "relaxed" => Ok(Durability::Relaxed),
@@ -122,9 +129,37 @@ impl Settings {
             })?,
             port_file: found.maybe(table::PORT_FILE).map(PathBuf::from),
             trace_file: found.maybe(table::RECORD_TRACE).map(PathBuf::from),
+            users_file,
+            audit_log: found.maybe(table::AUDIT_LOG).map(PathBuf::from),
             server,
         })
     }
+
+    /// Who may do what, read from the users file, if there is one.
+    pub(crate) fn access(&self) -> Result<Access, Failure> {
+        access(self.users_file.as_deref(), self.server.password.as_deref())
+    }
+}
+
+fn access(users_file: Option<&Path>, password: Option<&str>) -> Result<Access, Failure> {
+    let Some(path) = users_file else { return Ok(Access::of_password(password)) };
+    Access::of_file(path, password)
+        .map_err(|error| Failure::new(error.to_string()).because(&error).with_hint_if(error.hint()))
+}
+
+/// The quotas of the settings and of the users file: a namespace has one.
+fn quotas(mut quotas: Vec<(Namespace, u64)>, users: &Users) -> Result<Vec<(Namespace, u64)>, Failure> {
+    for (namespace, bytes) in users.quotas() {
+        if quotas.iter().any(|(other, _)| other == namespace) {
+            return Err(Failure::new(format!(
+                "namespace `{}` has two quotas: one of `--quota`, one of the users file",
+                namespace.as_str()
+            ))
+            .with_hint("keep one of them"));
+        }
+        quotas.push((namespace.clone(), bytes));
+    }
+    Ok(quotas)
 }
 
 impl Settings {
@@ -133,9 +168,11 @@ impl Settings {
         let is_plain = |door: &&Listen| matches!(door, Listen::Tcp(address) if is_reachable(*address));
         let plain = self.listen.iter().chain(&self.http).find(is_plain);
         match plain {
-            Some(Listen::Tcp(address)) if self.server.password.is_some() => vec![format!(
-                "the password crosses the network in clear text to {address}; `tls:HOST:PORT` hides it"
-            )],
+            Some(Listen::Tcp(address)) if self.server.password.is_some() || self.users_file.is_some() => {
+                vec![format!(
+                    "secrets and entries cross the network in clear text to {address}; `tls:HOST:PORT` hides them"
+                )]
+            }
             _ => Vec::new(),
         }
     }
@@ -333,5 +370,34 @@ mod tests {
         assert!(warned("0.0.0.0:1"));
         assert!(!warned("127.0.0.1:1"));
         assert!(!warned("tls:0.0.0.0:1"));
+    }
+
+    #[test]
+    fn users_who_must_log_in_are_as_good_as_a_password() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("users.toml");
+        let file = path.to_str().unwrap();
+        let reached = ("PILOTLIGHT_LISTEN", "0.0.0.0:1");
+        for (text, is_let_in) in [
+            ("", true),
+            ("[users.default]\ngrants = [\"r *\"]\n", true),
+            ("[users.default]\ngrants = [\"rw ci\"]\n", false),
+            ("[users.default]\ngrants = [\"rw *\"]\ndisabled = true\n", true),
+        ] {
+            std::fs::write(&path, text).unwrap();
+            let parsed = parse(&[reached, ("PILOTLIGHT_USERS", file)]);
+            assert_eq!(parsed.is_ok(), is_let_in, "{text}");
+            assert!(parse(&[reached, ("PILOTLIGHT_USERS", file), ("PILOTLIGHT_INSECURE", "true")]).is_ok());
+        }
+        std::fs::write(&path, "[namespaces.db1]\nquota = \"1GiB\"\n").unwrap();
+        let both = [("PILOTLIGHT_USERS", file), ("PILOTLIGHT_QUOTA", "db1=2GiB")];
+        assert!(parse(&both).unwrap_err().to_string().contains("`db1` has two quotas"));
+        assert_eq!(parse(&both[..1]).unwrap().quotas, [(Namespace::database(1), 1 << 30)]);
+        std::fs::write(&path, "[users.a]\n").unwrap();
+        let text = parse(&both[..1]).unwrap_err().to_string();
+        assert!(
+            text.contains("caused by: line 1: user `a` has no way to log in") && text.contains("hint: "),
+            "{text}"
+        );
     }
 }

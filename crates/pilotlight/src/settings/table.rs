@@ -106,11 +106,18 @@ settings! {
     DATABASES: "databases" "COUNT" = "16", Form::One,
         "Databases that SELECT knows";
     PASSWORD: "password" "PASSWORD" = "", Form::Secret,
-        "Password that clients must give; without one, everybody who can connect may read and write";
+        "Password that clients must give, as user `default` with all rights; without one and without users, everybody who can \
+         connect may read and write";
     PASSWORD_FILE: "password-file" "FILE" = "", Form::One,
         "File that holds the password; its last line end does not count";
+    USERS: "users" "FILE" = "", Form::One,
+        "File of users, with their rights and the rules of namespaces; read again when it changes. See `pilotlight users` and \
+         docs/users.md";
+    AUDIT_LOG: "audit-log" "FILE" = "", Form::One,
+        "File to note logins, refusals, puts, deletes and what administrators do in, as JSON lines; SIGHUP begins it anew after \
+         a rename";
     INSECURE: "insecure" "BOOL" = "false", Form::Switch,
-        "Listen on other than loopback addresses with neither a password nor required client certificates";
+        "Listen on other than loopback addresses with neither a password, nor users, nor required client certificates";
     STRICT: "strict" "BOOL" = "false", Form::Switch,
         "Answer errors as Redis does, also for compile-cache entries: stock PyTorch then fails a compile over a \
          failed put";

@@ -2,23 +2,8 @@
 
 use std::time::Duration;
 
-/// Bytes: `10GiB`, `500 MB`, `4096`. Units of 1024 with an i, of 1000 without.
-pub(crate) fn size(text: &str) -> Result<u64, String> {
-    let (number, unit) = split(text);
-    let factor: u64 = match unit.to_ascii_lowercase().as_str() {
-        "" | "b" => 1,
-        "k" | "kib" => 1 << 10,
-        "m" | "mib" => 1 << 20,
-        "g" | "gib" => 1 << 30,
-        "t" | "tib" => 1 << 40,
-        "kb" => 1000,
-        "mb" => 1_000_000,
-        "gb" => 1_000_000_000,
-        "tb" => 1_000_000_000_000,
-        _ => return Err("expected a size such as `10GiB`, `500MB` or `4096`".to_owned()),
-    };
-    scaled(number, factor).ok_or_else(|| "expected a size such as `10GiB`, `500MB` or `4096`".to_owned())
-}
+pub(crate) use pilotlight_server::quantity::size;
+use pilotlight_server::quantity::{scaled, split};
 
 /// A duration: `4s`, `250ms`, `2m`, `1h`, `7d`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
@@ -62,23 +47,6 @@ pub(crate) fn switch(text: &str) -> Result<bool, String> {
         "false" | "0" | "no" | "off" => Ok(false),
         _ => Err("expected `true` or `false`".to_owned()),
     }
-}
-
-fn split(text: &str) -> (&str, &str) {
-    let text = text.trim();
-    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let (number, unit) = text.split_at(end);
-    (number, unit.trim())
-}
-
-/// `number` times `factor`, exactly for whole numbers. A fraction is fine where the result has none worth keeping.
-fn scaled(number: &str, factor: u64) -> Option<u64> {
-    if let Ok(whole) = number.parse::<u64>() {
-        return whole.checked_mul(factor);
-    }
-    let fraction: f64 = number.parse().ok()?;
-    let value = fraction * factor as f64;
-    (factor > 1 && value.is_finite() && value >= 0.0 && value < 2f64.powi(63)).then_some(value as u64)
 }
 
 #[cfg(test)]

@@ -47,7 +47,7 @@ pub(crate) fn run(arguments: &Sidecar) -> Result<Answer, Failure> {
     let fail = |error: &dyn std::error::Error| Failure::new("the sidecar stopped").because(error);
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| fail(&error))?;
-    let shutdown = signals::listen(None)?;
+    let shutdown = signals::listen(None, None)?;
     runtime.block_on(async {
         let listener = TcpListener::bind(arguments.listen).await.map_err(|error| {
             Failure::new(format!("could not listen on {}", arguments.listen)).because(&error)

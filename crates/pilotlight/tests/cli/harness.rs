@@ -131,6 +131,11 @@ impl Serving {
         self.stderr.read_to_string(&mut text).unwrap();
         (self.child.wait().unwrap().code().unwrap(), text)
     }
+
+    /// Waits for the end, and says which signal it was.
+    pub(crate) fn end_by_signal(mut self) -> Option<i32> {
+        std::os::unix::process::ExitStatusExt::signal(&self.child.wait().unwrap())
+    }
 }
 
 impl Drop for Serving {

@@ -17,3 +17,4 @@ mod pages;
 mod pins;
 mod run;
 mod serve;
+mod users;

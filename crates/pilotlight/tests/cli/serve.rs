@@ -126,7 +126,7 @@ fn an_open_door_without_a_password_is_refused() {
 exit 2
 err: error: 0.0.0.0:0 can be reached from other machines, and there is no password
 err:
-err: hint: set one with PILOTLIGHT_PASSWORD or `--password-file FILE`, or accept that everybody who can connect can run code in your jobs: `--insecure`",
+err: hint: set one with PILOTLIGHT_PASSWORD or `--password-file FILE`, name users with `--users FILE`, or accept that everybody who can connect can run code in your jobs: `--insecure`",
     );
 }
 

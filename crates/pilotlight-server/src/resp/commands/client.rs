@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::connection::checked_name;
+use crate::access::{DEFAULT, Users};
 use crate::resp::clients::Client;
 use crate::resp::command::{Args, Outcome, is};
 use crate::resp::error::Fault;
@@ -95,6 +96,7 @@ pub(crate) fn kill(session: &mut Session, args: &Args) -> Outcome {
         return Ok(Reply::Ok);
     }
     let mut clients = session.shared().clients.all();
+    let users = session.server().access.users();
     let mut skips_me = true;
     let (pairs, rest) = args.from(2).as_chunks::<2>();
     if !rest.is_empty() || pairs.len() > FILTERS_MAX {
@@ -108,7 +110,7 @@ pub(crate) fn kill(session: &mut Session, args: &Args) -> Outcome {
                 _ => return Err(Fault::SYNTAX),
             };
         } else {
-            retain_matching(&mut clients, option, value)?;
+            retain_matching(&mut clients, &users, option, value)?;
         }
     }
     let own_id = session.client.id;
@@ -117,7 +119,12 @@ pub(crate) fn kill(session: &mut Session, args: &Args) -> Outcome {
     Ok(Reply::count(clients.len() as u64))
 }
 
-fn retain_matching(clients: &mut Vec<Arc<Client>>, option: &Bytes, value: &Bytes) -> Result<(), Fault> {
+fn retain_matching(
+    clients: &mut Vec<Arc<Client>>,
+    users: &Users,
+    option: &Bytes,
+    value: &Bytes,
+) -> Result<(), Fault> {
     if is(option, "id") {
         const INVALID: Fault = Fault::err("client-id should be greater than 0");
         let id =
@@ -130,7 +137,11 @@ fn retain_matching(clients: &mut Vec<Arc<Client>>, option: &Bytes, value: &Bytes
     } else if is(option, "type") {
         check_kind(value, clients)?;
     } else if is(option, "user") {
-        if value != "default" {
+        let is_of = |client: &Arc<Client>| client.names.lock().user.as_bytes() == value.as_ref();
+        let is_known = std::str::from_utf8(value).is_ok_and(|name| users.by_name(name).is_some());
+        if is_known || value == DEFAULT {
+            clients.retain(is_of);
+        } else {
             let mut text = b"No such user '".to_vec();
             text.extend_from_slice(value);
             text.push(b'\'');

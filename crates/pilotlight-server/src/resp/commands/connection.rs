@@ -1,7 +1,13 @@
 //! What a connection says about itself.
 
+use std::rc::Rc;
+use std::str;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
+
 use bytes::Bytes;
 
+use crate::access::{DEFAULT, Deed, Turn};
 use crate::resp::command::{Args, Outcome, is};
 use crate::resp::error::Fault;
 use crate::resp::number::parse_i64;
@@ -47,37 +53,48 @@ pub(crate) fn database(session: &Session, number: &[u8]) -> Result<u16, Fault> {
     known.ok_or(Fault::DB_OUT_OF_RANGE)
 }
 
-pub(crate) fn auth(session: &mut Session, args: &Args) -> Outcome {
+pub(crate) async fn auth(session: &mut Session, args: &Args) -> Outcome {
     match args.from(1) {
-        [_] if session.server().config.password.is_none() => Err(Fault::err(
+        [_] if session.server().access.users().anybody().is_some() => Err(Fault::err(
             "AUTH <password> called without any password configured for the default user. Are you sure your \
              configuration is correct?",
         )),
-        [password] => log_in(session, b"default", password),
-        [user, password] => log_in(session, user, password),
+        [password] => log_in(session, DEFAULT.as_bytes(), password).await,
+        [user, password] => log_in(session, user, password).await,
         _ => Err(Fault::SYNTAX),
     }?;
     Ok(Reply::Ok)
 }
 
-fn log_in(session: &mut Session, user: &[u8], password: &[u8]) -> Result<(), Fault> {
-    let expected = session.server().config.password.as_deref();
-    // Without a password any will do for the default user, as in Redis.
-    let is_right = expected.is_none_or(|expected| is_equal_in_constant_time(expected.as_bytes(), password));
-    if user == b"default" && is_right {
-        session.is_authenticated = true;
-        return Ok(());
+/// Makes the connection the user's, if the secret is right. Where others failed before from the same address, it waits first.
+///
+/// # Cancellation
+/// While it waits: the connection is what it was.
+async fn log_in(session: &mut Session, user: &[u8], secret: &[u8]) -> Result<(), Fault> {
+    let core = Rc::clone(&session.core);
+    let (access, stats) = (&core.server.access, &core.server.stats);
+    let peer = session.peer();
+    let turn = access.attempts.turn(peer, secret, Instant::now());
+    if turn != Turn::Now {
+        stats.logins_delayed_total.fetch_add(1, Relaxed);
     }
-    Err(Fault::WRONG_PASS)
+    if let Turn::After(wait) = turn {
+        tokio::time::sleep(wait).await;
+    }
+    let generation = access.generation();
+    let name = str::from_utf8(user).ok().filter(|_| turn != Turn::Never);
+    let Some(login) = name.and_then(|name| access.users().by_name_and_secret(name, secret)) else {
+        access.attempts.failed(peer, Instant::now());
+        stats.logins_failed_total.fetch_add(1, Relaxed);
+        session.audit_login(user, Deed::Denied);
+        return Err(Fault::WRONG_PASS);
+    };
+    session.stand_as(login, generation);
+    session.audit_login(user, Deed::Ok);
+    Ok(())
 }
 
-/// Takes as long for a wrong first byte as for a wrong last one. The length alone shows, as it does in Redis.
-fn is_equal_in_constant_time(left: &[u8], right: &[u8]) -> bool {
-    let difference = left.iter().zip(right).fold(0, |difference, (left, right)| difference | (left ^ right));
-    left.len() == right.len() && std::hint::black_box(difference) == 0
-}
-
-pub(crate) fn hello(session: &mut Session, args: &Args) -> Outcome {
+pub(crate) async fn hello(session: &mut Session, args: &Args) -> Outcome {
     let mut options = args.from(1).iter();
     let protocol = match options.next().map(|version| parse_i64(version)) {
         None => session.protocol,
@@ -98,9 +115,9 @@ pub(crate) fn hello(session: &mut Session, args: &Args) -> Outcome {
         }
     }
     if let Some((user, password)) = credentials {
-        log_in(session, user, password)?;
+        log_in(session, user, password).await?;
     }
-    if !session.is_authenticated {
+    if !session.is_authenticated() {
         return Err(Fault::NO_AUTH_IN_HELLO);
     }
     if let Some(name) = name {
@@ -148,11 +165,10 @@ pub(crate) fn reset(session: &mut Session, _args: &Args) -> Outcome {
     session.transaction = None;
     session.watched.clear();
     session.led.clear();
+    session.stand_as_stranger();
     session.select(0);
     session.speak(Protocol::Resp2);
     session.replies = Replies::On;
     session.client.names.lock().connection = Bytes::new();
-    session.is_authenticated =
-        session.server().config.password.is_none() || session.client.identity.is_some();
     Ok(Reply::Simple("RESET"))
 }

@@ -17,7 +17,7 @@ pub(crate) async fn mget(session: &mut Session, args: &Args) -> Outcome {
     let (keys, long): (Vec<_>, Vec<_>) =
         names.iter().map(|name| session.key(name)).partition(|key| key.bytes().len() <= KEY_LEN_MAX);
     let (fitting, others) = keys.split_at(session.fitting(&keys).await);
-    let mut answers = cache.get_many_packed(fitting).await;
+    let mut answers = cache.get_many_packed(fitting, session.standing.through()).await;
     answers.extend(others.iter().map(|key| session.refuse_for_room(key)));
     let mut answers = answers.into_iter();
     let mut refusals = long.iter().map(|key| session.refuse_long(key));

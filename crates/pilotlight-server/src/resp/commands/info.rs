@@ -3,9 +3,10 @@
 use std::fmt::Write;
 use std::sync::atomic::Ordering::Relaxed;
 
-use pilotlight_cache::{Namespace, Outcome as CacheOutcome, Usage};
+use pilotlight_cache::{Outcome as CacheOutcome, Usage};
 
 use super::connection::REDIS_VERSION;
+use crate::access::Right;
 use crate::resp::command::{Args, Outcome};
 use crate::resp::reply::Reply;
 use crate::resp::session::Session;
@@ -23,6 +24,9 @@ pub(crate) async fn info(session: &mut Session, args: &Args) -> Outcome {
     let mut text = String::new();
     for section in SECTIONS {
         if !is_all && !asked.iter().any(|name| name == section) {
+            continue;
+        }
+        if ["memory", "stats"].contains(&section) && !session.standing.sees_sums() {
             continue;
         }
         if !text.is_empty() {
@@ -155,7 +159,11 @@ fn cpu(text: &mut String) {
 
 async fn keyspace(session: &Session, text: &mut String) -> Result<(), pilotlight_cache::Error> {
     for number in 0..session.server().config.databases {
-        let usage = session.server().cache.usage(Some(&Namespace::database(number))).await?;
+        let namespace = session.namespace_of(number);
+        if !session.standing.is_unrestricted() && !session.place_in(&namespace).may_all(Right::Read) {
+            continue;
+        }
+        let usage = session.server().cache.usage(Some(&namespace)).await?;
         if usage.entries > 0 {
             line(text, format_args!("db{number}:keys={},expires=0,avg_ttl=0", usage.entries));
         }

@@ -58,7 +58,7 @@ pub(crate) fn getkeys(_session: &mut Session, args: &Args) -> Outcome {
     if !command.takes(line.len()) {
         return Err(Fault::err("Invalid number of arguments specified for command"));
     }
-    Ok(Reply::Array(command.keys_of(&line).cloned().map(Reply::Bulk).collect()))
+    Ok(Reply::Array(command.keys_of(&line.0).cloned().map(Reply::Bulk).collect()))
 }
 
 /// A command, or a subcommand as `container|sub`.

@@ -98,7 +98,7 @@ pub(crate) async fn move_key(session: &mut Session, args: &Args) -> Outcome {
 
 fn in_database(session: &Session, args: &Args, index: usize, number: u16) -> Result<Key, Fault> {
     let key = session.short_key(args.at(index)?)?;
-    Ok(Key::in_namespace(pilotlight_cache::Namespace::database(number), key.bytes().clone()))
+    Ok(Key::in_namespace(session.namespace_of(number), key.bytes().clone()))
 }
 
 /// Read past the counters: moving an entry is no lookup.

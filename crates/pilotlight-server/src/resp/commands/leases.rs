@@ -27,7 +27,7 @@ pub(crate) async fn lease(session: &mut Session, args: &Args) -> Outcome {
         _ => return Err(Fault::SYNTAX),
     };
     if !key.kind().is_leasable() {
-        return Ok(answer("alone", []));
+        return Ok(alone());
     }
     if let Some(leader) = session.led(&key).filter(|leader| leader.renew()) {
         let token = leader.token();
@@ -45,7 +45,7 @@ pub(crate) async fn lease(session: &mut Session, args: &Args) -> Outcome {
     Ok(match part {
         Part::Lead => answer("lead", session.led(&key).map(|leader| leader.token().number())),
         Part::Look => answer("look", []),
-        Part::Alone => answer("alone", []),
+        Part::Alone => alone(),
         Part::Wait => {
             let millis = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
             let longest = leases.longest(key.kind());
@@ -66,6 +66,11 @@ pub(crate) fn release(session: &mut Session, args: &Args) -> Outcome {
     let (key, token) = (session.short_key(args.at(1)?)?, args.integer(2)?);
     let is_led = session.led(&key).is_some_and(|leader| leader.token().number() == token && leader.leads());
     Ok(Reply::flag(session.give_up(&key) && is_led))
+}
+
+/// Nothing will come: compile.
+pub(crate) fn alone() -> Reply {
+    answer("alone", [])
 }
 
 fn millis(args: &Args, index: usize) -> Result<u64, Fault> {

@@ -3,8 +3,9 @@
 use std::str;
 
 use bytes::Bytes;
-use pilotlight_cache::{Cursor, Namespace};
+use pilotlight_cache::{Cursor, Error, Head, Key};
 
+use crate::access::Right;
 use crate::resp::command::{Args, Outcome, is};
 use crate::resp::decode::ARG_OVERHEAD_BYTES;
 use crate::resp::error::Fault;
@@ -41,15 +42,13 @@ pub(crate) async fn scan(session: &mut Session, args: &Args) -> Outcome {
             return Err(Fault::SYNTAX);
         }
     }
-    let page = session.server().cache.scan(&session.namespace, Cursor(cursor), count).await?;
-    let names = page
-        .keys
-        .into_iter()
+    let (keys, next) = page(session, Cursor(cursor), count).await?;
+    let names = keys
         .map(|(key, _)| key.bytes().clone())
         .filter(|name| is_string && pattern.is_none_or(|pattern| glob::matches(pattern, name)))
         .map(Reply::Bulk)
         .collect();
-    Ok(Reply::Array(vec![Reply::bulk(page.next.0.to_string()), Reply::Array(names)]))
+    Ok(Reply::Array(vec![Reply::bulk(next.0.to_string()), Reply::Array(names)]))
 }
 
 pub(crate) async fn keys(session: &mut Session, args: &Args) -> Outcome {
@@ -58,8 +57,8 @@ pub(crate) async fn keys(session: &mut Session, args: &Args) -> Outcome {
     let mut cursor = Cursor::START;
     let mut bytes = 0;
     loop {
-        let page = session.server().cache.scan(&session.namespace, cursor, PAGE_LEN).await?;
-        let page_names = page.keys.into_iter().map(|(key, _)| key.bytes().clone());
+        let (keys, next) = page(session, cursor, PAGE_LEN).await?;
+        let page_names = keys.map(|(key, _)| key.bytes().clone());
         for name in page_names.filter(|name| glob::matches(pattern, name)) {
             bytes += name.len() as u64 + ARG_OVERHEAD_BYTES;
             names.push(name);
@@ -67,7 +66,7 @@ pub(crate) async fn keys(session: &mut Session, args: &Args) -> Outcome {
         if bytes > session.replies_bytes_max() {
             return Err(Fault::err("too many keys for one reply, SCAN gives them in parts"));
         }
-        cursor = page.next;
+        cursor = next;
         if cursor == Cursor::START {
             return Ok(Reply::Array(names.into_iter().map(Reply::Bulk).collect()));
         }
@@ -77,21 +76,45 @@ pub(crate) async fn keys(session: &mut Session, args: &Args) -> Outcome {
 }
 
 pub(crate) async fn dbsize(session: &mut Session, _args: &Args) -> Outcome {
-    Ok(Reply::count(session.server().cache.usage(Some(&session.namespace)).await?.entries))
+    if session.standing.is_unrestricted() || session.standing.place().may_all(Right::Read) {
+        return Ok(Reply::count(session.server().cache.usage(Some(&session.namespace)).await?.entries));
+    }
+    let (mut count, mut cursor) = (0, Cursor::START);
+    loop {
+        let (keys, next) = page(session, cursor, PAGE_LEN).await?;
+        count += keys.count() as u64;
+        cursor = next;
+        if cursor == Cursor::START {
+            return Ok(Reply::count(count));
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+/// A part of the database's keys, without those that the user may not read.
+async fn page(
+    session: &Session,
+    cursor: Cursor,
+    limit: usize,
+) -> Result<(impl Iterator<Item = (Key, Head)>, Cursor), Error> {
+    let page = session.server().cache.scan(&session.namespace, cursor, limit).await?;
+    let (place, is_unrestricted) = (*session.standing.place(), session.standing.is_unrestricted());
+    let may_read = move |key: &Key| is_unrestricted || place.may(Right::Read, key.kind());
+    Ok((page.keys.into_iter().filter(move |(key, _)| may_read(key)), page.next))
 }
 
 /// The first key behind a random place, else the first of all. Keys behind gaps come up more often than others.
 pub(crate) async fn randomkey(session: &mut Session, _args: &Args) -> Outcome {
-    let cache = &session.server().cache;
     for start in [Cursor(random_u64()), Cursor::START] {
         let mut cursor = start;
         // A page may be empty without being the last.
-        while let Ok(page) = cache.scan(&session.namespace, cursor, 1).await {
-            let nth = random_u64() % (page.keys.len().max(1) as u64);
-            if let Some((key, _)) = page.keys.get(usize::try_from(nth).unwrap_or(0)) {
+        while let Ok((keys, next)) = page(session, cursor, 1).await {
+            let keys: Vec<_> = keys.collect();
+            let nth = random_u64() % (keys.len().max(1) as u64);
+            if let Some((key, _)) = keys.get(usize::try_from(nth).unwrap_or(0)) {
                 return Ok(Reply::Bulk(key.bytes().clone()));
             }
-            cursor = page.next;
+            cursor = next;
             if cursor == Cursor::START {
                 break;
             }
@@ -106,11 +129,14 @@ pub(crate) async fn flushdb(session: &mut Session, args: &Args) -> Outcome {
     Ok(Reply::Ok)
 }
 
-/// Clears what RESP clients can select. Namespaces that only HTTP reaches are not Redis' databases and stay.
+/// Clears what the user can select, as far as it may. Namespaces that only HTTP reaches are not Redis' databases and stay.
 pub(crate) async fn flushall(session: &mut Session, args: &Args) -> Outcome {
     check_flush(args)?;
     for number in 0..session.server().config.databases {
-        session.server().cache.clear(&Namespace::database(number)).await?;
+        let namespace = session.namespace_of(number);
+        if session.standing.is_unrestricted() || session.place_in(&namespace).may_clear() {
+            session.server().cache.clear(&namespace).await?;
+        }
     }
     Ok(Reply::Ok)
 }

@@ -210,7 +210,7 @@ pub(crate) async fn getex(session: &mut Session, args: &Args) -> Outcome {
     let options = Options::parse(args.from(2), OptionsOf::GetEx)?;
     let key = session.key(args.at(1)?);
     loop {
-        let Some(found) = session.get(&key).await? else { return Ok(Reply::Nil) };
+        let Some(found) = session.get_own(&key).await? else { return Ok(Reply::Nil) };
         if is_expiry_changed(session, &key, &found, options.expiry).await? {
             return Ok(artifact_or_nil(Some(found)));
         }

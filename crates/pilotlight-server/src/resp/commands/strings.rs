@@ -22,7 +22,7 @@ pub(crate) async fn get(session: &mut Session, args: &Args) -> Outcome {
 pub(crate) async fn getdel(session: &mut Session, args: &Args) -> Outcome {
     let key = session.key(args.at(1)?);
     loop {
-        let Some(found) = session.get(&key).await? else { return Ok(Reply::Nil) };
+        let Some(found) = session.get_own(&key).await? else { return Ok(Reply::Nil) };
         if session.server().cache.delete(&key, When::Version(found.version)).await? {
             return Ok(artifact_or_nil(Some(found)));
         }
@@ -49,7 +49,7 @@ pub(crate) async fn mget(session: &mut Session, args: &Args) -> Outcome {
     // One operation of the backend for all keys, as long as what it brings has room here.
     let keys: Vec<_> = names.iter().map(|name| session.key(name)).collect();
     let (fitting, others) = keys.split_at(session.fitting(&keys).await);
-    let answers = session.server().cache.get_many(fitting).await;
+    let answers = session.server().cache.get_many_through(fitting, session.standing.through()).await;
     let answers = answers.into_iter().chain(others.iter().map(|key| session.refuse_for_room(key)));
     let replies: Result<_, Fault> = answers.map(|answer| Ok(artifact_or_nil(answer?))).collect();
     Ok(Reply::Array(replies?))

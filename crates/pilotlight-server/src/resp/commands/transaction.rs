@@ -6,7 +6,7 @@ use pilotlight_cache::Key;
 use tokio::time::{Instant, timeout_at};
 
 use crate::memory::UNCOUNTED_BYTES;
-use crate::resp::command::{Args, Command, Outcome};
+use crate::resp::command::{Args, Command, Flag, Outcome};
 use crate::resp::decode::{ARG_OVERHEAD_BYTES, Request};
 use crate::resp::error::Fault;
 use crate::resp::reply::Reply;
@@ -26,6 +26,8 @@ pub(crate) struct Transaction {
     queue_bytes: u64,
     /// Whether a command could not even be queued: `EXEC` will refuse.
     is_aborted: bool,
+    /// Whether what comes next runs in another database than this one.
+    turns: bool,
 }
 
 impl Transaction {
@@ -42,6 +44,13 @@ impl Transaction {
 
 /// Keeps a command for `EXEC`. The queue is bounded, as nothing else would bound what a connection holds in memory.
 pub(crate) fn queue(session: &mut Session, command: &'static Command, request: Request) -> Reply {
+    // What is not allowed is said at once, as in Redis; `EXEC` judges again.
+    if !session.transaction.as_ref().is_some_and(|transaction| transaction.turns)
+        && let Some(refusal) = session.refuse_to_queue(command, &request.args)
+    {
+        session.transaction.iter_mut().for_each(|transaction| transaction.abort());
+        return refusal;
+    }
     let max_bytes = session.server().config.entry_bytes_max.saturating_add(QUEUE_BYTES_BESIDE_ENTRY);
     let memory = Arc::clone(&session.server().memory);
     let Some(transaction) = session.transaction.as_deref_mut().filter(|transaction| !transaction.is_aborted)
@@ -49,6 +58,7 @@ pub(crate) fn queue(session: &mut Session, command: &'static Command, request: R
         // As in Redis: it is told that one was refused, and again by `EXEC`.
         return Reply::Simple("QUEUED");
     };
+    transaction.turns |= command.has(Flag::TURNS);
     transaction.queue_bytes +=
         request.args.iter().map(|arg| arg.len() as u64 + ARG_OVERHEAD_BYTES).sum::<u64>();
     if transaction.queue_bytes > max_bytes {
@@ -127,13 +137,17 @@ pub(crate) async fn exec(session: &mut Session, deadline: Instant) -> Reply {
     let (mut owed, mut places) = (Vec::new(), Vec::new());
     session.replied_bytes = 0;
     for (command, request) in queue {
-        let reply = session.run_inside(command, request, deadline).await;
+        let reply = session.serve_inside(command, request, deadline).await;
         session.replied_bytes += reply.len();
-        if let Some(put) = session.staged.take() {
-            owed.push((put, Reply::Ok));
-            places.push(replies.len());
+        match session.owe(reply) {
+            Ok(put) => {
+                owed.push(put);
+                places.push(replies.len());
+                // Until it is settled.
+                replies.push(Reply::Nil);
+            }
+            Err(reply) => replies.push(reply),
         }
-        replies.push(reply);
     }
     session.replied_bytes = 0;
     for (place, reply) in places.into_iter().zip(session.settle(owed).await) {
