@@ -38,10 +38,13 @@ enum Message {
 pub(crate) struct Event {
     pub(crate) time_ms: u64,
     /// Who, as far as that is known: of a login that failed, who was claimed.
+    #[serde(serialize_with = "shared")]
     pub(crate) user: Arc<str>,
     /// Where from.
+    #[serde(serialize_with = "shared")]
     pub(crate) peer: Arc<str>,
     /// What: a command, a request, `login`, `reload`.
+    #[serde(serialize_with = "shared")]
     pub(crate) action: Arc<str>,
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "text")]
     pub(crate) namespace: Option<Namespace>,
@@ -62,6 +65,11 @@ pub(crate) enum Deed {
     Unmet,
     /// An error.
     Failed,
+}
+
+/// Serde has shared text under a feature of its own alone.
+fn shared<S: serde::Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(text)
 }
 
 fn text<S: serde::Serializer>(namespace: &Option<Namespace>, serializer: S) -> Result<S::Ok, S::Error> {
