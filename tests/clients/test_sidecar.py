@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -70,7 +71,7 @@ def sidecar(tmp_path: Path, upstream: tuple[Pilotlight, Authority]) -> Iterator[
 
     yield start
     for one in started:
-        one.process.kill()
+        one.process.terminate()
         one.process.wait()
 
 
@@ -106,6 +107,7 @@ def test_a_plain_client_reaches_a_server_with_tls_and_a_password(
         assert direct.command("GET", GRAPH) == value
     os.kill(running.process.pid, signal.SIGTERM)
     assert running.process.wait(30) == 0
+    assert not list(Path(tempfile.gettempdir()).glob(f"pilotlight-sidecar-{running.process.pid}-*"))
     assert PASSWORD not in running.log()
 
 
