@@ -14,6 +14,9 @@ mod contract;
 mod controller;
 /// Damage that only the envelope's checks find.
 mod damage;
-/// Entries stored smaller while nobody uses them.
+/// Entries that leave together.
 mod groups;
+/// Entries stored smaller while nobody uses them.
 mod recompress;
+/// Who signed what, and what becomes of it.
+mod signatures;

@@ -13,3 +13,4 @@ mod hostile;
 mod operators;
 mod real_clients;
 mod recompress;
+mod signers;

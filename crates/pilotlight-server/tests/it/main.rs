@@ -18,3 +18,4 @@ mod resp_failures;
 mod resp_groups;
 mod resp_leases;
 mod resp_operators;
+mod resp_signers;
