@@ -1,12 +1,13 @@
 //! The client as Python sees it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use pilotlight_cache::Details;
-use pilotlight_cache::client::{self, Label, Part, Settings};
+use pilotlight_cache::client::{self, Label, Part, Settings, Signing, SigningNames};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
@@ -23,7 +24,8 @@ pub(crate) struct Client(client::Client);
 impl Client {
     #[new]
     #[pyo3(signature = (url, *, connect_timeout = 1.0, stall_timeout = 1.0, total_timeout = 10.0, trouble_budget = 2.0,
-        max_bytes = 0))]
+        max_bytes = 0, namespace = None, signing_key = None, verify = None, trust = None))]
+    #[expect(clippy::too_many_arguments, reason = "keywords in Python")]
     fn new(
         url: &str,
         connect_timeout: f64,
@@ -31,6 +33,10 @@ impl Client {
         total_timeout: f64,
         trouble_budget: f64,
         max_bytes: u64,
+        namespace: Option<String>,
+        signing_key: Option<PathBuf>,
+        verify: Option<String>,
+        trust: Option<PathBuf>,
     ) -> PyResult<Self> {
         let settings = Settings {
             connect_timeout: seconds("connect_timeout", connect_timeout)?,
@@ -39,7 +45,8 @@ impl Client {
             trouble_budget: seconds("trouble_budget", trouble_budget)?,
             max_bytes: if max_bytes == 0 { Settings::default().max_bytes } else { max_bytes },
         };
-        let client = client::Client::new(url, settings);
+        let signing = Signing::of_names(&SigningNames { namespace, key: signing_key, verify, trust });
+        let client = client::Client::signing(url, settings, signing);
         Ok(Self(client.map_err(|error| PyValueError::new_err(error.to_string()))?))
     }
 

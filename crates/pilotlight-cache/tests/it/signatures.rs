@@ -179,8 +179,8 @@ fn who_is_unknown_revoked_or_expired_or_signs_what_it_may_not_is_refused_by_that
     for (trust, expected) in [
         (trust(&[], &[]), Some(Reason::UnknownSigner)),
         (trust(&[trusted(other)], &[]), Some(Reason::UnknownSigner)),
-        (trust(&[ours.clone()], &[other.id()]), None),
-        (trust(&[ours.clone()], &[public.id()]), Some(Reason::Revoked)),
+        (trust(std::slice::from_ref(&ours), &[other.id()]), None),
+        (trust(std::slice::from_ref(&ours), &[public.id()]), Some(Reason::Revoked)),
         (trust(&[expiring(NOW_MS - 1)], &[public.id()]), Some(Reason::Revoked)),
         (trust(&[], &[public.id()]), Some(Reason::Revoked)),
         (trust(&[expiring(NOW_MS - 1)], &[]), Some(Reason::Expired)),
