@@ -119,6 +119,10 @@ bench-herd: server tools installed ## Measure processes that compile the same at
 bench-client: server tools venv-test native ## Measure put and get of 1 MiB beside stock PyTorch's way; ARGS=--quick or --json
 	@$(PY) -m bench.client $(ARGS)
 
+.PHONY: bench-signing
+bench-signing: server venv-test native ## Measure what signing and verifying add to a put and a get of 1 MiB; ARGS='--rounds 100' or --json
+	@$(PY) -m bench.signing $(ARGS)
+
 .PHONY: bench-eviction
 bench-eviction: ## Simulate who leaves a full cache, beside LRU, SIEVE, S3-FIFO and GDSF; ARGS=--json or '--replay FILE'
 	@cargo run --release --locked --quiet -p simulator -- $(ARGS)

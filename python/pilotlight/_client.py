@@ -28,11 +28,21 @@ TLS_VARIABLES: Final = {
     "PILOTLIGHT_SERVER_CA": "server_ca",
 }
 
+# Each variable of signing, and the client's setting that it stands for.
+SIGNING_VARIABLES: Final = {
+    "PILOTLIGHT_SIGNING_KEY": "signing_key",
+    "PILOTLIGHT_VERIFY": "verify",
+    "PILOTLIGHT_TRUST": "trust",
+    "PILOTLIGHT_NAMESPACE": "namespace",
+}
+
 _log = logging.getLogger("pilotlight")
 # Without a handler anywhere, logging would write to stderr too, and the user would read everything twice.
 _log.addHandler(logging.NullHandler())
 _lock = Lock()
 _client: Client | None = None
+# All that were made, for what they have to say.
+_made: list[Client] = []
 _made_for: str | None = None
 
 
@@ -43,6 +53,15 @@ class Timeouts(TypedDict, total=False):
     stall_timeout: float
     total_timeout: float
     trouble_budget: float
+
+
+class Signing(TypedDict, total=False):
+    """Who signs what is put, and whose signatures are asked for: names of files, a policy, a namespace."""
+
+    signing_key: str
+    verify: str
+    trust: str
+    namespace: str
 
 
 def client() -> Client | None:
@@ -70,10 +89,9 @@ def tell(message: str) -> None:
 
 def pass_notices() -> None:
     """Hand what the client has to say to `tell`. Cheap, and may be called after every operation."""
-    if _client is None:
-        return
-    while (notice := _client.notice()) is not None:
-        tell(notice)
+    for client in _made:
+        while (notice := client.notice()) is not None:
+            tell(notice)
 
 
 def timeouts(environ: Mapping[str, str]) -> Timeouts:
@@ -108,14 +126,41 @@ def tls_files(environ: Mapping[str, str]) -> TlsFiles:
     return cast(TlsFiles, found)
 
 
+def signing(environ: Mapping[str, str]) -> Signing:
+    """The client's settings from the environment; the usual trust file where none is named. A key is a file, never a value."""
+    found = {setting: environ[variable] for variable, setting in SIGNING_VARIABLES.items() if environ.get(variable)}
+    if "trust" not in found and (usual := _usual_trust_file(environ)) is not None:
+        found["trust"] = usual
+    return cast(Signing, found)
+
+
+def _usual_trust_file(environ: Mapping[str, str]) -> str | None:
+    """Where `pilotlight keys trust` writes."""
+    chosen = environ.get("XDG_CONFIG_HOME", "")
+    if not os.path.isabs(chosen):
+        home = environ.get("HOME")
+        if not home:
+            return None
+        chosen = os.path.join(home, ".config")
+    path = os.path.join(chosen, "pilotlight", "keys", "trusted.toml")
+    return path if os.path.exists(path) else None
+
+
+def make(url: str) -> Client:
+    """A client for `url` with the settings of the environment. Raises `ValueError` for a URL that cannot be understood."""
+    made = Client(url, **timeouts(os.environ), **tls_files(os.environ), **signing(os.environ))
+    if not _made:
+        atexit.register(pass_notices)
+    _made.append(made)
+    return made
+
+
 def _make(url: str) -> Client | None:
     if not url:
         return None
     try:
-        made = Client(url, **timeouts(os.environ), **tls_files(os.environ))
+        return make(url)
     except ValueError as error:
         # The message has a hint and no password.
         tell(f"{URL_VARIABLE}: {error}")
         return None
-    atexit.register(pass_notices)
-    return made

@@ -13,7 +13,7 @@ __version__: Final[str]
 
 @final
 class Entry:
-    """An artifact whose digest was checked, and what is known about it."""
+    """An artifact whose digest was checked, and its signature if that was asked for, and what is known about it."""
 
     @property
     def artifact(self) -> bytes:
@@ -51,6 +51,10 @@ class Client:
         client_cert: str | PathLike[str] | None = None,
         client_key: str | PathLike[str] | None = None,
         server_ca: str | PathLike[str] | None = None,
+        namespace: str | None = None,
+        signing_key: str | None = None,
+        verify: str | None = None,
+        trust: str | None = None,
     ) -> None:
         """`url` is `pilotlight://`, `redis://`, `unix://`, `file://`, and with TLS `pilotlights://` or `rediss://`. Times in
         seconds.
@@ -62,6 +66,11 @@ class Client:
 
         For TLS: `client_cert` and `client_key` are PEM files to prove oneself with, `server_ca` one of authorities to check the
         server with instead of the system's. The first connection reads them; what is wrong with them fails the operation.
+
+        What is put is signed with the key in the file `signing_key`. `verify` says what becomes of an entry that none of the
+        signers in the file `trust` signed: it is used (`off`, the default), used and counted and said (`warn`), or as absent
+        (`require`). `namespace` is what entries are signed for, else that of the URL's database. What is wrong with one of
+        these is no exception but a `notice`, and the safe side is taken: unsigned puts, nobody trusted, `require`.
 
         Raises `ValueError` for a URL that cannot be understood, with a hint and without its password.
         """
@@ -129,7 +138,8 @@ class Client:
     def notice(self) -> str | None:
         """A sentence for the user, once: at the first failure, at the recovery, when the budget is spent."""
     def stats(self) -> dict[str, int]:
-        """Since the start of this process. Keys: `gets hits misses puts dropped misfit corrupt quarantined unavailable
+        """Since the start of this process. Keys: `gets hits misses puts dropped misfit corrupt unsigned unknown_signer
+        bad_signature revoked expired out_of_scope quarantined unavailable
         timeout denied full too_large bytes_read bytes_written round_trips connections led followed lease_timeouts waited_ms
         trouble_us`."""
     def thread_stats(self) -> dict[str, int]:

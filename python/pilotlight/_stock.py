@@ -27,6 +27,13 @@ def client() -> Client | None:
     return named(redis_url(host, int(os.environ.get("TORCHINDUCTOR_REDIS_PORT", "6379"))))
 
 
+def pass_notices() -> None:
+    """What the clients have to say to the user."""
+    from pilotlight import _client
+
+    _client.pass_notices()
+
+
 def redis_url(host: str, port: int) -> str:
     return f"redis://[{host}]:{port}" if ":" in host else f"redis://{host}:{port}"
 
@@ -34,7 +41,6 @@ def redis_url(host: str, port: int) -> str:
 @functools.cache
 def named(url: str) -> Client:
     """One client per process and URL: stock torch opens a connection for every graph."""
-    from pilotlight._client import tls_files
-    from pilotlight._native import Client
+    from pilotlight import _client
 
-    return Client(url, **tls_files(os.environ))
+    return _client.make(url)

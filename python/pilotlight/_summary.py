@@ -25,6 +25,8 @@ from pilotlight._forks import Lock
 if TYPE_CHECKING:
     from pilotlight._native import Client
 
+# Why an entry is not used that nobody trusted signed; with `_` for `-`, the client's counters of them.
+SIGNATURE_REASONS = ("unsigned", "unknown-signer", "bad-signature", "revoked", "expired", "out-of-scope")
 OUTCOMES = ("hit", "miss", "put", "drop", "bypass", "backfill", "refused", "wait")
 
 
@@ -146,10 +148,35 @@ def _finish() -> None:
         _take_kernels()
         _append_report()
         if _wants_summary():
-            for line in report.lines():
+            for line in [*report.lines(), *_signature_lines()]:
                 _speech.say(line)
     except Exception:  # the process ends well without it
         return
+
+
+def _signature_lines() -> list[str]:
+    """What became of entries that nobody trusted signed. A cache that lets nothing through must not look like an empty one."""
+    client = _client()
+    stats = {} if client is None else client.stats()
+    counts = {reason: stats.get(reason.replace("-", "_"), 0) for reason in SIGNATURE_REASONS}
+    counts = {reason: count for reason, count in counts.items() if count}
+    if not counts:
+        return []
+    is_warning = os.environ.get("PILOTLIGHT_VERIFY") == "warn"
+    what = "used that nobody trusted signed" if is_warning else "not used for their signature"
+    lines = [f"{_plural(sum(counts.values()), 'entry')} {what}{_reasons(counts)}"]
+    if not is_warning and not stats.get("hits"):
+        lines.append(
+            "hint: none was used; `pilotlight doctor` says whose signatures are missing, docs/signing.md how to switch them on"
+        )
+    return lines
+
+
+def _client() -> Client | None:
+    """The process' client, if it has one; to make it now would be too late."""
+    clients = sys.modules.get("pilotlight._client")
+    made: Client | None = clients.client() if clients is not None else None
+    return made
 
 
 def _wants_summary() -> bool:
@@ -165,8 +192,7 @@ def _append_report() -> None:
         return
     program = os.path.basename(sys.argv[0]) if sys.argv else ""
     line = {"pid": os.getpid(), "program": program, **_speech.ranks(), "off": list(_off), **report.as_dict()}
-    clients = sys.modules.get("pilotlight._client")
-    client: Client | None = clients.client() if clients is not None else None
+    client = _client()
     if client is not None:
         line |= {"url": client.url, "client": client.stats()}
     try:

@@ -245,7 +245,12 @@ class RedisRemoteCacheBackend(RemoteCacheBackend[bytes]):
         self._redis = _stock.client()
 
     def _get(self, key: str) -> bytes | None:
-        return None if self._redis is None else self._redis.get_raw(key.encode())
+        if self._redis is None:
+            return None
+        value = self._redis.get_raw(key.encode())
+        # Whoever decodes it shall have been told first that nobody trusted signed it.
+        _stock.pass_notices()
+        return value
 
     def _put(self, key: str, data: bytes) -> None:
         if self._redis is None or not self._redis.put_raw(key.encode(), data):

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use pilotlight_cache::Details;
-use pilotlight_cache::client::{self, Label, Part, Settings, TlsFiles};
+use pilotlight_cache::client::{self, Label, Part, Settings, Signing, SigningNames, TlsFiles};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
@@ -24,7 +24,8 @@ pub(crate) struct Client(client::Client);
 impl Client {
     #[new]
     #[pyo3(signature = (url, *, connect_timeout = 1.0, stall_timeout = 1.0, total_timeout = 10.0, trouble_budget = 2.0,
-        max_bytes = 0, client_cert = None, client_key = None, server_ca = None))]
+        max_bytes = 0, client_cert = None, client_key = None, server_ca = None, namespace = None, signing_key = None,
+        verify = None, trust = None))]
     #[expect(clippy::too_many_arguments, reason = "keywords in Python")]
     fn new(
         url: &str,
@@ -36,6 +37,10 @@ impl Client {
         client_cert: Option<PathBuf>,
         client_key: Option<PathBuf>,
         server_ca: Option<PathBuf>,
+        namespace: Option<String>,
+        signing_key: Option<PathBuf>,
+        verify: Option<String>,
+        trust: Option<PathBuf>,
     ) -> PyResult<Self> {
         let settings = Settings {
             connect_timeout: seconds("connect_timeout", connect_timeout)?,
@@ -45,7 +50,8 @@ impl Client {
             max_bytes: if max_bytes == 0 { Settings::default().max_bytes } else { max_bytes },
             tls: TlsFiles { certificate: client_cert, key: client_key, authorities: server_ca },
         };
-        let client = client::Client::new(url, settings);
+        let signing = Signing::of_names(&SigningNames { namespace, key: signing_key, verify, trust });
+        let client = client::Client::signing(url, settings, signing);
         Ok(Self(client.map_err(|error| PyValueError::new_err(error.to_string()))?))
     }
 

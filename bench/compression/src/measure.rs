@@ -74,6 +74,7 @@ fn open(dir: &Path) -> Result<Arc<DiskBackend>, Failure> {
         durability: Durability::Relaxed,
         clock: Arc::new(SystemClock),
         blocking: Arc::new(Inline),
+        signers: None,
     };
     Ok(DiskBackend::open(options)?)
 }

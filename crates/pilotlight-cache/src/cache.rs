@@ -6,6 +6,7 @@ use std::time::Instant;
 use futures_channel::oneshot;
 
 use crate::leases::Leases;
+use crate::trust::Reason;
 use crate::{
     Backend, Blocking, Cursor, Entry, Error, ErrorKind, Found, Handed, Head, Inline, Key, Kind, Maintenance,
     Namespace, NoSamples, Operation, Outcome, Page, Put, ReadThrough, Result, Sample, SampleHooks, Serde,
@@ -31,7 +32,26 @@ pub enum PutOutcome {
     /// The precondition did not hold.
     Unmet,
     /// Not kept, for this reason, and the policy says that nobody fails over it.
-    Refused(ErrorKind),
+    Refused(Refused),
+}
+
+/// Why a put was not kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refused {
+    /// As it is counted.
+    pub kind: ErrorKind,
+    /// What is wrong with its signature, if that is why.
+    pub unverified: Option<Reason>,
+}
+
+impl Refused {
+    fn over(error: &Error) -> Self {
+        let unverified = match error {
+            Error::Unverified(refusal) => Some(refusal.reason()),
+            _ => None,
+        };
+        Self { kind: error.kind(), unverified }
+    }
 }
 
 /// How far the first half of a put came.
@@ -421,7 +441,7 @@ impl Cache {
             Ok(Put::Unmet) => Ok(PutOutcome::Unmet),
             Err(error) if self.absorbs(kind) => {
                 self.stats.count_refused_put(error.kind());
-                Ok(PutOutcome::Refused(error.kind()))
+                Ok(PutOutcome::Refused(Refused::over(&error)))
             }
             Err(error) => Err(error),
         }
@@ -501,7 +521,7 @@ impl Cache {
         self.leases.refused(key);
         if self.absorbs(key.kind()) {
             self.stats.count_refused_put(error.kind());
-            return Ok(PutOutcome::Refused(error.kind()));
+            return Ok(PutOutcome::Refused(Refused::over(&error)));
         }
         Err(error)
     }

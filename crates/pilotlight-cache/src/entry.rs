@@ -137,6 +137,17 @@ impl Artifact {
         }
     }
 
+    /// The signed head that it came under, if any: what a signature is checked on, and what is passed on as it is.
+    pub(crate) fn signed(&self) -> Option<&Bytes> {
+        self.packed()?.signed()
+    }
+
+    /// What its head says that its digest is, if it is packed.
+    #[cfg(feature = "client")]
+    pub(crate) fn digest(&self) -> Option<&Digest> {
+        Some(self.packed()?.digest())
+    }
+
     /// Whether it is the same artifact, by digest.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         match (&self.0, &other.0) {

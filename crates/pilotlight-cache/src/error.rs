@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::trust::Refusal;
+
 /// The result of a cache operation.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -57,12 +59,9 @@ pub enum Error {
         /// What was expected and found.
         what: String,
     },
-    /// Policy asks for a proof that the entry does not carry.
-    #[error("unverified entry: {what}")]
-    Unverified {
-        /// Which proof.
-        what: String,
-    },
+    /// Policy asks for a signature that the entry does not carry.
+    #[error("unverified entry: {0}")]
+    Unverified(Refusal),
     /// The caller may not do this.
     #[error("permission denied: {what}")]
     Denied {
@@ -203,7 +202,7 @@ impl Error {
             Self::Full { .. } | Self::PinnedFull { .. } => ErrorKind::Full,
             Self::TooLarge { .. } => ErrorKind::TooLarge,
             Self::Corrupt { .. } => ErrorKind::Corrupt,
-            Self::Unverified { .. } => ErrorKind::Unverified,
+            Self::Unverified(_) => ErrorKind::Unverified,
             Self::Denied { .. } => ErrorKind::Denied,
             Self::ReadOnly { .. } => ErrorKind::ReadOnly,
             Self::Unsupported { .. } => ErrorKind::Unsupported,
@@ -220,6 +219,7 @@ impl Error {
             Self::PinnedFull { .. } => Some(
                 "unpin other entries (`pilotlight ls` shows them), or raise `--max-size` where the disk has room",
             ),
+            Self::Unverified(refusal) => Some(refusal.reason().hint()),
             error => error.kind().hint(),
         }
     }

@@ -7,7 +7,7 @@
 //! A [`Key`] names an [`Entry`]: an artifact and its metadata. A [`Backend`] keeps entries; a layer is a backend that
 //! wraps one. [`Cache`] is the controller: it counts every operation at two levels, samples it, and alone may turn an
 //! error into a miss ([`FailurePolicy`]). [`RemoteCache`] adds a [`Serde`] and is PyTorch's class of that name.
-//! [`envelope`] is the framing that an entry has on disk and on the wire.
+//! [`envelope`] is the framing that an entry has on disk and on the wire, [`trust`] says whose entries are taken.
 //!
 //! # Invariants
 //! 1. `Ok(None)` is a miss, `Err` an exception; no backend or layer turns one into the other.
@@ -51,6 +51,7 @@ mod serde;
 mod stats;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod trust;
 
 pub use pilotlight_store::media::room as disk_room;
 pub use pilotlight_store::{Clock, Durability, ManualClock, OpenError, SystemClock};
@@ -58,7 +59,7 @@ pub use pilotlight_store::{Clock, Durability, ManualClock, OpenError, SystemCloc
 pub use crate::backend::{Backend, BackendExt, Cursor, Page, Usage};
 pub use crate::backends::disk::{Blocking, DiskBackend, DiskOptions, Inline};
 pub use crate::backends::memory::MemoryBackend;
-pub use crate::cache::{Cache, FailurePolicy, PendingPut, PutOutcome, RemoteCache, Staged};
+pub use crate::cache::{Cache, FailurePolicy, PendingPut, PutOutcome, Refused, RemoteCache, Staged};
 pub use crate::entry::{
     Artifact, Details, Digest, Entry, Found, Head, Metadata, Put, Verified, Version, When,
 };

@@ -104,6 +104,15 @@ pub(crate) enum Command {
         #[command(subcommand)]
         action: Quarantine,
     },
+    /// Make, show and trust the keys that entries are signed with
+    ///
+    /// Jobs sign what they put with PILOTLIGHT_SIGNING_KEY and check what they get with PILOTLIGHT_VERIFY; docs/signing.md says in
+    /// which order to switch that on. Keys are files; none is ever printed, but for its public half.
+    Keys {
+        /// What to do
+        #[command(subcommand)]
+        action: Keys,
+    },
     /// Make, list and change the users of a server, in its users file
     ///
     /// A server that was started with `--users FILE` reads the file again when it changes. docs/users.md says what may be in it.
@@ -377,6 +386,108 @@ pub(crate) struct QuarantinePurge {
     pub(crate) all: bool,
     #[command(flatten)]
     pub(crate) target: Target,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Keys {
+    /// Make a key to sign with
+    New(KeysNew),
+    /// Show keys and signers, or who signed an entry
+    ///
+    /// With KEY: whose signature the entry has, and whether it is taken here; the exit code is 1 if it is not.
+    Show(KeysShow),
+    /// Trust a signer
+    Trust(KeysTrust),
+    /// Trust a signer no more, from now on and in all that it signed
+    Revoke(KeysRevoke),
+    /// Make a key that takes the place of another, and trust both for a while
+    ///
+    /// The old key stays where it is, so that nothing is signed that nobody trusts yet: distribute the trust file first, then have
+    /// jobs sign with the new key.
+    Rotate(KeysRotate),
+}
+
+/// Where keys are.
+#[derive(Debug, Args)]
+pub(crate) struct KeysIn {
+    /// Directory of the keys [default: $XDG_CONFIG_HOME/pilotlight/keys or ~/.config/pilotlight/keys]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+}
+
+/// Where it is written who is trusted.
+#[derive(Debug, Args)]
+pub(crate) struct Trusting {
+    /// Trust file [default: $PILOTLIGHT_TRUST or `trusted.toml` among the keys]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KeysNew {
+    /// Name of the key, and of its file, NAME.key
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) place: KeysIn,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KeysShow {
+    /// Key of an entry to look at, in the cache that PILOTLIGHT_URL names
+    pub(crate) key: Option<OsString>,
+    #[command(flatten)]
+    pub(crate) place: KeysIn,
+    #[command(flatten)]
+    pub(crate) trust: Trusting,
+    /// Print JSON, for programs
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KeysTrust {
+    /// Public key, as `keys new` and `keys show` print it
+    pub(crate) public_key: String,
+    /// Name of the signer, for people
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: String,
+    /// Last day on which it is trusted (`2027-01-31`), or the moment (`2027-01-31T12:00:00Z`) [default: for good]
+    #[arg(long, value_name = "DATE")]
+    pub(crate) expires: Option<String>,
+    /// Namespace that it may sign for, `''` being the default one; can be given several times [default: the reader's own]
+    #[arg(long = "namespace", value_name = "NAME")]
+    pub(crate) namespaces: Vec<String>,
+    /// Kind of entries that it may sign; can be given several times [default: all]
+    #[arg(long = "kind", value_name = "KIND", value_parser = Kind::ALL.map(Kind::name))]
+    pub(crate) kinds: Vec<String>,
+    #[command(flatten)]
+    pub(crate) trust: Trusting,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KeysRevoke {
+    /// Id of the signer, 16 hex digits
+    pub(crate) id: String,
+    /// Why, for people
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub(crate) reason: String,
+    #[command(flatten)]
+    pub(crate) trust: Trusting,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KeysRotate {
+    /// Name of the key to replace
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    pub(crate) name: String,
+    /// How long the old key stays trusted: `30d`, `12h`
+    #[arg(long, value_name = "DURATION", default_value = "30d", value_parser = crate::settings::positive_duration)]
+    pub(crate) overlap: std::time::Duration,
+    #[command(flatten)]
+    pub(crate) place: KeysIn,
+    #[command(flatten)]
+    pub(crate) trust: Trusting,
 }
 
 #[derive(Debug, Args)]

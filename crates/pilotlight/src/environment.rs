@@ -2,14 +2,14 @@
 
 use std::path::PathBuf;
 
-use pilotlight_cache::client::TlsFiles;
+use pilotlight_cache::client::{SigningNames, TlsFiles};
 
 use crate::nearest::nearest;
 use crate::settings::table;
 
 const PREFIX: &str = "PILOTLIGHT_";
 /// Variables that are no settings of `serve`: of the commands, and of the plug-in, in the order of docs/plugin.md.
-const OTHERS: [&str; 17] = [
+const OTHERS: [&str; 21] = [
     "CONFIG",
     "HTTP_URL",
     "URL",
@@ -27,7 +27,13 @@ const OTHERS: [&str; 17] = [
     "STALL_TIMEOUT",
     "TOTAL_TIMEOUT",
     "TROUBLE_BUDGET",
+    "SIGNING_KEY",
+    "VERIFY",
+    "TRUST",
+    "NAMESPACE",
 ];
+/// Among the keys: who is trusted.
+pub(crate) const TRUST_FILE: &str = "trusted.toml";
 
 /// The variable `name`; an empty one counts as not set, as shells make it hard to unset one for a single command.
 pub(crate) fn variable(name: &str) -> Option<String> {
@@ -77,6 +83,22 @@ pub(crate) fn configuration_file() -> Option<PathBuf> {
 /// Where `pilotlight users` finds the users file unless told otherwise: beside the configuration file.
 pub(crate) fn users_file() -> Option<PathBuf> {
     Some(base("XDG_CONFIG_HOME", ".config")?.join("users.toml"))
+}
+
+/// Where keys are unless told otherwise: `$XDG_CONFIG_HOME/pilotlight/keys`, else below `~/.config`.
+pub(crate) fn keys_directory() -> Option<PathBuf> {
+    Some(base("XDG_CONFIG_HOME", ".config")?.join("keys"))
+}
+
+/// What the plug-in is told about signatures; its trust file is the usual one where none is named.
+pub(crate) fn signing() -> SigningNames {
+    let usual = || keys_directory().map(|dir| dir.join(TRUST_FILE)).filter(|path| path.exists());
+    SigningNames {
+        namespace: variable("PILOTLIGHT_NAMESPACE"),
+        key: variable("PILOTLIGHT_SIGNING_KEY").map(PathBuf::from),
+        verify: variable("PILOTLIGHT_VERIFY"),
+        trust: variable("PILOTLIGHT_TRUST").map(PathBuf::from).or_else(usual),
+    }
 }
 
 fn base(variable_name: &str, below_home: &str) -> Option<PathBuf> {

@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use pilotlight_cache::trust::Signers;
 use pilotlight_cache::{
     Backend, Blocking, Collect, Collected, DiskBackend, DiskOptions, Durability, Examination, Flight, Hot,
     Inline, Maintenance, Namespace, OpenError, Recorder, Repaired, SystemClock, TraceSink, VerifyReport,
@@ -21,6 +22,8 @@ pub(crate) struct Store {
     pub(crate) memory_bytes: u64,
     pub(crate) durability: Durability,
     pub(crate) blocking: Arc<dyn Blocking>,
+    /// Whose entries are taken; anybody's if absent.
+    pub(crate) signers: Option<Arc<Signers>>,
     /// Where uses are noted, if anywhere.
     pub(crate) trace: Option<Arc<dyn TraceSink>>,
     pub(crate) purpose: Purpose,
@@ -61,6 +64,7 @@ pub(crate) fn repair(dir: &Path, progress: &mut dyn FnMut(&VerifyReport)) -> Res
         durability: Durability::Relaxed,
         clock: Arc::new(SystemClock),
         blocking: Arc::new(Inline),
+        signers: None,
     };
     let (disk, repaired) = DiskBackend::open_repaired(options).map_err(|error| not_opened(dir, &error))?;
     let verified = disk.verify(&mut |report| {
@@ -85,13 +89,14 @@ fn not_opened(dir: &Path, error: &OpenError) -> Failure {
 
 /// Opens `store`. The order of the layers is decided here, each with its reason.
 pub(crate) fn open(store: Store) -> Result<Opened, Failure> {
-    let Store { dir, bytes_max, quotas, memory_bytes, durability, blocking, trace, purpose } = store;
+    let Store { dir, bytes_max, quotas, memory_bytes, durability, blocking, signers, trace, purpose } = store;
     let options = DiskOptions {
         dir: dir.clone(),
         max_bytes: bytes_max,
         durability,
         clock: Arc::new(SystemClock),
         blocking,
+        signers,
     };
     let opened = match purpose {
         Purpose::Use | Purpose::Fill => DiskBackend::open(options),

@@ -50,7 +50,10 @@ def _backend_class(module: ModuleType) -> type:
 
         def _get(self, key: str) -> bytes | None:
             client = self.pilotlight_client
-            return None if client is None else client.get_raw(key.encode())
+            value = None if client is None else client.get_raw(key.encode())
+            # Before torch unpickles it, see `Lookup`.
+            remote.pass_notices()
+            return value
 
         def _put(self, key: str, data: bytes) -> None:
             client = self.pilotlight_client

@@ -15,11 +15,12 @@ import secrets
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from pilotlight import _summary
 from pilotlight._forks import Lock
 from pilotlight.torch.cpp_key import PREFIX
 from pilotlight.torch.cpp_stats import count
 from pilotlight.torch.once import warn_once
-from pilotlight.torch.remote import Observed, connect
+from pilotlight.torch.remote import Observed, connect, pass_notices
 
 if TYPE_CHECKING:
     from pilotlight._native import Client, Entry
@@ -63,10 +64,14 @@ class Remote:
         wanted = [*keys, EPOCH_KEY] if first else list(keys)
         observed = self.observed()
         entries = self.client.get_many(wanted)
+        # Before a kernel is loaded, see `Lookup`.
+        pass_notices()
         if first:
             epoch = entries.pop()
-            # One that did not come is not one that is not there: it must not be replaced.
-            self._asked = epoch is not None or observed.reason("absent") in ("absent", "corrupt")
+            # One that did not come is not one that is not there: it must not be replaced. One that nobody trusted signed is as
+            # good as none.
+            replaceable = ("absent", "corrupt", *_summary.SIGNATURE_REASONS)
+            self._asked = epoch is not None or observed.reason("absent") in replaceable
             if epoch is not None and len(epoch.artifact) == _EPOCH_BYTES:
                 self._enter(epoch.artifact)
         return [self.checked(key, entry) for key, entry in zip(keys, entries, strict=True)]

@@ -26,6 +26,7 @@ _TROUBLE = {
     "full": "full",
     "too_large": "too large",
     "corrupt": "corrupt",
+    **{name.replace("-", "_"): name for name in _summary.SIGNATURE_REASONS},
     "misfit": "fingerprint",
 }
 

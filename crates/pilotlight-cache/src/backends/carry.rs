@@ -68,6 +68,7 @@ impl DiskBackend {
             return Ok(Imported::Expired);
         }
         let entry = envelope::read(sealed, envelope::ARTIFACT_LEN_MAX)?.expiring_at(*expires_ms);
+        self.admit(key, &entry)?;
         entry.artifact.verify()?;
         for _ in 0..TRIES {
             let there = match self.whole(key) {
@@ -77,7 +78,7 @@ impl DiskBackend {
             };
             let (when, imported) = match &there {
                 None => (When::Absent, Imported::New),
-                Some((_, found)) if found.entry.artifact.is_same(&entry.artifact) => {
+                Some((_, found)) if is_as_good(&found.entry, &entry) => {
                     self.join_if(*joined, key)?;
                     self.pin_if(*is_pinned, key)?;
                     return Ok(Imported::Unchanged);
@@ -117,6 +118,13 @@ impl DiskBackend {
     }
 }
 
+/// Whether it is there already: also signed, if the other is.
+fn is_as_good(there: &Entry, other: &Entry) -> bool {
+    let is_signed = |entry: &Entry| entry.artifact.signed().is_some();
+    there.artifact.is_same(&other.artifact) && (is_signed(there) || !is_signed(other))
+}
+
+/// A signature is worth a put, whatever the time.
 fn is_newer(there: &Entry, other: &Entry) -> bool {
-    there.metadata.created_ms >= other.metadata.created_ms
+    there.metadata.created_ms >= other.metadata.created_ms && !there.artifact.is_same(&other.artifact)
 }

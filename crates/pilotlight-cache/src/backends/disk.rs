@@ -17,6 +17,7 @@ use pilotlight_store::{
 use super::groups::group;
 use crate::envelope::{self, Sealed};
 use crate::recompress::Recompressor;
+use crate::trust::Signers;
 use crate::{
     Backend, Cursor, Entry, Error, ErrorKind, Found, Head, Key, Namespace, Page, Put, Result, Usage, Version,
     When,
@@ -52,6 +53,8 @@ pub struct DiskOptions {
     pub clock: Arc<dyn Clock>,
     /// Where work that may block is done.
     pub blocking: Arc<dyn Blocking>,
+    /// Whose entries are taken; anybody's if absent. Here, since puts and imports have no other place in common.
+    pub signers: Option<Arc<Signers>>,
 }
 
 impl DiskOptions {
@@ -68,6 +71,7 @@ pub struct DiskBackend {
     blocking: Arc<dyn Blocking>,
     is_relaxed: bool,
     max_bytes: u64,
+    signers: Option<Arc<Signers>>,
     pub(super) recompressor: Recompressor,
 }
 
@@ -102,12 +106,20 @@ impl DiskBackend {
         options: DiskOptions,
         open: impl FnOnce(Options) -> Result<Store, OpenError>,
     ) -> Result<Arc<Self>, OpenError> {
-        let DiskOptions { dir, max_bytes, durability, clock, blocking } = options;
+        let DiskOptions { dir, max_bytes, durability, clock, blocking, signers } = options;
         let options = Options { durability, clock: clock.clone(), media, ..Options::new(dir, max_bytes) };
         let store = open(options)?;
         let is_relaxed = durability == Durability::Relaxed;
         let (store, recompressor) = (Arc::new(store), Recompressor::default());
-        Ok(Arc::new(Self { store, clock, blocking, is_relaxed, max_bytes, recompressor }))
+        Ok(Arc::new(Self { store, clock, blocking, is_relaxed, max_bytes, signers, recompressor }))
+    }
+
+    /// Refuses what none of the signers signed, where there are any.
+    pub(super) fn admit(&self, key: &Key, entry: &Entry) -> Result<()> {
+        match &self.signers {
+            Some(signers) => signers.check(key, entry, self.clock.now_ms()),
+            None => Ok(()),
+        }
     }
 
     /// Runs `work` where blocking is allowed, and waits for it without blocking.
@@ -132,6 +144,7 @@ impl DiskBackend {
     /// Only what is put on the calling thread is staged, in a store that waits for no sync: so settling never waits for
     /// the medium. Everything else is put whole.
     async fn put_entry(&self, key: &Key, mut entry: Entry, when: When, ack: Acknowledged) -> Result<Put> {
+        self.admit(key, &entry)?;
         if entry.metadata.created_ms == 0 {
             entry.metadata.created_ms = self.clock.now_ms();
         }
@@ -169,9 +182,11 @@ impl DiskBackend {
 /// damage: the next get is a miss. The artifact is checked by whoever wants its bytes.
 pub(super) fn open_stored(store: &Store, key: &Key, stored: Stored) -> Result<Found> {
     let (sealed, base, stat) = envelopes(stored);
-    let entry = envelope::read_stored(&sealed, base.as_ref())
+    let mut entry = envelope::read_stored(&sealed, base.as_ref())
         .inspect_err(|error| set_aside(store, key, error, stat.version))?
         .expiring_at(stat.expires_ms);
+    // A signed head says when its signer made it; here entries are as old as by our own clock.
+    entry.metadata.created_ms = stat.created_ms;
     Ok(Found { entry, version: Version(stat.version), tier: 0 })
 }
 

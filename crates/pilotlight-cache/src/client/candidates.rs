@@ -7,13 +7,15 @@ use bytes::Bytes;
 
 use super::core::{Core, now_ms};
 use super::counters::Counters;
-use super::engine::Request;
-use super::operations::{Lookup, bare, seal};
+use super::engine::{Answer, Request};
+use super::operations::{Lookup, bare, open};
 use super::trouble::Sort;
 use super::variants::{Listed, Table, table_key, variant_key};
+use super::wire::BULK_LEN_MAX;
 use super::{Client, Label};
-use crate::envelope::{Bare, Sealed};
-use crate::{Digest, Entry, Metadata};
+use crate::envelope::{self, Bare, Sealed};
+use crate::trust::Reason;
+use crate::{Digest, Entry, Error, Metadata, Result, Verified};
 
 impl Client {
     /// The variants under `key` whose fingerprint is `fingerprint` or absent, newest first. Asks when it is asked.
@@ -93,13 +95,13 @@ impl Candidates {
             self.is_counted = true;
             return None;
         };
-        let table = match answers.pop().map(|answer| self.core.opened(answer)) {
-            Some(Lookup::Hit(_, table)) => Table::decode(&table.artifact),
+        let table = match answers.pop().map(|answer| self.core.opened(&table_key, answer)) {
+            Some(Lookup::Hit(table)) => Table::decode(&table.artifact),
             _ => Table::default(),
         };
-        let primary = answers.pop().map(|answer| self.core.opened(answer));
+        let primary = answers.pop().map(|answer| self.core.opened(&self.key, answer));
         let seen = match &primary {
-            Some(Lookup::Hit(_, primary)) => Some(name_of(primary)),
+            Some(Lookup::Hit(primary)) => Some(name_of(primary)),
             _ => None,
         };
         let others = table.0.into_iter().filter(|(variant, _)| seen != Some(*variant));
@@ -110,7 +112,7 @@ impl Candidates {
             self.stage = Stage::Listed(fitting.into_iter().map(|(variant, _)| variant).collect());
         }
         match primary {
-            Some(Lookup::Hit(_, primary)) => self.fitting(*primary),
+            Some(Lookup::Hit(primary)) => self.fitting(*primary),
             Some(Lookup::Failed) => {
                 // Counted by its reason, unless another variant makes it a hit after all.
                 self.is_counted = matches!(self.stage, Stage::Fetched(_));
@@ -124,10 +126,11 @@ impl Candidates {
         let keys: Vec<_> = variants.iter().map(|variant| variant_key(&self.key, *variant)).collect();
         let requests: Vec<_> = keys.iter().map(|key| Request::Get(key)).collect();
         let answers = self.core.exchange(Sort::Get, 1, &requests).unwrap_or_default();
-        let entries = answers.into_iter().filter_map(|answer| match self.core.opened(answer) {
-            Lookup::Hit(_, bare) => self.fitting(*bare),
-            Lookup::Miss | Lookup::Failed => None,
-        });
+        let entries =
+            keys.iter().zip(answers).filter_map(|(key, answer)| match self.core.opened(key, answer) {
+                Lookup::Hit(bare) => self.fitting(*bare),
+                Lookup::Miss | Lookup::Failed => None,
+            });
         entries.collect()
     }
 
@@ -152,26 +155,51 @@ fn fingerprint(bare: &Bare) -> Option<[u8; 32]> {
 /// The number of a variant. One that was put without (by a stock client) is called by its digest, so that it is kept too.
 fn name_of(bare: &Bare) -> u64 {
     let said = bare.metadata.details.as_ref().and_then(|details| details.variant);
-    said.unwrap_or_else(|| {
-        let digest = Digest::of(&bare.artifact);
-        digest.as_bytes().first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
-    })
+    said.unwrap_or_else(|| number_of(&Digest::of(&bare.artifact)))
 }
 
-/// What stands under the key itself: as it came, and what is in it.
-type Primary = (Sealed, Box<Bare>);
+fn number_of(digest: &Digest) -> u64 {
+    digest.as_bytes().first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
+}
+
+/// What stands under the key itself: as it came, and which variant it is.
+type Standing = (Sealed, Listed);
 
 impl Core {
-    /// What stands under a key and its table.
-    fn variants(&self, key: &[u8], table_key: &[u8]) -> Option<(Option<Primary>, Table)> {
+    /// What stands under a key and its table, for whoever writes there.
+    fn variants(&self, key: &[u8], table_key: &[u8]) -> Option<(Option<Standing>, Table)> {
         let mut answers = self.exchange(Sort::Put, 1, &[Request::Get(key), Request::Get(table_key)])?;
-        let table = match answers.pop().map(|answer| self.opened(answer)) {
-            Some(Lookup::Hit(_, table)) => Table::decode(&table.artifact),
+        let table = match answers.pop().map(|answer| self.opened(table_key, answer)) {
+            Some(Lookup::Hit(table)) => Table::decode(&table.artifact),
             _ => Table::default(),
         };
-        match answers.pop().map(|answer| self.opened(answer)) {
-            Some(Lookup::Hit(sealed, primary)) => Some((Some((sealed, primary)), table)),
-            _ => Some((None, table)),
+        let standing = match answers.pop() {
+            Some(Ok(Answer::Found(whole))) => self.standing(key, whole),
+            _ => None,
+        };
+        Some((standing, table))
+    }
+
+    /// An entry that may have to give way. One that we do not take is kept for those who may: what its head says is enough for
+    /// that, and nothing of it is decoded.
+    fn standing(&self, key: &[u8], whole: Bytes) -> Option<Standing> {
+        let listed = |sealed: &Sealed| match self.verifier.vet(key, sealed.clone(), now_ms()) {
+            Ok(vetted) => open(&vetted).map(|bare| Some((name_of(&bare), fingerprint(&bare)))),
+            Err(Error::Unverified(refusal)) => match refusal.reason() {
+                Reason::BadSignature | Reason::Revoked | Reason::Expired => Ok(None),
+                Reason::Unsigned | Reason::UnknownSigner | Reason::OutOfScope => {
+                    listed_by_head(sealed).map(Some)
+                }
+            },
+            Err(error) => Err(error),
+        };
+        match Sealed::from_whole(whole).and_then(|sealed| Ok(listed(&sealed)?.map(|listed| (sealed, listed))))
+        {
+            Ok(standing) => standing,
+            Err(error) => {
+                self.refuse(&error);
+                None
+            }
         }
     }
 
@@ -181,11 +209,12 @@ impl Core {
         let Some((primary, mut table)) = self.variants(key, &table_key) else { return };
         // It may be both: one that was displaced and came back left a copy.
         let mut requests = vec![Request::Delete(&variant_key)];
-        if primary.is_some_and(|(_, primary)| name_of(&primary) == variant) {
+        if primary.is_some_and(|(_, (standing, _))| standing == variant) {
             requests.push(Request::Delete(key));
         }
         let is_listed = table.remove(variant);
-        let sealed_table = if is_listed && !table.0.is_empty() { seal_table(&table).ok() } else { None };
+        let sealed_table =
+            if is_listed && !table.0.is_empty() { self.seal_table(&table_key, &table).ok() } else { None };
         match &sealed_table {
             Some(sealed) => requests.push(Request::Put(&table_key, sealed)),
             None if is_listed => requests.push(Request::Delete(&table_key)),
@@ -195,7 +224,7 @@ impl Core {
     }
 
     fn put_variant(&self, key: &[u8], variant: u64, bare: Bare) -> bool {
-        let sealed = match seal(&bare) {
+        let sealed = match self.seal(key, &bare) {
             Ok(sealed) => sealed,
             Err(error) => {
                 self.refuse(&error);
@@ -204,9 +233,7 @@ impl Core {
         };
         let table_key = table_key(key);
         let Some((primary, mut table)) = self.variants(key, &table_key) else { return self.count_put(None) };
-        let displaced = primary
-            .filter(|(_, primary)| name_of(primary) != variant)
-            .map(|(sealed, primary)| (sealed, (name_of(&primary), fingerprint(&primary))));
+        let displaced = primary.filter(|(_, (standing, _))| *standing != variant);
         self.write_variants(key, &table_key, &mut table, displaced, (variant, fingerprint(&bare)), &sealed)
     }
 
@@ -217,7 +244,7 @@ impl Core {
         key: &[u8],
         table_key: &[u8],
         table: &mut Table,
-        displaced: Option<(Sealed, Listed)>,
+        displaced: Option<Standing>,
         newest: Listed,
         sealed: &Sealed,
     ) -> bool {
@@ -231,7 +258,7 @@ impl Core {
         let dropped: Vec<_> = dropped.iter().map(|(variant, _)| variant_key(key, *variant)).collect();
         // One variant alone needs no table, and most keys have no more.
         let sealed_table = (*table != before && (table.0.len() > 1 || !before.0.is_empty()))
-            .then(|| seal_table(table))
+            .then(|| self.seal_table(table_key, table))
             .transpose();
         let Ok(sealed_table) = sealed_table else { return self.count_put(None) };
         let mut requests = Vec::new();
@@ -246,10 +273,19 @@ impl Core {
         let answers = self.exchange(Sort::Put, 1, &requests);
         self.count_put(answers.as_deref().and_then(<[_]>::last))
     }
+
+    fn seal_table(&self, table_key: &[u8], table: &Table) -> Result<Sealed> {
+        let metadata = Metadata { created_ms: now_ms(), ..Metadata::default() };
+        let artifact = Verified::from_producer(table.encode());
+        self.seal(table_key, &Bare { artifact, frame: None, metadata })
+    }
 }
 
-fn seal_table(table: &Table) -> crate::Result<Sealed> {
-    let mut entry = Entry::new(table.encode());
-    entry.metadata = Metadata { created_ms: now_ms(), ..Metadata::default() };
-    crate::envelope::seal(&entry)
+/// Which variant an envelope says that it holds.
+fn listed_by_head(sealed: &Sealed) -> Result<Listed> {
+    let Entry { artifact, metadata } = envelope::read(sealed, BULK_LEN_MAX)?;
+    let details = metadata.details.as_deref();
+    let said = details.and_then(|details| details.variant);
+    let digest = artifact.digest().map_or(0, number_of);
+    Ok((said.unwrap_or(digest), details.and_then(|details| details.fingerprint)))
 }

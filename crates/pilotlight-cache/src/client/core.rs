@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+
 use super::Settings;
 use super::address::{Address, Place};
 use super::counters::Counters;
@@ -12,7 +14,10 @@ use super::engine::{Answer, Engine, Request};
 use super::leases::Heart;
 use super::pace::Deadline;
 use super::resp::RespEngine;
+use super::signing::Signing;
 use super::trouble::{Sort, Trouble};
+use crate::envelope::Sealed;
+use crate::trust::{Signer, Verifier, Vetted};
 use crate::{Error, GROUP_ENTRIES_MAX, Result};
 
 #[derive(Debug)]
@@ -21,6 +26,8 @@ pub(super) struct Core {
     pub(super) heart: Heart,
     pub(super) counters: Arc<Counters>,
     pub(super) trouble: Trouble,
+    pub(super) signer: Option<Signer>,
+    pub(super) verifier: Verifier,
     settings: Settings,
     shown: String,
     /// Whose counts these are.
@@ -31,8 +38,9 @@ pub(super) struct Core {
 const SILENT_REFUSAL: &str = "it does not say why: `pilotlight stats` counts the puts refused, by reason";
 
 impl Core {
-    pub(super) fn new(address: Address, settings: Settings) -> Self {
+    pub(super) fn new(address: Address, settings: Settings, signing: Signing) -> Self {
         let counters = Arc::new(Counters::default());
+        let (signer, verifier) = signing.in_database(address.database);
         let shown = address.to_string();
         let pid = std::process::id();
         let seed = seed(pid);
@@ -46,7 +54,7 @@ impl Core {
         };
         let trouble = Trouble::new(settings.trouble_budget, seed);
         let heart = Heart::default();
-        Self { engine, heart, counters, trouble, settings, shown, pid: AtomicU32::new(pid) }
+        Self { engine, heart, counters, trouble, signer, verifier, settings, shown, pid: AtomicU32::new(pid) }
     }
 
     pub(super) fn shown(&self) -> &str {
@@ -92,9 +100,12 @@ impl Core {
         let took = started.elapsed();
         match result {
             Ok(answers) => {
-                let refusals = || answers.iter().filter_map(|answer| answer.as_ref().err());
+                // A put is its last request: those before it make room, and may be refused for what they move.
+                let room = if sort == Sort::Put { answers.len().saturating_sub(1) } else { 0 };
+                let refusals = || answers.iter().skip(room).filter_map(|answer| answer.as_ref().err());
                 refusals().take(count).for_each(|error| self.counters.add_failures(error, 1));
-                let is_dropped = || answers.iter().any(|answer| matches!(answer, Ok(Answer::Dropped)));
+                let is_dropped =
+                    || answers.iter().skip(room).any(|answer| matches!(answer, Ok(Answer::Dropped)));
                 let refusal = match refusals().next() {
                     Some(error) => Some(error.to_string()),
                     None => is_dropped().then(|| SILENT_REFUSAL.to_owned()),
@@ -180,7 +191,27 @@ impl Core {
         answers.into_iter().map(|answer| answer.ok().map(|answer| matches!(answer, Answer::Done))).collect()
     }
 
-    /// Counts a put that failed before anything was sent.
+    /// What may be opened of what came for `key`. What is not trusted is counted and said, by reason, whether it may or not.
+    pub(super) fn vetted(&self, key: &[u8], whole: Bytes) -> Result<Vetted> {
+        let vetted = self.verifier.vet(key, Sealed::from_whole(whole)?, now_ms());
+        match &vetted {
+            Ok(vetted) => {
+                if let Some(doubt) = vetted.doubt() {
+                    self.counters.add_doubt(doubt.reason());
+                    let text = format!("is used although nobody trusted signed it ({doubt})");
+                    self.trouble.tell_untrusted(doubt.reason(), &text, &self.shown);
+                }
+            }
+            Err(Error::Unverified(refusal)) => {
+                let text = format!("is not used ({refusal})");
+                self.trouble.tell_untrusted(refusal.reason(), &text, &self.shown);
+            }
+            Err(_) => {}
+        }
+        vetted
+    }
+
+    /// Counts what failed before anything was sent, or after all had come.
     pub(super) fn refuse(&self, error: &Error) {
         self.counters.add_failures(error, 1);
     }

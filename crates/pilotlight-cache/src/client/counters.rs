@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use crate::trust::Reason;
 use crate::{Error, ErrorKind};
 
 macro_rules! counters {
@@ -38,6 +39,19 @@ counters! {
     misfit,
     /// Entries that failed their check.
     corrupt,
+    /// Entries without a signature, where signatures are asked for. Under `warn` such an entry is a hit as well, and so are those
+    /// of the next five.
+    unsigned,
+    /// Entries that nobody signed whom we trust.
+    unknown_signer,
+    /// Entries that are not what their signer signed.
+    bad_signature,
+    /// Entries whose signer is revoked.
+    revoked,
+    /// Entries whose signer has expired.
+    expired,
+    /// Entries that their signer may not sign, or not for here.
+    out_of_scope,
     quarantined,
     /// Nobody answered, or nobody was asked because nobody answered before.
     unavailable,
@@ -75,6 +89,9 @@ impl Counters {
 
     /// Counts `count` failures for the reason of `error`.
     pub(super) fn add_failures(&self, error: &Error, count: u64) {
+        if let Error::Unverified(refusal) = error {
+            return self.add_reason(count, of_refusal(refusal.reason()));
+        }
         self.add_reason(
             count,
             match error.kind() {
@@ -90,6 +107,11 @@ impl Counters {
                 }
             },
         );
+    }
+
+    /// Counts an entry that is used although nobody trusted signed it: why it would not be, if that were asked for.
+    pub(super) fn add_doubt(&self, reason: Reason) {
+        Self::add(of_refusal(reason)(self), 1);
     }
 
     /// Counts what was not asked for, since nobody answered before.
@@ -110,5 +132,16 @@ impl Counters {
     /// Failures and misfits of the calling thread, by name; every other counter is 0.
     pub(super) fn of_thread() -> Vec<(&'static str, u64)> {
         OF_THREAD.with(Self::all)
+    }
+}
+
+fn of_refusal(reason: Reason) -> fn(&Counters) -> &AtomicU64 {
+    match reason {
+        Reason::Unsigned => |counters| &counters.unsigned,
+        Reason::UnknownSigner => |counters| &counters.unknown_signer,
+        Reason::BadSignature => |counters| &counters.bad_signature,
+        Reason::Revoked => |counters| &counters.revoked,
+        Reason::Expired => |counters| &counters.expired,
+        Reason::OutOfScope => |counters| &counters.out_of_scope,
     }
 }

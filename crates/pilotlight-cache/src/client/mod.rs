@@ -15,7 +15,8 @@
 //! 1. Nothing panics or returns an error for a reason outside this process.
 //! 2. No lock is held over I/O, and none is waited for without an end: a fork may have left it locked.
 //! 3. A connection is used by the process that made it, and by no other.
-//! 4. What was not checked against its digest is not handed out.
+//! 4. What was not checked against its digest is not handed out, and what the policy on signatures refuses is not even unpacked:
+//!    only a [`crate::trust::Vetted`] envelope is opened. A refusal deletes nothing.
 //! 5. Nothing is allocated on a server's word alone.
 //! 6. No thread is started, but to look up a host's name, since the system's look-up has no limit of its own, and to renew leases
 //!    while there are any.
@@ -32,6 +33,7 @@ mod operations;
 mod pace;
 mod patience;
 mod resp;
+mod signing;
 #[cfg(test)]
 mod simulation;
 mod socket;
@@ -52,6 +54,7 @@ pub use self::candidates::Candidates;
 use self::core::Core;
 pub use self::directory::ROOT as DIRECTORY_ROOT;
 pub use self::leases::{Lease, Part};
+pub use self::signing::{Signing, SigningNames};
 pub use self::tls::{TlsFiles, TlsFilesError};
 use crate::Details;
 
@@ -108,8 +111,19 @@ impl Client {
     /// # Errors
     /// For a URL that cannot be understood, with a hint, and without quoting it.
     pub fn new(url: &str, settings: Settings) -> Result<Self, AddressError> {
+        Self::signing(url, settings, Signing::default())
+    }
+
+    /// The same, with what is put signed and what is got checked as `signing` says.
+    ///
+    /// # Errors
+    /// As [`Client::new`].
+    pub fn signing(url: &str, settings: Settings, signing: Signing) -> Result<Self, AddressError> {
         let address = Address::parse(url)?;
-        Ok(Self { core: Arc::new(Core::new(address, settings)) })
+        let problems = signing.problems.clone();
+        let core = Core::new(address, settings, signing);
+        problems.into_iter().for_each(|problem| core.trouble.tell(problem));
+        Ok(Self { core: Arc::new(core) })
     }
 
     /// The URL without secrets.

@@ -12,6 +12,7 @@ use super::wire::BULK_LEN_MAX;
 use super::{Client, Label};
 use crate::envelope::recast::{self, Frame};
 use crate::envelope::{self, Bare, Sealed};
+use crate::trust::Vetted;
 use crate::{Details, Error, Metadata, Result, Verified};
 
 impl Client {
@@ -38,33 +39,36 @@ pub(super) fn bare(artifact: Bytes, label: Label, variant: Option<u64>) -> Bare 
     Bare { artifact: Verified::from_producer(artifact), frame, metadata }
 }
 
-/// What is in an envelope that came from outside.
-fn open(whole: Bytes) -> Result<(Sealed, Bare)> {
-    let sealed = Sealed::from_whole(whole)?;
-    let bare = envelope::open_bare(&sealed, BULK_LEN_MAX)?;
+/// What is in an envelope that came from outside, and was let pass.
+pub(super) fn open(vetted: &Vetted) -> Result<Bare> {
+    let bare = vetted.open(BULK_LEN_MAX)?;
     // Of something short the server does not take the JSON off.
     if bare.frame.is_none() && bare.artifact.len() < recast::WORTH_IT_LEN_MIN {
         let entry = bare.into_entry();
-        return Ok((sealed, Bare::of(&entry)));
+        return Ok(Bare::of(&entry));
     }
-    Ok((sealed, bare))
-}
-
-/// What is sent, unless it is too long.
-pub(super) fn seal(bare: &Bare) -> Result<Sealed> {
-    let size_bytes = bare.artifact.len() as u64;
-    if size_bytes > BULK_LEN_MAX {
-        return Err(Error::TooLarge { what: "artifact", size_bytes, max_bytes: BULK_LEN_MAX });
-    }
-    envelope::seal_bare(bare)
+    Ok(bare)
 }
 
 impl Core {
-    /// What came for a get, checked: a damaged entry is none, and is counted.
-    pub(super) fn opened(&self, answer: Result<Answer>) -> Lookup {
+    /// What is sent for `key`, signed if we sign, unless it is too long.
+    pub(super) fn seal(&self, key: &[u8], bare: &Bare) -> Result<Sealed> {
+        let size_bytes = bare.artifact.len() as u64;
+        if size_bytes > BULK_LEN_MAX {
+            return Err(Error::TooLarge { what: "artifact", size_bytes, max_bytes: BULK_LEN_MAX });
+        }
+        let sealed = envelope::seal_bare(bare)?;
+        match &self.signer {
+            Some(signer) => signer.sign(key, sealed),
+            None => Ok(sealed),
+        }
+    }
+
+    /// What came for a get of `key`, checked: one that is damaged, or that the policy refuses, is none, and is counted.
+    pub(super) fn opened(&self, key: &[u8], answer: Result<Answer>) -> Lookup {
         match answer {
-            Ok(Answer::Found(whole)) => match open(whole) {
-                Ok((sealed, bare)) => Lookup::Hit(sealed, Box::new(bare)),
+            Ok(Answer::Found(whole)) => match self.vetted(key, whole).and_then(|vetted| open(&vetted)) {
+                Ok(bare) => Lookup::Hit(Box::new(bare)),
                 Err(error) => {
                     self.refuse(&error);
                     Lookup::Failed
@@ -83,12 +87,12 @@ impl Core {
         let answers = self.exchange(Sort::Get, keys.len(), &requests);
         Counters::add(&self.counters.gets, keys.len() as u64);
         let Some(answers) = answers else { return vec![None; keys.len()] };
-        answers.into_iter().map(|answer| self.counted(answer)).collect()
+        keys.iter().zip(answers).map(|(key, answer)| self.counted(key, answer)).collect()
     }
 
-    fn counted(&self, answer: Result<Answer>) -> Option<Bare> {
-        match self.opened(answer) {
-            Lookup::Hit(_, bare) => {
+    fn counted(&self, key: &[u8], answer: Result<Answer>) -> Option<Bare> {
+        match self.opened(key, answer) {
+            Lookup::Hit(bare) => {
                 Counters::add(&self.counters.hits, 1);
                 Some(*bare)
             }
@@ -101,7 +105,7 @@ impl Core {
     }
 
     fn put_one(&self, key: &[u8], bare: Bare) -> bool {
-        let answers = match seal(&bare) {
+        let answers = match self.seal(key, &bare) {
             Ok(sealed) => self.exchange(Sort::Put, 1, &[Request::Put(key, &sealed)]),
             Err(error) => {
                 self.refuse(&error);
@@ -134,8 +138,8 @@ impl Core {
 
 /// What a get came to.
 pub(super) enum Lookup {
-    /// The envelope, as it came, and what is in it.
-    Hit(Sealed, Box<Bare>),
+    /// What is in the envelope.
+    Hit(Box<Bare>),
     Miss,
     /// Counted already.
     Failed,

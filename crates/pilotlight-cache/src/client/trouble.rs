@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use super::guarded::Guarded;
+use crate::trust::Reason;
 use crate::{Error, ErrorKind};
 
 /// Decides whether an operation is worth trying, and tells the user about it, rarely.
@@ -38,6 +39,8 @@ struct Told {
     failure: bool,
     recovery: bool,
     end: bool,
+    /// Reasons not to trust entries.
+    untrusted: Vec<Reason>,
 }
 
 #[derive(Debug, Default)]
@@ -200,6 +203,23 @@ impl Trouble {
             state.end(self.budget, shown);
         }
         self.is_calm.store(state.is_calm(), Relaxed);
+    }
+
+    /// Says of an entry that nobody trusted signed what becomes of it and what to do: once for each reason.
+    pub(super) fn tell_untrusted(&self, reason: Reason, what: &str, shown: &str) {
+        let Some(mut state) = self.state.lock() else { return };
+        if !state.told.untrusted.contains(&reason) {
+            state.told.untrusted.push(reason);
+            let hint = reason.hint();
+            state.notices.push(format!("an entry of the cache at {shown} {what}; {hint}"));
+        }
+    }
+
+    /// Says what is wrong with the client's own settings.
+    pub(super) fn tell(&self, what: String) {
+        if let Some(mut state) = self.state.lock() {
+            state.notices.push(what);
+        }
     }
 
     pub(super) fn notice(&self) -> Option<String> {

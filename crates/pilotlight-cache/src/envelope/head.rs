@@ -4,19 +4,25 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::Codec;
 use super::recast::Frame;
-use crate::{Details, Digest, Error, Result};
+use super::signature::{ID_LEN, SIGNATURE_LEN, SignedHead};
+use crate::{Details, Digest, Error, Namespace, Result};
 
 const MAGIC: [u8; 4] = *b"PLEv";
 const VERSION: u8 = 1;
 const FIXED_LEN: usize = 80;
 const CODEC_AT: usize = 5;
 const FLAGS_AT: usize = 7;
+const FIELDS_LEN_AT: usize = 8;
 const PAYLOAD_LEN_AT: usize = 16;
 const CHECK_AT: usize = 72;
 const SHAPE_PLAIN: u8 = 0;
 const SHAPE_TORCH_JSON: u8 = 1;
 const FLAG_SIGNED: u8 = 1;
-const SIGNATURE_LEN: usize = 96;
+/// What stands behind the fields of a signed head: [`MARK_LEN`] bytes that say whose signature it is, then that.
+const TRAILER_LEN: usize = MARK_LEN + SIGNATURE_LEN;
+/// Algorithm, reserved, key id.
+const MARK_LEN: usize = 32;
+const RESERVED_LEN: usize = MARK_LEN - 1 - ID_LEN;
 
 mod tag {
     pub(super) const PRODUCER: u16 = 1;
@@ -25,6 +31,7 @@ mod tag {
     pub(super) const VARIANT: u16 = 4;
     pub(super) const BEFORE: u16 = 5;
     pub(super) const AFTER: u16 = 6;
+    pub(super) const NAMESPACE: u16 = 7;
 }
 
 /// A head's contents.
@@ -39,6 +46,8 @@ pub(super) struct Head {
     pub(super) details: Details,
     /// Present in the shape of PyTorch's JSON.
     pub(super) frame: Option<Frame>,
+    /// Present in a signed head: what its signer calls its namespace.
+    pub(super) signed_for: Option<Namespace>,
 }
 
 impl Head {
@@ -58,10 +67,7 @@ impl Head {
         bytes.extend_from_slice(&self.created_ms.to_le_bytes());
         bytes.extend_from_slice(&[0; 8]);
         bytes.extend_from_slice(&fields);
-        let check = xxh3_64(&bytes).to_le_bytes();
-        if let Some(place) = bytes.get_mut(CHECK_AT..CHECK_AT + check.len()) {
-            place.copy_from_slice(&check);
-        }
+        renew_check(&mut bytes);
         bytes
     }
 
@@ -127,6 +133,7 @@ impl Head {
                 compile_ms,
                 details,
                 frame: None,
+                signed_for: None,
             };
             Some((head, shape, flags, fields_len, reader.u64()?))
         };
@@ -135,14 +142,16 @@ impl Head {
         if check(bytes) != expected {
             return Err(corrupt("its head fails the check"));
         }
-        let signature_len = if flags & FLAG_SIGNED == 0 { 0 } else { SIGNATURE_LEN };
-        if rest.len() != fields_len + signature_len || shape > SHAPE_TORCH_JSON {
+        let is_signed = flags & FLAG_SIGNED != 0;
+        let trailer_len = if is_signed { TRAILER_LEN } else { 0 };
+        if rest.len() != fields_len + trailer_len || shape > SHAPE_TORCH_JSON {
             return Err(corrupt("lengths do not add up"));
         }
         let frame = head
             .decode_fields(rest.get(..fields_len).unwrap_or_default())
             .ok_or_else(|| corrupt("a field is cut off"))?;
         head.frame = (shape == SHAPE_TORCH_JSON).then_some(frame);
+        head.signed_for = is_signed.then(|| head.signed_for.unwrap_or_default());
         Ok(head)
     }
 
@@ -164,6 +173,9 @@ impl Head {
                 tag::VARIANT => self.details.variant = Some(u64::from_le_bytes(value.try_into().ok()?)),
                 tag::BEFORE => frame.before = value.to_vec(),
                 tag::AFTER => frame.after = value.to_vec(),
+                tag::NAMESPACE => {
+                    self.signed_for = Some(Namespace::new(std::str::from_utf8(value).ok()?).ok()?);
+                }
                 _ => {}
             }
         }
@@ -174,19 +186,78 @@ impl Head {
 /// The same head for a payload in another form. What a signature is over stays, and so does what only later versions know.
 pub(super) fn for_payload(head: &[u8], codec: Codec, payload_len: u64) -> Vec<u8> {
     let mut bytes = head.to_vec();
-    let mut put = |at: usize, value: &[u8]| {
-        if let Some(place) = bytes.get_mut(at..at + value.len()) {
-            place.copy_from_slice(value);
-        }
-    };
-    put(CODEC_AT, &[codec as u8]);
-    put(PAYLOAD_LEN_AT, &payload_len.to_le_bytes());
-    put(CHECK_AT, &[0; 8]);
-    let check = check(&bytes).to_le_bytes();
-    if let Some(place) = bytes.get_mut(CHECK_AT..CHECK_AT + check.len()) {
-        place.copy_from_slice(&check);
-    }
+    put(&mut bytes, CODEC_AT, &[codec as u8]);
+    put(&mut bytes, PAYLOAD_LEN_AT, &payload_len.to_le_bytes());
+    renew_check(&mut bytes);
     bytes
+}
+
+/// The same head, signed: with the namespace as its last field, and what `sign` makes of what is signed behind it. `None` for one
+/// that is signed already, or is none.
+pub(super) fn signed(
+    head: &[u8],
+    namespace: &Namespace,
+    algorithm: u8,
+    key_id: [u8; ID_LEN],
+    sign: impl FnOnce(&[u8]) -> [u8; SIGNATURE_LEN],
+) -> Option<Vec<u8>> {
+    let flags = *head.get(FLAGS_AT)?;
+    if flags & FLAG_SIGNED != 0 || head.len() < FIXED_LEN {
+        return None;
+    }
+    let name = namespace.as_str().as_bytes();
+    let mut bytes = head.to_vec();
+    bytes.extend_from_slice(&tag::NAMESPACE.to_le_bytes());
+    bytes.extend_from_slice(&(name.len() as u32).to_le_bytes());
+    bytes.extend_from_slice(name);
+    let fields_len = (bytes.len() - FIXED_LEN) as u32;
+    put(&mut bytes, FIELDS_LEN_AT, &fields_len.to_le_bytes());
+    put(&mut bytes, FLAGS_AT, &[flags | FLAG_SIGNED]);
+    bytes.push(algorithm);
+    bytes.extend_from_slice(&[0; RESERVED_LEN]);
+    bytes.extend_from_slice(&key_id);
+    let signature = sign(&without_form(&bytes));
+    bytes.extend_from_slice(&signature);
+    renew_check(&mut bytes);
+    Some(bytes)
+}
+
+/// The signature on a head, once all else of that is checked; `None` on one without.
+pub(super) fn signature(head: &[u8]) -> Result<Option<SignedHead>> {
+    let Head { signed_for, .. } = Head::decode(head)?;
+    let Some(namespace) = signed_for else { return Ok(None) };
+    let parsed = || {
+        let (signed, signature) = head.split_at_checked(head.len().checked_sub(SIGNATURE_LEN)?)?;
+        let (_, mark) = signed.split_at_checked(signed.len().checked_sub(MARK_LEN)?)?;
+        let mut mark = Reader(mark);
+        let algorithm = mark.u8()?;
+        mark.take(RESERVED_LEN)?;
+        let (key_id, signature) = (mark.array()?, signature.try_into().ok()?);
+        Some(SignedHead { namespace, algorithm, key_id, signature, signed: without_form(signed) })
+    };
+    let corrupt = || Error::Corrupt { what: "envelope: its signature is cut off".to_owned() };
+    parsed().map(Some).ok_or_else(corrupt)
+}
+
+/// A head up to its signature without what changes when the payload takes another form.
+fn without_form(head: &[u8]) -> Vec<u8> {
+    let mut bytes = head.to_vec();
+    put(&mut bytes, CODEC_AT, &[0]);
+    put(&mut bytes, PAYLOAD_LEN_AT, &[0; 8]);
+    put(&mut bytes, CHECK_AT, &[0; 8]);
+    bytes
+}
+
+fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
+    if let Some(place) = bytes.get_mut(at..at + value.len()) {
+        place.copy_from_slice(value);
+    }
+}
+
+fn renew_check(bytes: &mut [u8]) {
+    put(bytes, CHECK_AT, &[0; 8]);
+    let check = xxh3_64(bytes).to_le_bytes();
+    put(bytes, CHECK_AT, &check);
 }
 
 /// How long the head is that `bytes` begin with; `None` if they begin with none.
@@ -194,8 +265,8 @@ pub(super) fn len(bytes: &[u8]) -> Option<usize> {
     let mut reader = Reader(bytes);
     (reader.array() == Some(MAGIC)).then_some(())?;
     reader.take(FLAGS_AT - MAGIC.len())?;
-    let signature_len = if reader.u8()? & FLAG_SIGNED == 0 { 0 } else { SIGNATURE_LEN };
-    Some(FIXED_LEN + reader.u32()? as usize + signature_len)
+    let trailer_len = if reader.u8()? & FLAG_SIGNED == 0 { 0 } else { TRAILER_LEN };
+    Some(FIXED_LEN + reader.u32()? as usize + trailer_len)
 }
 
 fn check(head: &[u8]) -> u64 {

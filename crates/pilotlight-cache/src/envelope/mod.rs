@@ -1,4 +1,4 @@
-//! The framing around an artifact: version, codec, digest, metadata, and room for a signature.
+//! The framing around an artifact: version, codec, digest, metadata, and perhaps a signature.
 //!
 //! The same bytes stand in every tier and go over the wire to the plug-in. An envelope is a *head* and a *payload*; a
 //! backend may keep the two apart. All numbers are little-endian.
@@ -21,17 +21,22 @@
 //! | 80 | | fields: tag (2 bytes), length (4 bytes), value; unknown tags are skipped |
 //! | | 96 | signature, if flagged: algorithm (1 byte, 1 = Ed25519), 23 bytes reserved, key id (8 bytes), 64 bytes |
 //!
-//! A signature is over the head up to it with codec, payload length and head check zero (recompression must not break
-//! it), preceded by namespace and key, so that an entry cannot pass for another's. This version carries signatures and
-//! does not make them.
-//!
 //! Fields: 1 producer (UTF-8); 2 fingerprint (32 bytes); 3 component hashes (pairs of 8 bytes: hash of name, hash of
-//! value); 4 variant (8 bytes); 5 what stands before `data`'s text in shape 1; 6 what stands after it.
+//! value); 4 variant (8 bytes); 5 what stands before `data`'s text in shape 1; 6 what stands after it; 7 the signer's
+//! namespace (UTF-8), in a signed head alone.
+//!
+//! # What a signature is over
+//! `PLsg`, 1 (1 byte), length of the key (4 bytes), the key, then the head up to the 64 bytes, its namespace, algorithm and key id
+//! included, with codec, payload length and head check zero: a payload may take another form, its artifact not become another. Of a
+//! key that ends in `#v` and 16 hex digits, where a variant is kept, what stands before that is signed: see [`crate::trust`].
+//!
+//! Who stores a signed entry leaves its head as it is, but for those three: also when it was made stays the signer's word.
 
 mod codec;
 mod head;
 mod packed;
 pub mod recast;
+pub(crate) mod signature;
 pub(crate) mod squeeze;
 
 use bytes::Bytes;
@@ -196,8 +201,10 @@ fn take_apart(sealed: &Sealed, base: Option<Packed>, artifact_len_max: u64) -> R
         return Err(Error::TooLarge { what: "artifact", size_bytes, max_bytes });
     }
     codec::check_len(head.codec, &sealed.payload, head.artifact_len)?;
-    let Head { codec, artifact_len, digest, frame, created_ms, compile_ms, details, .. } = head;
-    let packed = Packed::received(codec, sealed.payload.clone(), artifact_len, digest, frame).upon(base);
+    let Head { codec, artifact_len, digest, frame, created_ms, compile_ms, details, signed_for, .. } = head;
+    let signed = signed_for.is_some().then(|| sealed.head.clone());
+    let packed =
+        Packed::received(codec, sealed.payload.clone(), artifact_len, digest, frame).upon(base).under(signed);
     let details = (details != Details::default()).then(|| details.into());
     Ok((packed, Metadata { created_ms, expires_ms: None, compile_ms, details }))
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::Sealed;
 use super::codec::{self, Codec};
-use super::head::Head;
+use super::head::{self, Head};
 use super::recast::{self, Frame};
 use crate::{Digest, Metadata, Result, Verified};
 
@@ -23,6 +23,8 @@ pub(crate) struct Packed {
     base: Option<Box<Packed>>,
     /// Codec and payload of the same artifact without a base, once somebody asked for them.
     portable: OnceLock<(Codec, Bytes)>,
+    /// The head that it came under, if that is signed: it stays as it is.
+    signed: Option<Bytes>,
     /// Whether `digest` was made here from these bytes, and not only claimed by a head.
     is_own_digest: bool,
     /// The artifact as stock clients see it, once somebody asked for it.
@@ -55,6 +57,7 @@ impl Packed {
             frame,
             base: None,
             portable: OnceLock::new(),
+            signed: None,
             is_own_digest: false,
             unpacked: OnceLock::new(),
         }
@@ -63,6 +66,16 @@ impl Packed {
     /// The same, stored against another artifact.
     pub(super) fn upon(self, base: Option<Self>) -> Self {
         Self { base: base.map(Box::new), ..self }
+    }
+
+    /// The same, under the signed head that it came with.
+    pub(super) fn under(self, signed: Option<Bytes>) -> Self {
+        Self { signed, ..self }
+    }
+
+    /// The signed head, if there is one.
+    pub(crate) fn signed(&self) -> Option<&Bytes> {
+        self.signed.as_ref()
     }
 
     /// Codec and payload for whoever has no base: packed anew if need be, the first time.
@@ -86,9 +99,16 @@ impl Packed {
         self.base.is_none() || self.portable.get().is_some()
     }
 
-    /// The envelope, its head made anew: what stands there besides may have changed.
+    /// The envelope, its head made anew, as what stands there besides may have changed; a signed one is the signer's.
     pub(super) fn seal(&self, metadata: &Metadata) -> Result<Sealed> {
         let (codec, payload) = self.portable()?;
+        // Equal payloads are stored once, by their digest: a claimed one could put other bytes under somebody's artifact.
+        let is_known = codec == Codec::Raw && (self.is_own_digest || self.is_unpacked());
+        let payload_digest = is_known.then_some(self.digest);
+        if let Some(signed) = &self.signed {
+            let head = head::for_payload(signed, codec, payload.len() as u64).into();
+            return Ok(Sealed { head, payload, payload_digest });
+        }
         let head = Head {
             codec,
             artifact_len: self.artifact_len,
@@ -98,10 +118,8 @@ impl Packed {
             compile_ms: metadata.compile_ms,
             details: metadata.details.as_deref().cloned().unwrap_or_default(),
             frame: self.frame.clone(),
+            signed_for: None,
         };
-        // Equal payloads are stored once, by their digest: a claimed one could put other bytes under somebody's artifact.
-        let is_known = codec == Codec::Raw && (self.is_own_digest || self.is_unpacked());
-        let payload_digest = is_known.then_some(self.digest);
         Ok(Sealed { head: head.encode().into(), payload, payload_digest })
     }
 
@@ -149,6 +167,12 @@ impl Packed {
         // What is packed anew is seldom more than a third.
         let base = self.base.as_deref().map_or(0, |base| base.payload.len() as u64 + self.artifact_len / 3);
         self.payload.len() as u64 + unpacked + base
+    }
+
+    /// The artifact's digest, by what the head says.
+    #[cfg(feature = "client")]
+    pub(crate) fn digest(&self) -> &Digest {
+        &self.digest
     }
 
     pub(super) fn into_frame(self) -> Option<Frame> {

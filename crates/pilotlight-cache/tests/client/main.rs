@@ -7,6 +7,7 @@
 
 mod faulty;
 mod groups;
+mod signed;
 mod told;
 
 use std::os::fd::OwnedFd;

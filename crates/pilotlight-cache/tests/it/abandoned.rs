@@ -30,6 +30,7 @@ async fn an_abandoned_put_never_writes_over_a_later_one() {
         durability: Durability::Relaxed,
         clock: Arc::new(SystemClock),
         blocking: stalled.clone(),
+        signers: None,
     })
     .unwrap();
     let key = Key::new("key");

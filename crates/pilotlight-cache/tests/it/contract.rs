@@ -78,6 +78,7 @@ fn disk(clock: Arc<ManualClock>, durability: Durability, dirs: &Dirs) -> Arc<Dis
         durability,
         clock,
         blocking: Arc::new(Inline),
+        signers: None,
     };
     dirs.lock().expect("no panic").push(dir);
     DiskBackend::open(options).expect("open")

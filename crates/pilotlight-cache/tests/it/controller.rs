@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use pilotlight_cache::{
     Backend, Cache, Cursor, Entry, Error, ErrorKind, FailurePolicy, Found, Head, JsonSerde, Key,
-    MemoryBackend, Namespace, Operation, Outcome, Page, PassthroughSerde, Put, PutOutcome, RemoteCache,
-    Result, Sample, SampleHooks, Usage, Version, When,
+    MemoryBackend, Namespace, Operation, Outcome, Page, PassthroughSerde, Put, PutOutcome, Refused,
+    RemoteCache, Result, Sample, SampleHooks, Usage, Version, When,
 };
 
 /// Fails as the upstream test's `FailingBackend` does.
@@ -156,7 +156,8 @@ async fn absorbed_failures_are_misses_and_refusals_after_they_were_counted() {
     assert_eq!(cache.get(&key()).await.unwrap(), None);
     assert_eq!(samples.take().fail_reason.as_deref(), Some("testget"));
     let refused = cache.put(&key(), Entry::new("x"), When::Always).await.unwrap();
-    assert_eq!(refused, PutOutcome::Refused(ErrorKind::Internal));
+    let internal = Refused { kind: ErrorKind::Internal, unverified: None };
+    assert_eq!(refused, PutOutcome::Refused(internal));
     assert_eq!(count(&cache, Outcome::Exception), (2, 2));
     let sum = cache.stats().snapshot();
     assert_eq!(sum.refused_puts[ErrorKind::Internal as usize], 1);

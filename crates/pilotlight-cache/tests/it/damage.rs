@@ -28,6 +28,7 @@ fn damaged(dir: &Path) -> (Arc<DiskBackend>, Key) {
         durability: Durability::Relaxed,
         clock: Arc::new(ManualClock::at(1000)),
         blocking: Arc::new(Inline),
+        signers: None,
     };
     let key = Key::in_namespace(Namespace::new("ns").unwrap(), &b"key"[..]);
     (DiskBackend::open(options).unwrap(), key)

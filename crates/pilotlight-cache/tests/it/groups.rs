@@ -15,6 +15,7 @@ fn open(dir: &Path) -> Arc<DiskBackend> {
         durability: Durability::Relaxed,
         clock: Arc::new(ManualClock::at(1_700_000_000_000)),
         blocking: Arc::new(Inline),
+        signers: None,
     };
     DiskBackend::open(options).unwrap()
 }

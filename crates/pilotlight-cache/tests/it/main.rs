@@ -22,3 +22,5 @@ mod groups;
 mod reading;
 /// Entries stored smaller while nobody uses them.
 mod recompress;
+/// Who signed what, and what becomes of it.
+mod signatures;

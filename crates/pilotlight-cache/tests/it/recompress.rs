@@ -21,6 +21,7 @@ fn open_bounded(dir: &Path, max_bytes: u64) -> Arc<DiskBackend> {
         durability: Durability::Relaxed,
         clock: Arc::new(ManualClock::at(NOW_MS)),
         blocking: Arc::new(Inline),
+        signers: None,
     };
     DiskBackend::open(options).unwrap()
 }

@@ -10,7 +10,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use pilotlight_cache::{Entry, Error, ErrorKind, Found, Head, Key, PutOutcome, ReadThrough, Verified, When};
+use pilotlight_cache::{Entry, Error, Found, Head, Key, PutOutcome, ReadThrough, Verified, When};
 
 use super::body::{self, Unread};
 use super::conditions::{Conditions, Tag, Verdict};
@@ -260,8 +260,10 @@ fn precondition_failed(error: &str) -> Refusal {
 /// What to tell of a put that was not kept, whatever the failure policy made of it.
 fn refused(outcome: Result<PutOutcome, Error>) -> Refusal {
     match outcome {
-        Ok(PutOutcome::Refused(kind)) => Refusal::of_refused_put(kind),
-        Ok(PutOutcome::Stored(_) | PutOutcome::Unmet) => Refusal::of_refused_put(ErrorKind::Internal),
+        Ok(PutOutcome::Refused(refused)) => Refusal::of_refused_put(refused),
+        Ok(PutOutcome::Stored(_) | PutOutcome::Unmet) => {
+            Error::Internal { what: "a put that was kept was refused".to_owned() }.into()
+        }
         Err(error) => error.into(),
     }
 }

@@ -2,7 +2,7 @@
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use pilotlight_cache::{Error, ErrorKind};
+use pilotlight_cache::{Error, Refused};
 use serde::Serialize;
 
 use super::status;
@@ -31,11 +31,14 @@ impl Refusal {
     }
 
     /// A put that the failure policy absorbed. A compiler over RESP is told nil; an HTTP client is told the truth.
-    pub(super) fn of_refused_put(kind: ErrorKind) -> Self {
-        let problem = Problem {
-            error: format!("the entry was not kept: {}", kind.name()),
-            hint: kind.hint().map(str::to_owned),
+    pub(super) fn of_refused_put(refused: Refused) -> Self {
+        let Refused { kind, unverified } = refused;
+        let (what, hint) = match unverified {
+            None => (kind.name(), kind.hint()),
+            Some(reason) => (reason.name(), Some(reason.hint())),
         };
+        let problem =
+            Problem { error: format!("the entry was not kept: {what}"), hint: hint.map(str::to_owned) };
         Self { status: status::of(kind), problem }
     }
 }

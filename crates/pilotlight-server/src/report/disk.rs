@@ -149,7 +149,7 @@ impl ImportedReport {
     /// Has `disk` take an entry in whose artifact is at most `bytes_max` long, and counts what became of it.
     ///
     /// # Errors
-    /// The disk's, but for an entry that is too large: that is refused, and counted.
+    /// The disk's, but for an entry that is too large or that none of the signers signed: that is refused, and counted.
     pub fn take_in(
         &mut self,
         disk: &dyn Maintenance,
@@ -169,7 +169,9 @@ impl ImportedReport {
             Ok(Imported::Unchanged) => self.unchanged += 1,
             Ok(Imported::NewerStayed) => self.newer_stayed += 1,
             Ok(Imported::Expired) => self.expired += 1,
-            Err(error @ Error::TooLarge { .. }) => self.refuse(portable, error.to_string()),
+            Err(error @ (Error::TooLarge { .. } | Error::Unverified(_))) => {
+                self.refuse(portable, error.to_string())
+            }
             Err(error) => return Err(error),
         }
         Ok(())

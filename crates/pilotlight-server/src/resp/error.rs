@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 
+use pilotlight_cache::trust::Reason;
 use pilotlight_cache::{Error, ErrorKind};
 
 use super::decode::ProtocolError;
@@ -99,6 +100,12 @@ impl Fault {
         Self { prefix: Prefix::TooLarge, text: Cow::Owned(text.into_bytes()) }
     }
 
+    /// What our own client is told of an entry that none of the server's signers signed.
+    pub(crate) fn unverified(reason: Reason) -> Self {
+        let text = format!("{reason}: this server takes only what its signers signed; {}", reason.hint());
+        Self { prefix: Prefix::NoPerm, text: Cow::Owned(text.into_bytes()) }
+    }
+
     pub(crate) fn wrong_arity(command: &str) -> Self {
         Self::quoting(format!("wrong number of arguments for '{command}' command"))
     }
@@ -136,12 +143,11 @@ impl From<Error> for Fault {
             ErrorKind::ReadOnly => {
                 return fault(Prefix::ReadOnly, "You can't write against a read only replica.");
             }
-            ErrorKind::Denied => Prefix::NoPerm,
+            ErrorKind::Denied | ErrorKind::Unverified => Prefix::NoPerm,
             ErrorKind::Unavailable
             | ErrorKind::Timeout
             | ErrorKind::TooLarge
             | ErrorKind::Corrupt
-            | ErrorKind::Unverified
             | ErrorKind::Unsupported
             | ErrorKind::Invalid
             | ErrorKind::Internal => Prefix::Err,

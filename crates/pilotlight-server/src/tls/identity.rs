@@ -62,7 +62,9 @@ impl PeerIdentity {
     /// common name.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         let alternative = self.alternative_names.iter().map(String::as_str);
-        let all = std::iter::once(self.subject()).chain(alternative).chain(self.common_name());
+        // One that looks like a name of another sort could be taken for it.
+        let common = self.common_name().filter(|name| !name.contains(['=', ':']));
+        let all = std::iter::once(self.subject()).chain(alternative).chain(common);
         all.filter(|name| !name.is_empty())
     }
 

@@ -13,4 +13,5 @@ mod hostile;
 mod operators;
 mod real_clients;
 mod recompress;
+mod signers;
 mod users;

@@ -20,6 +20,7 @@ fn start_on_disk(dir: &std::path::Path, config: Config) -> (Running, Arc<DiskBac
                 durability: Durability::Relaxed,
                 clock,
                 blocking: Arc::new(Inline),
+                signers: None,
             };
             let opened = disk.get_or_init(|| DiskBackend::open(options).unwrap());
             Arc::new(Hot::new(opened.clone(), 1 << 20))

@@ -22,5 +22,6 @@ mod resp_leases;
 mod resp_logins;
 mod resp_operators;
 mod resp_rights;
+mod resp_signers;
 mod tls;
 mod users;

@@ -17,6 +17,7 @@ fn open(dir: &Path) -> Arc<DiskBackend> {
         durability: Durability::Relaxed,
         clock: Arc::new(SystemClock),
         blocking: Arc::new(Inline),
+        signers: None,
     };
     DiskBackend::open(options).unwrap()
 }

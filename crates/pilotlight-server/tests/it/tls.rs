@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use pilotlight_cache::{Cache, MemoryBackend, SystemClock};
+use pilotlight_server::access::Access;
 use pilotlight_server::{
     ClientCertificates, Config, Listeners, SecureListeners, Server, Tls, TlsError, TlsFiles, run,
 };
@@ -18,6 +19,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use tokio::sync::oneshot;
 
 use crate::client::{Client, array, config};
+use crate::users::UsersFile;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -83,10 +85,16 @@ struct Running {
 
 impl Running {
     fn start(tls: Tls, config: Config) -> Self {
+        let access = Access::of_password(config.password.as_deref());
+        Self::for_users(tls, access, config)
+    }
+
+    fn for_users(tls: Tls, access: Access, config: Config) -> Self {
         let cache = Arc::new(Cache::new(Arc::new(MemoryBackend::new(1 << 30))));
         let tls = Arc::new(tls);
         let mut server = Server::new(cache, config, Arc::new(SystemClock));
         server.tls = Some(Arc::clone(&tls));
+        server.access = Arc::new(access);
         let server = Arc::new(server);
         let [plain, resp, http] = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
         let [at_plain, at_resp, at_http] =
@@ -294,6 +302,41 @@ fn a_client_is_who_its_certificate_says_and_needs_no_password() {
     assert!(plain.ask("GET k").starts_with("-NOAUTH"));
     assert!(!plain.ask("HELLO 3 AUTH default secret").contains("cert="));
     assert_eq!(plain.ask("GET k"), "$1\r\nv\r\n");
+}
+
+#[test]
+fn a_certificate_is_the_user_that_names_it_and_nobody_else() {
+    let (authority, clients) = (Authority::new("servers"), Authority::new("clients"));
+    let (pem, pair) = (clients.pem(), authority.server());
+    let tls = Tls::new(&pair.files(ClientCertificates::Required(pem.as_bytes()))).unwrap();
+    let users = UsersFile::new(
+        "[users.trainer]\ncertificate = \"O=Example Org,CN=trainer\"\nhome = \"ci\"\ngrants = [\"rw ci\"]\n\
+         [users.reader]\ncertificate = \"reader\"\nhome = \"ci\"\ngrants = [\"r ci\"]\n",
+        &[],
+    );
+    let access = Access::of_file(&users.path(), None).unwrap();
+    let running = Running::for_users(tls, access, config());
+    let connect = |own: &Pair| client(running.resp, &authority, Some(own));
+    let mut trainer = connect(&clients.client("trainer"));
+    assert_eq!(trainer.ask("SET k v"), "+OK\r\n");
+    assert_eq!(trainer.ask("RESET"), "+RESET\r\n");
+    assert_eq!(trainer.ask("GET k"), "$1\r\nv\r\n", "it is who it was");
+    let mut reader = connect(&clients.client("reader"));
+    assert_eq!(reader.ask("GET k"), "$1\r\nv\r\n");
+    assert!(reader.ask("SET k w").starts_with("-NOPERM"));
+    // A common name that is written like another's whole name is not that.
+    let posing = clients.issue(|params| {
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, "O=Example Org,CN=trainer");
+    });
+    for stranger in [&posing, &clients.client("somebody")] {
+        assert!(connect(stranger).ask("GET k").starts_with("-NOAUTH"));
+    }
+    // Who is taken out of the file is nobody from then on.
+    users.write("[users.reader]\ncertificate = \"reader\"\nhome = \"ci\"\ngrants = [\"r ci\"]\n");
+    running.server.access.reload().unwrap();
+    assert!(trainer.ask("GET k").starts_with("-NOAUTH"));
+    assert_eq!(reader.ask("GET k"), "$1\r\nv\r\n");
 }
 
 #[test]

@@ -42,6 +42,7 @@ impl Directory {
             bytes_max: DiskOptions::UNBOUNDED,
             quotas: Vec::new(),
             memory_bytes: 0,
+            signers: None,
             trace: None,
             durability: if purpose == Purpose::Fill { Durability::Relaxed } else { Durability::Batch },
             blocking: Arc::new(Inline),

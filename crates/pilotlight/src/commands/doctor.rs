@@ -3,6 +3,7 @@
 use pilotlight_server::report::{FindingReport, MendedReport};
 use serde::Serialize;
 
+use super::signatures;
 use crate::access;
 use crate::cli::Doctor;
 use crate::failure::Failure;
@@ -32,6 +33,7 @@ pub(super) fn run(arguments: &Doctor) -> Result<Answer, Failure> {
     };
     let mut findings = of_configuration();
     findings.extend(access::examine(&arguments.target)?);
+    findings.extend(signatures::examine(&arguments.target));
     let is_healthy = findings.iter().all(|finding| !finding.is_problem);
     let report = Report { is_healthy, findings, mended };
     if arguments.target.json {

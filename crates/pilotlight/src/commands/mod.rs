@@ -5,6 +5,7 @@ mod export;
 mod gc;
 mod get;
 mod import;
+mod keys;
 mod ls;
 mod pages;
 mod pin;
@@ -12,6 +13,7 @@ mod put;
 mod quarantine;
 mod rm;
 mod run;
+mod signatures;
 mod stats;
 mod users;
 mod verify;
@@ -45,6 +47,7 @@ pub(crate) fn run(command: Command) -> Result<Answer, Failure> {
         Command::Import(arguments) => import::run(&arguments),
         Command::Gc(arguments) => gc::run(&arguments),
         Command::Quarantine { action } => quarantine::run(&action),
+        Command::Keys { action } => keys::run(&action),
         Command::Users { action } => users::run(&action),
         Command::Config(arguments) => pages::config(&arguments),
         Command::Completions { shell } => pages::completions(shell),

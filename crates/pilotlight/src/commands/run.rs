@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::ExitStatus;
 
 use pilotlight_cache::client::Address;
+use pilotlight_cache::trust::{Policy, Reason};
 use rustix::process;
 use serde::{Deserialize, Serialize};
 use tokio::process::{Child, Command};
@@ -45,6 +46,9 @@ struct Report {
     wait: Counts,
     /// How long, in milliseconds.
     waited_ms: u64,
+    /// What the processes' clients counted (docs/plugin.md). For the summary alone.
+    #[serde(skip_serializing)]
+    client: BTreeMap<String, u64>,
     /// Compile time that the hits took when they were made, in milliseconds.
     saved_ms: u64,
 }
@@ -179,8 +183,39 @@ impl Report {
             ] {
                 add(into, from);
             }
+            report.client.into_iter().for_each(|(name, count)| *sum.client.entry(name).or_default() += count);
         }
         sum
+    }
+
+    /// What became of entries that nobody trusted signed, if there were any: a cache that lets nothing through must not look like an
+    /// empty one.
+    fn signature_lines(&self, policy: Policy) -> Vec<String> {
+        let count_of = |name: &str| self.client.get(name).copied().unwrap_or_default();
+        let counts = Reason::ALL.map(|reason| (reason, count_of(&reason.name().replace('-', "_"))));
+        let total: u64 = counts.iter().map(|(_, count)| count).sum();
+        if total == 0 {
+            return Vec::new();
+        }
+        let told: Vec<String> = counts
+            .iter()
+            .filter(|(_, count)| *count > 0)
+            .map(|(reason, count)| format!("{count} {reason}"))
+            .collect();
+        let what = if policy == Policy::Warn {
+            "used that nobody trusted signed"
+        } else {
+            "not used for their signature"
+        };
+        let mut lines = vec![format!("  {} {what} ({})", output::count(total, "entry"), told.join(", "))];
+        if policy != Policy::Warn && count_of("hits") == 0 {
+            lines.push(
+                "  hint: none was used; `pilotlight doctor` says whose signatures are missing, docs/signing.md how to switch \
+                 them on"
+                    .to_owned(),
+            );
+        }
+        lines
     }
 
     fn lines(&self, is_success: bool) -> Vec<String> {
@@ -220,6 +255,9 @@ impl Report {
                 lines.push(format!("  {} {what}{}", total(counts), reasons(counts)));
             }
         }
+        let policy =
+            environment::signing().verify.map(|name| Policy::named(&name).unwrap_or(Policy::Require));
+        lines.extend(self.signature_lines(policy.unwrap_or_default()));
         lines
     }
 }

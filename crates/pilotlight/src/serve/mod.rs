@@ -10,6 +10,7 @@ mod trace;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use pilotlight_cache::trust::Signers;
 use pilotlight_cache::{Blocking, Cache, FailurePolicy, SystemClock, TraceSink};
 use pilotlight_server::access::{Access, Audit};
 use pilotlight_server::{Server, ThreadPool};
@@ -53,6 +54,7 @@ pub(crate) fn run(arguments: &Serve) -> Result<Answer, Failure> {
         memory_bytes: settings.memory_bytes,
         durability: settings.durability,
         blocking: Arc::clone(&blocking),
+        signers: signers(&settings)?,
         purpose: Purpose::Use,
         trace: trace(&settings)?,
     })?;
@@ -93,6 +95,19 @@ fn configuration_file(arguments: &Serve) -> Option<PathBuf> {
     named
         .or_else(|| environment::variable("PILOTLIGHT_CONFIG").map(PathBuf::from))
         .or_else(|| environment::configuration_file().filter(|path| path.exists()))
+}
+
+fn signers(settings: &Settings) -> Result<Option<Arc<Signers>>, Failure> {
+    let Some(path) = &settings.signers else { return Ok(None) };
+    let signers = Signers::read(path).map_err(|error| {
+        Failure::new("could not find out whose entries to take").because(&error).with_hint(
+            "`pilotlight keys trust PUBLIC_KEY --name NAME --file FILE` writes such a file; see docs/signing.md",
+        )
+    })?;
+    if signers.count() == 0 {
+        tracing::warn!("no signer is trusted: no entry of a compiler will be taken");
+    }
+    Ok(Some(Arc::new(signers)))
 }
 
 fn trace(settings: &Settings) -> Result<Option<Arc<dyn TraceSink>>, Failure> {

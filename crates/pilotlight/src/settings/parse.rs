@@ -26,6 +26,8 @@ pub(crate) struct Settings {
     pub(crate) durability: Durability,
     pub(crate) log_level: String,
     pub(crate) log_format: LogFormat,
+    /// The trust file of those whose entries are taken.
+    pub(crate) signers: Option<PathBuf>,
     pub(crate) port_file: Option<PathBuf>,
     pub(crate) trace_file: Option<PathBuf>,
     pub(crate) users_file: Option<PathBuf>,
@@ -127,6 +129,7 @@ impl Settings {
                 "json" => Ok(LogFormat::Json),
                 _ => Err(choices(table::LOG_FORMAT)),
             })?,
+            signers: found.maybe(table::SIGNERS).map(PathBuf::from),
             port_file: found.maybe(table::PORT_FILE).map(PathBuf::from),
             trace_file: found.maybe(table::RECORD_TRACE).map(PathBuf::from),
             users_file,

@@ -121,6 +121,9 @@ settings! {
     STRICT: "strict" "BOOL" = "false", Form::Switch,
         "Answer errors as Redis does, also for compile-cache entries: stock PyTorch then fails a compile over a \
          failed put";
+    SIGNERS: "signers" "FILE" = "", Form::One,
+        "Trust file (TOML) of the signers whose entries are taken, as `pilotlight keys trust` writes it: what none of them \
+         signed is refused at the put, for keys of compilers; without it anybody's is taken";
     LOG_LEVEL: "log-level" "LEVEL" = "info", Form::Choice(&["off", "error", "warn", "info", "debug", "trace"]),
         "Least important message to log";
     LOG_FORMAT: "log-format" "FORMAT" = "text", Form::Choice(&["text", "json"]),

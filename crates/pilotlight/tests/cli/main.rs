@@ -13,6 +13,7 @@ mod client;
 mod configuration;
 mod doctor;
 mod harness;
+mod keys;
 mod pages;
 mod pins;
 mod run;

@@ -78,3 +78,21 @@ fn a_signal_reaches_the_command() {
     assert_eq!(lines.next().unwrap().unwrap(), "ended");
     assert_eq!(child.wait().unwrap().code(), Some(7));
 }
+
+#[test]
+fn a_cache_whose_entries_nobody_trusted_signed_does_not_look_like_an_empty_one() {
+    let line = r#"{"miss":{"fx-graph":{"unsigned":3}},"client":{"hits":0,"unsigned":5,"unknown_signer":1}}"#;
+    let script = format!("echo '{line}' >> $PILOTLIGHT_REPORT");
+    for (verify, expected) in [
+        (
+            "require",
+            "err:   6 entries not used for their signature (5 unsigned, 1 unknown-signer)\nerr:   hint: none was used;",
+        ),
+        ("warn", "err:   6 entries used that nobody trusted signed (5 unsigned, 1 unknown-signer)\n"),
+    ] {
+        let text =
+            Home::new().with("PILOTLIGHT_VERIFY", verify).run(&["run", "--", "/bin/sh", "-c", &script]);
+        assert!(text.contains(expected), "{text}");
+        assert_eq!(text.contains("hint:"), verify == "require");
+    }
+}

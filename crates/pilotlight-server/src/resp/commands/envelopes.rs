@@ -4,7 +4,7 @@
 //! They are the entries that `GET` and `SET` see under the same keys.
 
 use pilotlight_cache::envelope::{self, Sealed};
-use pilotlight_cache::{Error, Found, GROUP_ENTRIES_MAX, KEY_LEN_MAX, PutOutcome, When};
+use pilotlight_cache::{Error, Found, GROUP_ENTRIES_MAX, KEY_LEN_MAX, PutOutcome, Refused, When};
 
 use crate::resp::command::{Args, Outcome, is};
 use crate::resp::error::Fault;
@@ -62,12 +62,14 @@ pub(crate) async fn put(session: &mut Session, args: &Args) -> Outcome {
             return Err(fault);
         }
     };
-    // Entries are aged by this server's clock, whatever the clients' say.
+    // Entries are aged by this server's clock, whatever the clients' say; a signed head says what it says all the same.
     entry.metadata.created_ms = 0;
-    Ok(match session.put_entry(&key, entry, when).await? {
-        PutOutcome::Stored(_) => Reply::Ok,
-        PutOutcome::Unmet | PutOutcome::Refused(_) => Reply::Nil,
-    })
+    match session.put_entry(&key, entry, when).await? {
+        PutOutcome::Stored(_) => Ok(Reply::Ok),
+        // Our client fails over no error, and its user can do something about this one.
+        PutOutcome::Refused(Refused { unverified: Some(reason), .. }) => Err(Fault::unverified(reason)),
+        PutOutcome::Unmet | PutOutcome::Refused(_) => Ok(Reply::Nil),
+    }
 }
 
 /// Puts the entries under all keys into the group of the first, and answers how many are in it then.
