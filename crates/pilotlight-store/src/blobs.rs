@@ -21,7 +21,7 @@ use crate::generations::Generations;
 use crate::holds::{Blob, Hold, Holds, Role};
 use crate::media::{Media, MediaFile, files};
 use crate::quarantine::{self, Quarantine};
-use crate::space::{Space, file_bytes};
+use crate::space::{Reservation, Space, file_bytes};
 use crate::{Result, StoreError};
 
 /// The directory of payload files, in the store's. One for all: ext4 and XFS find a name among ten millions in a moment,
@@ -191,14 +191,22 @@ impl Blobs {
     }
 
     /// Writes `prefix` and `payload` into a file and holds it; or holds the file that another writer of the same payload
-    /// finished meanwhile.
-    pub(crate) fn write(&self, digest: u128, prefix: &[u8], payload: &[u8], is_synced: bool) -> Result<Ref> {
+    /// finished meanwhile. What was promised for it is given back when it is counted.
+    pub(crate) fn write(
+        &self,
+        digest: u128,
+        prefix: &[u8],
+        payload: &[u8],
+        promised: Reservation<'_>,
+        is_synced: bool,
+    ) -> Result<Ref> {
         let len = (prefix.len() + payload.len()) as u64;
         let generation = self.generations.next();
         let reference = Ref { digest, generation, payload_offset: prefix.len() as u32 };
         let path = self.path(&reference);
         let _busy = self.note_busy(&mut self.state.lock(), generation);
         self.space.blobs.fetch_add(file_bytes(len), Relaxed);
+        drop(promised);
         let file = self.begin(&path).map_err(|error| {
             self.space.blobs.fetch_sub(file_bytes(len), Relaxed);
             StoreError::io("begin a payload file", len)(error)

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use crate::format::{BaseRef, Header, Ref, encode_prefix};
 use crate::holds::{Hold, Role};
 use crate::ops::PutRequest;
+use crate::space::Reservation;
 use crate::store::Inner;
 use crate::{Result, StoreError};
 
@@ -45,6 +46,7 @@ impl<'a> Held<'a> {
         header: &Header,
         request: &PutRequest<'_>,
         key: &[&[u8]],
+        promised: Reservation<'_>,
         synced: Synced,
     ) -> Result<()> {
         let inner = self.inner;
@@ -52,7 +54,7 @@ impl<'a> Held<'a> {
         let mut prefix = Vec::new();
         encode_prefix(&mut prefix, &inline, key, request.head, None, inner.seed);
         let is_synced = synced == Synced::Always || !inner.is_relaxed();
-        let reference = inner.blobs.write(digest, &prefix, request.payload, is_synced)?;
+        let reference = inner.blobs.write(digest, &prefix, request.payload, promised, is_synced)?;
         self.holds.push(Hold { reference, role: Role::Payload });
         Ok(())
     }

@@ -152,7 +152,7 @@ impl Inner {
         let file_need =
             if header.is_external { file_bytes((header.body_offset() + payload.len()) as u64) } else { 0 };
         let need = header.record_len() + (ROW_LEN + REF_LEN) as u64 + BLOCK + file_need;
-        let Some(_reservation) = self.space.try_reserve_spare(need) else { return Ok(false) };
+        let Some(mut reservation) = self.space.try_reserve_spare(need) else { return Ok(false) };
         self.raise_format()?;
         let mut held = Held::nothing(self);
         let space_len = space_len(space);
@@ -163,7 +163,7 @@ impl Inner {
         if header.is_external {
             let digest = holding::digest(&request);
             if !held.shared(digest)? {
-                held.written(digest, &header, &request, &key, Synced::Always)?;
+                held.written(digest, &header, &request, &key, reservation.split(file_need), Synced::Always)?;
             }
         }
         if !held.holds.is_empty() {

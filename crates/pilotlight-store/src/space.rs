@@ -50,6 +50,14 @@ pub(crate) struct Reservation<'a> {
     bytes: u64,
 }
 
+impl Reservation<'_> {
+    /// Takes `bytes` of it out, for what is counted before the rest: twice counted, somebody might leave for it.
+    pub(crate) fn split(&mut self, bytes: u64) -> Self {
+        self.bytes -= bytes;
+        Self { space: self.space, bytes }
+    }
+}
+
 impl Drop for Reservation<'_> {
     fn drop(&mut self) {
         self.space.pending.fetch_sub(self.bytes, Relaxed);

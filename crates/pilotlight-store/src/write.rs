@@ -96,7 +96,8 @@ impl Inner {
             header.record_len() + if header.is_external { u64::from(header.payload_len) } else { 0 };
         let _share = self.promise(request.space, stored_len)?;
         let need = header.record_len() + (GROUP_LEN + ROW_LEN + REF_LEN) as u64 + BLOCK;
-        let _reservation = self.reserve(need + if new_file.is_some() { file_need } else { 0 }, wait)?;
+        let file_need = if new_file.is_some() { file_need } else { 0 };
+        let mut reservation = self.reserve(need + file_need, wait)?;
         let space = self.intern_space(request.space)?;
         if let Some(base) = &form.base
             && !held.base(base, space)
@@ -104,7 +105,7 @@ impl Inner {
             return Ok(None);
         }
         if let Some(digest) = new_file {
-            held.written(digest, &header, request, &key, Synced::AsPut)?;
+            held.written(digest, &header, request, &key, reservation.split(file_need), Synced::AsPut)?;
         }
         let mut append = Append {
             header,

@@ -157,6 +157,27 @@ fn what_a_put_replaces_is_freed_by_who_needs_the_room_and_nobody_is_evicted_for_
 }
 
 #[test]
+fn nobody_leaves_for_what_is_being_written_and_counted_already() {
+    let dir = tempfile::tempdir().unwrap();
+    let (options, _) = options(dir.path(), BOUND);
+    // So that many ticks fall into each put.
+    let store = Store::open(Options { tick: std::time::Duration::from_micros(100), ..options }).unwrap();
+    let payload = noise(1, 10 << 20);
+    for number in 0..5u8 {
+        // One stays, one comes and goes: both fit, with the one that is being written; counted twice it would not.
+        let key = [b'k', number % 2];
+        let mut payload = payload.clone();
+        payload[0] = number;
+        if number >= 2 {
+            store.delete(b"", &key, Condition::Always).unwrap();
+        }
+        put(&store, &key, &payload).unwrap();
+    }
+    let usage = store.usage(None);
+    assert_eq!((usage.entries, usage.evicted), (2, 0));
+}
+
+#[test]
 fn equal_payloads_are_stored_once() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(options(dir.path(), BOUND).0).unwrap();
