@@ -47,6 +47,7 @@ pub(crate) fn run(arguments: &Serve) -> Result<Answer, Failure> {
     let blocking = ThreadPool::for_this_machine()
         .map_err(|error| Failure::new("could not start the threads for the disk").because(&error))?;
     let blocking: Arc<dyn Blocking> = Arc::new(blocking);
+    let signers = signers(&settings)?;
     let opened = open(Store {
         dir: settings.data_dir.clone(),
         bytes_max: settings.bytes_max,
@@ -54,7 +55,7 @@ pub(crate) fn run(arguments: &Serve) -> Result<Answer, Failure> {
         memory_bytes: settings.memory_bytes,
         durability: settings.durability,
         blocking: Arc::clone(&blocking),
-        signers: signers(&settings)?,
+        signers: signers.clone(),
         purpose: Purpose::Use,
         trace: trace(&settings)?,
     })?;
@@ -63,7 +64,7 @@ pub(crate) fn run(arguments: &Serve) -> Result<Answer, Failure> {
     server.https.clone_from(&bound.http_tls);
     server.tls = tls.cloned();
     server.access = access(&settings)?;
-    let shutdown = signals::listen(hang_up(&settings, &server.access), certificates)?;
+    let shutdown = signals::listen(hang_up(&settings, &server.access, signers), certificates)?;
     let server = Arc::new(server);
     announce::started(&settings, &bound, &server);
     if let Some(path) = &settings.port_file {
@@ -127,10 +128,22 @@ fn access(settings: &Settings) -> Result<Arc<Access>, Failure> {
 
 /// What `SIGHUP` does. Where there is nothing to be read or opened anew it ends the server, as it does any program whose terminal
 /// is gone.
-fn hang_up(settings: &Settings, access: &Arc<Access>) -> Option<signals::HangUp> {
-    let is_of_use = settings.users_file.is_some() || settings.audit_log.is_some();
+fn hang_up(
+    settings: &Settings,
+    access: &Arc<Access>,
+    signers: Option<Arc<Signers>>,
+) -> Option<signals::HangUp> {
+    let is_of_use = settings.users_file.is_some() || settings.audit_log.is_some() || signers.is_some();
     let access = Arc::clone(access);
-    is_of_use.then(|| Box::new(move || access.hang_up()) as signals::HangUp)
+    let act = move || {
+        access.hang_up();
+        match signers.as_ref().map(|signers| (signers.reload(), signers.count())) {
+            None => {}
+            Some((Ok(()), count)) => tracing::info!(count, "the signers were read again"),
+            Some((Err(error), _)) => tracing::error!(%error, "the signers stay as they were"),
+        }
+    };
+    is_of_use.then(|| Box::new(act) as signals::HangUp)
 }
 
 fn server(opened: Opened, blocking: Arc<dyn Blocking>, settings: &Settings) -> Server {

@@ -123,7 +123,7 @@ settings! {
          failed put";
     SIGNERS: "signers" "FILE" = "", Form::One,
         "Trust file (TOML) of the signers whose entries are taken, as `pilotlight keys trust` writes it: what none of them \
-         signed is refused at the put, for keys of compilers; without it anybody's is taken";
+         signed is refused at the put, for keys of compilers; without it anybody's is taken. Read again at SIGHUP";
     LOG_LEVEL: "log-level" "LEVEL" = "info", Form::Choice(&["off", "error", "warn", "info", "debug", "trace"]),
         "Least important message to log";
     LOG_FORMAT: "log-format" "FORMAT" = "text", Form::Choice(&["text", "json"]),
