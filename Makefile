@@ -61,6 +61,10 @@ soak: server venv-test native ## Crash the store on a simulated medium, kill -9 
 test-fuzz: ## Run each fuzz target for some seconds
 	@$(PYTHON) -m devtools.fuzz --seconds 5
 
+.PHONY: attacks
+attacks: server venv-test native ## Attack a server of ours: poison, replay, oversize, desync, traverse, guess, exhaust; each must fail
+	@PYTHONPATH=python $(PY) -m attacks $(ARGS)
+
 .PHONY: fuzz
 fuzz: ## Fuzz each target for SECONDS=600, and keep what reaches something new; ARGS='--targets envelope' narrows
 	@$(PYTHON) -m devtools.fuzz --seconds $(SECONDS) --keep $(ARGS)

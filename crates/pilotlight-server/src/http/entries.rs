@@ -18,6 +18,7 @@ use super::problem::Refusal;
 use super::range::{Asked, asked};
 use super::rights::ForKey;
 use super::router::Front;
+use crate::memory::UNCOUNTED_BYTES;
 
 /// On a put: seconds until the entry expires. Wins over `Cache-Control: max-age`.
 const TTL_SECONDS: &str = "x-pilotlight-ttl-seconds";
@@ -284,7 +285,10 @@ impl Front {
     }
 
     async fn get(&self, key: &Key, through: Option<&ReadThrough>) -> Result<Option<Found<Verified>>, Error> {
-        if self.server.memory.is_full() {
+        // What any client may always have is let through.
+        if self.server.memory.is_full()
+            && self.head_through(key, through).await?.is_some_and(|head| head.artifact_len > UNCOUNTED_BYTES)
+        {
             return self.server.cache.refuse_get(key, self.server.memory.refusal());
         }
         let found = self.server.cache.get_many_through(std::slice::from_ref(key), through);

@@ -25,6 +25,7 @@ use super::reply::{Protocol, Reply};
 use super::standing::Standing;
 use super::{Shared, table};
 use crate::Server;
+use crate::memory::UNCOUNTED_BYTES;
 
 /// What the replies to one command may hold beside one entry of the largest size.
 const REPLIES_BYTES_BESIDE_ENTRY: u64 = 64 << 20;
@@ -94,6 +95,12 @@ pub(crate) enum Replies {
     SkipThis,
 }
 
+/// Whether this is a line of an HTTP request. A web page can have its reader's browser send one to any port of theirs, with a body
+/// of its choice, of which each line would be a command.
+fn is_http(request: &Request) -> bool {
+    request.args.first().is_some_and(|name| is(name, "post") || is(name, "host:"))
+}
+
 impl Session {
     pub(crate) fn new(core: Rc<Core>, client: Arc<Client>) -> Self {
         let standing = Standing::nobody();
@@ -153,6 +160,11 @@ impl Session {
             Ok(command) => {
                 self.last_command = command.name;
                 self.serve(command, request).await
+            }
+            Err(_) if is_http(&request) => {
+                self.is_closing = true;
+                self.server().stats.protocol_errors_total.fetch_add(1, Relaxed);
+                return Reply::Error(Fault::err("Protocol error: HTTP is spoken on another port"));
             }
             Err(fault) => Reply::Error(self.reject(&request, fault)),
         };
@@ -232,7 +244,9 @@ impl Session {
         if let Some(why) = request.dropped {
             return self.dropped(command, &args, why);
         }
-        if matches!(command.refusal, Refusal::Miss | Refusal::MissEach) && self.is_crowded() {
+        if matches!(command.refusal, Refusal::Miss | Refusal::MissEach)
+            && self.is_crowded(command, &args).await
+        {
             let refused = self.refuse(command, &args, || self.server().memory.refusal());
             return refused.unwrap_or_else(Reply::Error);
         }
@@ -277,9 +291,26 @@ impl Session {
         self.server().config.entry_bytes_max.saturating_add(REPLIES_BYTES_BESIDE_ENTRY)
     }
 
-    /// Whether no artifact should be fetched now: there is no room for it on its way to the client.
-    fn is_crowded(&self) -> bool {
-        self.server().memory.is_full() || self.replied_bytes > self.replies_bytes_max()
+    /// Whether what a command asks for should not be fetched now: there is no room for it on its way to the client. What any
+    /// connection may always have is let through: nobody can keep short entries from others by taking all the room.
+    async fn is_crowded(&self, command: &Command, args: &Args) -> bool {
+        if self.replied_bytes > self.replies_bytes_max() {
+            return true;
+        }
+        if !self.server().memory.is_full() {
+            return false;
+        }
+        let (mut bytes, mut keys) = (0, 0);
+        for name in command.keys_of(&args.0) {
+            // What fails here fails again when it is fetched, and is told then.
+            let head = self.server().cache.head_through(&self.key(name), self.standing.through()).await;
+            bytes += head.ok().flatten().map_or(0, |head| head.artifact_len);
+            keys += 1;
+            if bytes > UNCOUNTED_BYTES || keys > FEW_KEYS {
+                return true;
+            }
+        }
+        false
     }
 
     /// How many of `keys`, from the first on, may be fetched together.

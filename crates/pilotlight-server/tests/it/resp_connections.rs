@@ -132,6 +132,22 @@ fn a_client_that_leaves_in_the_middle_of_a_request_leaves_nothing_behind() {
 }
 
 #[test]
+fn what_a_web_page_has_a_browser_send_is_not_taken_for_commands() {
+    let running = Running::start();
+    for request in [
+        "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 20\r\n\r\nSET k v\r\nSET k v\r\n",
+        "GET / HTTP/1.1\r\nHost: x\r\n\r\nSET k v\r\n",
+        "PUT / HTTP/1.1\r\nhost: x\r\n\r\nSET k v\r\n",
+    ] {
+        let mut client = running.connect();
+        client.send(request.as_bytes());
+        let replies = String::from_utf8(client.until_closed()).unwrap();
+        assert!(replies.ends_with("-ERR Protocol error: HTTP is spoken on another port\r\n"), "{replies}");
+    }
+    assert_eq!(running.connect().ask("GET k"), "$-1\r\n");
+}
+
+#[test]
 fn unix_sockets_are_served_as_tcp_is() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("pilotlight.sock");
