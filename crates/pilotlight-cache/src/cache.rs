@@ -518,7 +518,10 @@ impl Cache {
     /// `error` itself, where the policy does not absorb it.
     pub fn refuse_put(&self, key: &Key, error: Error) -> Result<PutOutcome> {
         self.stats.count(key.kind(), Outcome::Exception);
-        self.leases.refused(key);
+        // Who may not put was not waited for: whoever leads goes on.
+        if error.kind() != ErrorKind::Denied {
+            self.leases.refused(key);
+        }
         if self.absorbs(key.kind()) {
             self.stats.count_refused_put(error.kind());
             return Ok(PutOutcome::Refused(Refused::over(&error)));

@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, RwLock};
@@ -27,6 +27,8 @@ pub struct Access {
     /// Grows when the users were exchanged: a connection that sees another one looks itself up again.
     generation: AtomicU64,
     source: Option<Source>,
+    /// Whether other machines can reach the server: then nobody may write who proves nothing.
+    is_reachable: AtomicBool,
     pub(crate) attempts: Attempts,
     /// Where it is noted who did what.
     pub audit: Audit,
@@ -68,6 +70,12 @@ pub enum AccessError {
         /// Which.
         path: PathBuf,
     },
+    /// Other machines can reach the server, and could write then.
+    #[error("by the users file `{}`, `default`, who needs no secret, may write on a server that others can reach", path.display())]
+    OpenDoor {
+        /// Which.
+        path: PathBuf,
+    },
     /// It cannot be understood.
     #[error("could not understand the users file `{}`", path.display())]
     Wrong {
@@ -88,6 +96,7 @@ impl AccessError {
                 Some("make one with `pilotlight users add NAME --file FILE`".to_owned())
             }
             Self::Unsafe { path } => Some(format!("`chmod go-w {}`", path.display())),
+            Self::OpenDoor { .. } => Some("take the right `w` from it".to_owned()),
             Self::Wrong { source, .. } => source.hint().map(str::to_owned),
         }
     }
@@ -132,6 +141,7 @@ impl Access {
             users: RwLock::new(Arc::new(users)),
             generation: AtomicU64::new(0),
             source,
+            is_reachable: AtomicBool::new(false),
             attempts: Attempts::default(),
             audit: Audit::default(),
             wake: Wake::default(),
@@ -143,6 +153,11 @@ impl Access {
     pub fn with_audit(mut self, audit: Audit) -> Self {
         self.audit = audit;
         self
+    }
+
+    /// From here on refuses users of whom one who proves nothing may write: what the start would have refused, no reload brings.
+    pub fn keep_strangers_out(&self) {
+        self.is_reachable.store(true, Ordering::Relaxed);
     }
 
     /// The users in force.
@@ -167,6 +182,9 @@ impl Access {
     pub fn reload(&self) -> Result<(), AccessError> {
         let Some(source) = &self.source else { return Ok(()) };
         let users = Arc::new(source.read()?);
+        if self.is_reachable.load(Ordering::Relaxed) && users.anybody_writes() {
+            return Err(AccessError::OpenDoor { path: source.path.clone() });
+        }
         users.succeed(&self.users());
         *self.users.write() = users;
         self.generation.fetch_add(1, Ordering::Release);
@@ -272,6 +290,20 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         assert!(matches!(access.reload_if_changed(), Some(Err(AccessError::Unreadable { .. }))));
         assert!(access.reload_if_changed().is_none());
+    }
+
+    #[test]
+    fn what_the_start_would_have_refused_no_reload_brings() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("users.toml");
+        write(&path, "[users.default]\ngrants = [\"r *\"]\n");
+        let access = Access::of_file(&path, None).unwrap();
+        write(&path, "[users.default]\ngrants = [\"rw *\"]\n");
+        access.keep_strangers_out();
+        assert!(matches!(access.reload(), Err(AccessError::OpenDoor { .. })));
+        assert!(!access.users().anybody_writes());
+        write(&path, "[users.default]\ngrants = []\n");
+        access.reload().unwrap();
     }
 
     #[test]

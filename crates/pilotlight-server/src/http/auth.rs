@@ -70,11 +70,13 @@ pub(super) async fn log_in(server: &Server, headers: &HeaderMap, peer: &Peer) ->
 /// Notes the failure alone: every request logs in, and those that change something are noted themselves.
 fn note_failure(server: &Server, offered: Option<Offered>, peer: &Peer) {
     if server.access.audit.is_on() {
-        let claimed: String =
-            offered.map_or_else(String::new, |offered| offered.user.chars().take(64).collect());
+        // What was claimed may be anything, a secret in the wrong place too.
+        let users = server.access.users();
+        let known =
+            offered.and_then(|offered| users.by_name(&offered.user).map(|user| Arc::clone(user.name())));
         server.access.audit.note(Event {
             time_ms: server.clock.now_ms(),
-            user: claimed.into(),
+            user: known.unwrap_or_else(|| "?".into()),
             peer: text(peer).into(),
             action: "login".into(),
             namespace: None,

@@ -74,11 +74,12 @@ impl Session {
     pub(super) fn audit_login(&self, user: &[u8], outcome: Deed) {
         let audit = &self.server().access.audit;
         if audit.is_on() {
-            // What was claimed may be anything, of any length.
-            let claimed: String = String::from_utf8_lossy(user).chars().take(64).collect();
+            // What was claimed may be anything, a secret in the wrong place too.
+            let claimed = String::from_utf8_lossy(user);
+            let known = self.server().access.users().by_name(&claimed).map(|user| Arc::clone(user.name()));
             audit.note(Event {
                 time_ms: self.now_ms(),
-                user: claimed.into(),
+                user: known.unwrap_or_else(|| "?".into()),
                 peer: self.client.address.as_str().into(),
                 action: "login".into(),
                 namespace: None,

@@ -66,7 +66,9 @@ struct Connection {
     /// What it holds of the memory that all connections share.
     share: Share,
     /// When its client was accepted.
-    opened: Instant,
+    /// When it was opened, or lost its standing.
+    nobody_since: Instant,
+    was_somebody: bool,
     /// Since when a request has been coming, and how much of it came.
     coming: Option<(Instant, u64)>,
     /// Puts that are staged and not answered. Nothing stands in the output behind them.
@@ -113,7 +115,8 @@ impl Connection {
             session: Session::new(core, client),
             reads_long: false,
             share,
-            opened: Instant::now(),
+            nobody_since: Instant::now(),
+            was_somebody: false,
             coming: None,
             owed: Vec::new(),
         }
@@ -136,6 +139,7 @@ impl Connection {
         let mut over = pin!(shutdown.wait_for(|is_over| *is_over));
         let mut killed = pin!(client.killed());
         loop {
+            self.note_standing();
             let limit = self.read_limit();
             let read = tokio::select! {
                 biased;
@@ -165,12 +169,21 @@ impl Connection {
         let _ = tokio::time::timeout(GOODBYE_MAX, self.socket.shutdown()).await;
     }
 
+    /// Whoever was somebody has as long to be it again as one that was just opened.
+    fn note_standing(&mut self) {
+        let is_somebody = self.session.is_authenticated();
+        if self.was_somebody && !is_somebody {
+            self.nobody_since = Instant::now();
+        }
+        self.was_somebody = is_somebody;
+    }
+
     /// Until when the next bytes must come, where that is limited: inside a request, and before the client has said who it is.
     fn read_limit(&self) -> Option<Instant> {
         let grace = self.session.server().config.client_grace;
         match self.coming {
             Some((since, bytes)) => Some(since + grace + Duration::from_secs(bytes / BYTES_PER_SECOND_MIN)),
-            None if !self.session.is_authenticated() => Some(self.opened + grace),
+            None if !self.session.is_authenticated() => Some(self.nobody_since + grace),
             None => None,
         }
     }

@@ -31,6 +31,8 @@ const REQUEST_BYTES_BESIDE_ENTRY: u64 = 64 << 20;
 pub(crate) const ARG_OVERHEAD_BYTES: u64 = 64;
 /// Kept of a request that is not: its command and its keys, for whoever is told that it was refused.
 const KEPT_OF_DROPPED_MAX: u64 = 16 * 1024;
+/// And of all arguments of a request together that there is no room for.
+const DROPPED_BYTES_MAX: u64 = 256 * 1024;
 /// What TLS begins with, and no command.
 const TLS_HANDSHAKE: u8 = 0x16;
 /// `\r\n` after a bulk.
@@ -249,7 +251,13 @@ impl Decoder {
         }
         let is_kept = is_within && (self.dropped != Some(Dropped::NoRoom) || len <= KEPT_OF_DROPPED_MAX);
         self.request_bytes += ARG_OVERHEAD_BYTES + if is_kept { len } else { 0 };
-        if self.request_bytes > REQUEST_BYTES_BESIDE_ENTRY.saturating_add(self.limits.bulk_len_max) {
+        let bytes_max = match self.dropped {
+            Some(Dropped::NoRoom) => DROPPED_BYTES_MAX,
+            Some(Dropped::TooLarge(_)) | None => {
+                REQUEST_BYTES_BESIDE_ENTRY.saturating_add(self.limits.bulk_len_max)
+            }
+        };
+        if self.request_bytes > bytes_max {
             return Err(ProtocolError::TooLarge);
         }
         let missing = len + END_LEN as u64;

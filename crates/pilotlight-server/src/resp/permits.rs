@@ -123,8 +123,11 @@ impl Session {
             Needs::GetEx => each(Demand::Read),
             Needs::Rename => all(&[(place, Demand::Take), (place, Demand::Put)], &[first, second]),
             Needs::Copy => {
-                let mut rest = options(args, 3);
-                let number = rest.by_ref().any(|option| is(option, "db")).then(|| rest.next()).flatten();
+                // The last one counts, as for the command itself.
+                let (mut rest, mut number) = (options(args, 3), None);
+                while let Some(option) = rest.next() {
+                    number = if is(option, "db") { rest.next() } else { number };
+                }
                 all(&[(place, Demand::Read), (&self.place_of(number), Demand::Put)], &[first, second])
             }
             Needs::Move => {

@@ -58,8 +58,12 @@ impl Reply {
         Self::Integer(i64::from(is_set))
     }
 
-    /// What it holds, in bytes; what stands between artifacts is not counted.
+    /// What it holds, in bytes, with what each part of it takes in memory at least.
     pub(crate) fn len(&self) -> u64 {
+        size_of::<Self>() as u64 + self.content_len()
+    }
+
+    fn content_len(&self) -> u64 {
         match self {
             Self::Bulk(bytes) | Self::Verbatim(bytes) => bytes.len() as u64,
             Self::Envelope { head, payload } => (head.len() + payload.len()) as u64,

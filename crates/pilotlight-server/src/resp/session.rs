@@ -321,7 +321,7 @@ impl Session {
         let mut bytes = 0;
         for (number, key) in keys.iter().enumerate() {
             // What fails here fails again when it is fetched, and is told then.
-            let head = self.server().cache.head(key).await.ok().flatten();
+            let head = self.server().cache.head_through(key, self.standing.through()).await.ok().flatten();
             bytes += head.map_or(0, |head| head.artifact_len);
             if bytes > self.replies_bytes_max() {
                 return number;

@@ -204,7 +204,7 @@ fn what_was_refused_and_changed_is_counted_and_noted() {
             "ci PUT /cache ci ok",
             "none GET /cache ci denied",
             "root POST /api/verify  failed",
-            " login - denied",
+            "? login - denied",
         ],
         "{text}"
     );

@@ -231,15 +231,23 @@ fn lookups_of_many_keys_bring_what_has_room_and_the_rest_is_missed() {
     assert_eq!(client.call(&keys).len(), expected);
     let keys: Vec<&str> = std::iter::once("MGET").chain(std::iter::repeat_n("k", 100)).collect();
     assert!(client.call(&keys).starts_with(b"-ERR room"));
-    // In a transaction as well; there the last that has room is the one that fills it.
+    // In a transaction as well.
     client.ask("MULTI");
     for _ in 0..100 {
         client.call(&["GET", GRAPH]);
     }
-    let room = room + 1;
     let expected = "*100\r\n".len() + room * artifact + (100 - room) * "$-1\r\n".len();
     assert_eq!(client.call(&["EXEC"]).len(), expected);
     assert_eq!(client.call(&["GET", GRAPH]).len(), artifact);
+    // What else is asked ends at the limit too, and what changes something does not.
+    client.ask("MULTI");
+    for _ in 0..3000 {
+        client.ask("COMMAND");
+    }
+    client.ask("SET last v");
+    let replies = client.call(&["EXEC"]);
+    assert!(replies.ends_with(b"above the limit, or late\r\n+OK\r\n"));
+    assert_eq!(client.ask("GET last"), "$1\r\nv\r\n");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What those may who may something, and what they are answered where they may not.
 
-use pilotlight_cache::ErrorKind;
+use pilotlight_cache::{ErrorKind, Key, Namespace};
 
 use crate::client::{Running, array};
 use crate::users::UsersFile;
@@ -359,4 +359,48 @@ fn a_pipeline_is_answered_in_order_whatever_is_refused() {
         answers,
         ["$-1\r\n", "-NOPERM No permissions to access a key\r\n", "+PONG\r\n", "$-1\r\n", "$1\r\na\r\n"]
     );
+}
+
+#[test]
+fn a_copy_is_judged_by_where_it_goes() {
+    let users = UsersFile::new(
+        "[users.a]\nsecret = \"SECRET(a)\"\nhome = \"a\"\ngrants = [\"rw a\", \"rw a/db1\"]\n",
+        &["a"],
+    );
+    let running = users.serve();
+    let mut a = users.log_in(&running, "a");
+    assert_eq!(a.ask("SET k v"), "+OK\r\n");
+    // The last database counts.
+    assert!(a.ask("COPY k k2 DB 1 DB 2").starts_with("-NOPERM"));
+    assert_eq!(a.ask("COPY k k2 DB 2 DB 1"), ":1\r\n");
+}
+
+#[test]
+fn who_may_not_put_ends_nobody_elses_lease() {
+    let users = UsersFile::new(
+        "[users.ci]\nsecret = \"SECRET(ci)\"\nhome = \"ci\"\ngrants = [\"rw ci\"]\n\
+         [users.reader]\nsecret = \"SECRET(reader)\"\nhome = \"ci\"\ngrants = [\"r ci\"]\n",
+        &["ci", "reader"],
+    );
+    let running = users.serve();
+    let (mut ci, mut reader) = (users.log_in(&running, "ci"), users.log_in(&running, "reader"));
+    let name = "pt2:fx-graph-v1::fleased:c1";
+    assert_eq!(ci.ask(&format!("GET {name}")), "$-1\r\n");
+    let key = Key::in_namespace(Namespace::new("ci").unwrap(), name);
+    assert!(running.server.cache.leases().age(&key).is_some());
+    assert_eq!(reader.ask(&format!("SET {name} x")), "$-1\r\n");
+    assert!(running.server.cache.leases().age(&key).is_some(), "its leader compiles still");
+    assert_eq!(ci.ask(&format!("SET {name} x")), "+OK\r\n");
+    assert!(running.server.cache.leases().age(&key).is_none());
+}
+
+#[test]
+fn a_secret_in_the_place_of_a_name_is_not_noted() {
+    let users = UsersFile::new("[users.ci]\nsecret = \"SECRET(ci)\"\ngrants = [\"rw ci\"]\n", &["ci"]);
+    let running = users.serve_audited();
+    let secret = users.secret("ci").to_owned();
+    assert!(running.connect().ask(&format!("AUTH {secret} ci")).starts_with("-WRONGPASS"));
+    drop(running);
+    let noted = std::fs::read_to_string(users.audit_log()).unwrap();
+    assert!(noted.contains("\"login\"") && !noted.contains(&secret), "{noted}");
 }

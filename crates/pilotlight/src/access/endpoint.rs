@@ -115,16 +115,25 @@ fn http(name: &str, address: &Address, password: Option<&str>) -> Result<String,
         return Err(Failure::new(format!("the server of {name}, {address}, is no Pilotlight"))
             .with_hint(format!("a Redis has none of this; {elsewhere}")));
     }
-    // As the server itself was asked, where it can be: who hides what is said hides it here too.
-    let schemes = [("http", "pilotlight_http:"), ("https", "pilotlight_https:")];
-    let schemes = if is_tls { [schemes[1], schemes[0]] } else { schemes };
-    let bound = schemes.into_iter().find_map(|(scheme, name)| {
+    // Who hides what is said hides it here too: a secret never goes out in clear text because nobody answers HTTPS.
+    let schemes: &[(&str, &str)] = match is_tls {
+        true => &[("https", "pilotlight_https:")],
+        false => &[("http", "pilotlight_http:"), ("https", "pilotlight_https:")],
+    };
+    let bound = schemes.iter().find_map(|&(scheme, name)| {
         let bound: SocketAddr = field(name)?.parse().ok()?;
         Some((scheme, bound))
     });
     let Some((scheme, bound)) = bound else {
-        return Err(Failure::new(format!("the server of {name}, {address}, answers no HTTP"))
-            .with_hint("start it without `--http off`"));
+        return Err(Failure::new(format!(
+            "the server of {name}, {address}, answers no {}",
+            if is_tls { "HTTPS" } else { "HTTP" }
+        ))
+        .with_hint(if is_tls {
+            "start it with `--http tls:HOST:PORT`"
+        } else {
+            "start it without `--http off`"
+        }));
     };
     Ok(match host {
         // It may be known here by another address than to itself.

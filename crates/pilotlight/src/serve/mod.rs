@@ -119,6 +119,9 @@ fn trace(settings: &Settings) -> Result<Option<Arc<dyn TraceSink>>, Failure> {
 /// Who may do what, and where that is noted.
 fn access(settings: &Settings) -> Result<Arc<Access>, Failure> {
     let access = settings.access()?;
+    if settings.keeps_strangers_out {
+        access.keep_strangers_out();
+    }
     let Some(path) = &settings.audit_log else { return Ok(Arc::new(access)) };
     let audit = Audit::open(path).map_err(|error| {
         Failure::new(format!("could not open the audit log `{}`", path.display())).because(&error)

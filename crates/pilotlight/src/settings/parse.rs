@@ -31,6 +31,8 @@ pub(crate) struct Settings {
     pub(crate) port_file: Option<PathBuf>,
     pub(crate) trace_file: Option<PathBuf>,
     pub(crate) users_file: Option<PathBuf>,
+    /// Whether it is logins that keep other machines from writing: then they must stay needed.
+    pub(crate) keeps_strangers_out: bool,
     pub(crate) audit_log: Option<PathBuf>,
     /// What the front-ends are told.
     pub(crate) server: Config,
@@ -62,6 +64,7 @@ impl Settings {
         let password = password(found)?;
         let users_file = found.maybe(table::USERS).map(PathBuf::from);
         let users = access(users_file.as_deref(), password.as_deref())?.users();
+        let mut keeps_strangers_out = false;
         if !found.one(table::INSECURE, values::switch)? {
             let locks = Locks {
                 are_logins_needed: !users.anybody_writes(),
@@ -70,6 +73,8 @@ impl Settings {
                     .is_some_and(|tls| tls.client_authority.is_some() && tls.are_clients_required),
             };
             refuse_open_doors(doors(), locks, users_file.is_some())?;
+            let without_logins = Locks { are_logins_needed: false, ..locks };
+            keeps_strangers_out = refuse_open_doors(doors(), without_logins, true).is_err();
         }
         let quotas = quotas(found.many(table::QUOTA, quota)?, &users)?;
         let cores = found.one(table::CORES, |text| match text {
@@ -133,6 +138,7 @@ impl Settings {
             port_file: found.maybe(table::PORT_FILE).map(PathBuf::from),
             trace_file: found.maybe(table::RECORD_TRACE).map(PathBuf::from),
             users_file,
+            keeps_strangers_out,
             audit_log: found.maybe(table::AUDIT_LOG).map(PathBuf::from),
             server,
         })

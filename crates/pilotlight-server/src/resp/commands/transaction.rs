@@ -6,7 +6,7 @@ use pilotlight_cache::Key;
 use tokio::time::{Instant, timeout_at};
 
 use crate::memory::UNCOUNTED_BYTES;
-use crate::resp::command::{Args, Command, Flag, Outcome};
+use crate::resp::command::{Args, Command, Flag, Outcome, Refusal};
 use crate::resp::decode::{ARG_OVERHEAD_BYTES, Request};
 use crate::resp::error::Fault;
 use crate::resp::reply::Reply;
@@ -137,6 +137,15 @@ pub(crate) async fn exec(session: &mut Session, deadline: Instant) -> Reply {
     let (mut owed, mut places) = (Vec::new(), Vec::new());
     session.replied_bytes = 0;
     for (command, request) in queue {
+        // Whatever changes something is done, or the transaction would be done in part; lookups know by themselves what they
+        // are answered.
+        let is_over = session.replied_bytes > session.replies_bytes_max() || Instant::now() >= deadline;
+        if is_over && !command.has(Flag::WRITE) && command.refusal == Refusal::Fail {
+            replies.push(Reply::Error(Fault::err(
+                "the replies of the transaction are above the limit, or late",
+            )));
+            continue;
+        }
         let reply = session.serve_inside(command, request, deadline).await;
         session.replied_bytes += reply.len();
         match session.owe(reply) {
