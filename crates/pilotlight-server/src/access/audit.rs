@@ -7,7 +7,7 @@ use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::thread::JoinHandle;
 
@@ -23,6 +23,8 @@ const WAITING_MAX: usize = 65_536;
 pub struct Audit {
     sender: Option<SyncSender<Message>>,
     dropped: AtomicU64,
+    /// Whether a new file is to be begun, where the channel had no room for that.
+    is_renamed: Arc<AtomicBool>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -82,11 +84,17 @@ impl Audit {
     /// # Errors
     /// When the file cannot be opened, or the system has no thread to give.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let log = Log { path: path.to_owned(), file: open(path)? };
+        let is_renamed = Arc::new(AtomicBool::new(false));
+        let log = Log { path: path.to_owned(), file: open(path)?, is_renamed: Arc::clone(&is_renamed) };
         let (sender, receiver) = sync_channel(WAITING_MAX);
         let spawned =
             std::thread::Builder::new().name("audit".to_owned()).spawn(move || log.write(&receiver));
-        Ok(Self { sender: Some(sender), dropped: AtomicU64::new(0), thread: Mutex::new(Some(spawned?)) })
+        Ok(Self {
+            sender: Some(sender),
+            dropped: AtomicU64::new(0),
+            is_renamed,
+            thread: Mutex::new(Some(spawned?)),
+        })
     }
 
     /// Whether anything is noted: else what would be need not be gathered.
@@ -108,10 +116,12 @@ impl Audit {
         self.dropped.load(Relaxed)
     }
 
-    /// Begins a new file under the same name: the old one was renamed.
+    /// Begins a new file under the same name: the old one was renamed. Waits for nothing, however many events wait to be written.
     pub fn reopen(&self) {
-        if let Some(sender) = &self.sender {
-            let _ = sender.send(Message::Reopen);
+        if let Some(sender) = &self.sender
+            && sender.try_send(Message::Reopen).is_err()
+        {
+            self.is_renamed.store(true, Relaxed);
         }
     }
 
@@ -140,9 +150,19 @@ fn open(path: &Path) -> io::Result<BufWriter<File>> {
 struct Log {
     path: PathBuf,
     file: BufWriter<File>,
+    is_renamed: Arc<AtomicBool>,
 }
 
 impl Log {
+    fn reopen(&mut self) {
+        match open(&self.path) {
+            Ok(file) => self.file = file,
+            Err(error) => {
+                tracing::error!(%error, "cannot open the audit log anew; it goes on in the old file")
+            }
+        }
+    }
+
     fn write(mut self, messages: &Receiver<Message>) {
         let mut is_failing = false;
         loop {
@@ -157,6 +177,10 @@ impl Log {
                     }
                 }
             };
+            if self.is_renamed.swap(false, Relaxed) {
+                self.tell(&mut is_failing, Write::flush);
+                self.reopen();
+            }
             match message {
                 Message::Event(event) => {
                     let mut line = serde_json::to_vec(&event).unwrap_or_default();
@@ -165,12 +189,7 @@ impl Log {
                 }
                 Message::Reopen => {
                     self.tell(&mut is_failing, Write::flush);
-                    match open(&self.path) {
-                        Ok(file) => self.file = file,
-                        Err(error) => {
-                            tracing::error!(%error, "cannot open the audit log anew; it goes on in the old file")
-                        }
-                    }
+                    self.reopen();
                 }
                 Message::Close => break,
             }
