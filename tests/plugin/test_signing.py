@@ -194,9 +194,10 @@ import torch
 def f(x):
     return torch.sin(x) + torch.cos(x) * 2
 
+torch.manual_seed(0)
 x = torch.randn(64)
 with torch.no_grad():
-    assert torch.allclose(torch.compile(f)(x), f(x))
+    assert torch.allclose(torch.compile(f)(x), f(x), atol=1e-5)
 """
     key, public = keys.new("ci")
     keys.accept(public)
