@@ -96,11 +96,11 @@ def stock(port: int) -> Side:
     return Side("stock", put, get)
 
 
-def ours(name: str, url: str) -> Side:
+def ours(name: str, url: str, **settings: str) -> Side:
     """The plug-in's client, as `pilotlight.torch` uses it."""
     from pilotlight import Client
 
-    client = Client(url)
+    client = Client(url, **settings)  # type: ignore[arg-type]
 
     def put(key: bytes, artifact: bytes) -> bool:
         return client.put(key, artifact, torch_json=True, compile_ms=COMPILE_MS)

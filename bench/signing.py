@@ -16,12 +16,11 @@ from typing import Any
 
 from bench.client import (
     ARTIFACT_LEN,
-    COMPILE_MS,
     OPERATIONS,
-    Side,
     artifacts_of,
     corpus_bytes,
     measure,
+    ours,
     random_artifacts,
     summary,
     synthetic_bytes,
@@ -31,21 +30,6 @@ from devtools.servers import Pilotlight
 
 BUDGET = 1.10
 """A verified hit to an unverified one."""
-
-
-def side(name: str, url: str, **signing: str) -> Side:
-    from pilotlight import Client
-
-    client = Client(url, **signing)  # type: ignore[arg-type]
-
-    def put(key: bytes, artifact: bytes) -> bool:
-        return client.put(key, artifact, torch_json=True, compile_ms=COMPILE_MS)
-
-    def get(key: bytes) -> bytes | None:
-        entry = client.get_many([key])[0]
-        return None if entry is None else entry.artifact
-
-    return Side(name, put, get)
 
 
 def keys(directory: Path) -> dict[str, str]:
@@ -70,7 +54,7 @@ def run(rounds: int) -> dict[str, dict[str, dict[str, float]]]:
     for name, artifacts in sorts:
         with tempfile.TemporaryDirectory(prefix="pl-") as base, Pilotlight(Path(base) / "data") as server:
             url = f"pilotlight://127.0.0.1:{server.port}"
-            plain, signed = side("plain", url), side("signed", url, **keys(Path(base)))
+            plain, signed = ours("plain", url), ours("signed", url, **keys(Path(base)))
             timings = measure(plain, [signed], artifacts, rounds)
         results[name] = summary(timings["plain"], timings["signed"])
     return results
