@@ -174,7 +174,10 @@ impl OriginError {
     /// Whether a person has to mend something before it can go better.
     #[must_use]
     pub fn is_misconfigured(&self) -> bool {
-        matches!(self, Self::Denied { .. } | Self::Skewed { .. } | Self::NoBucket { .. })
+        matches!(
+            self,
+            Self::Denied { .. } | Self::Skewed { .. } | Self::NoBucket { .. } | Self::Rejected { .. }
+        )
     }
 
     /// What a person can do about it, where something is known.

@@ -286,8 +286,17 @@ fn failure(error: &StoreError) -> OriginError {
         ("NoSuchBucket", _) => OriginError::NoBucket { what },
         ("RequestTimeTooSkewed", _) => OriginError::Skewed { what },
         ("SlowDown" | "Throttling" | "RequestLimitExceeded", _) => OriginError::Throttled { what },
-        // What AWS answers with 400, and is about who asks.
-        ("ExpiredToken" | "InvalidToken" | "AuthorizationHeaderMalformed", _) => OriginError::Denied { what },
+        // What some answer with 400, and is about who asks.
+        (
+            "AccessDenied"
+            | "AuthorizationHeaderMalformed"
+            | "ExpiredToken"
+            | "InvalidAccessKeyId"
+            | "InvalidToken"
+            | "NotSignedUp"
+            | "SignatureDoesNotMatch",
+            _,
+        ) => OriginError::Denied { what },
         ("NotImplemented", _) | (_, StoreError::NotImplemented { .. }) => {
             OriginError::Unsupported { what: "what was asked" }
         }
@@ -412,6 +421,10 @@ mod tests {
             (status(500, "InternalError"), OriginError::Failed { what: what("InternalError: m") }),
             (status(400, "EntityTooLarge"), OriginError::Rejected { what: what("EntityTooLarge: m") }),
             (status(400, "ExpiredToken"), OriginError::Denied { what: what("ExpiredToken: m") }),
+            (
+                status(400, "SignatureDoesNotMatch"),
+                OriginError::Denied { what: what("SignatureDoesNotMatch: m") },
+            ),
             (denied("InvalidAccessKeyId"), OriginError::Denied { what: what("InvalidAccessKeyId: m") }),
             (denied("RequestTimeTooSkewed"), OriginError::Skewed { what: what("RequestTimeTooSkewed: m") }),
             (absent("NoSuchBucket"), OriginError::NoBucket { what: what("NoSuchBucket: m") }),
