@@ -191,7 +191,7 @@ venv-lint:
 	@$(INSTALL) venv .venv-lint devtools/requirements-lint.txt
 
 clients: venv
-	@$(PY) -m devtools.install redis-py ioredis
+	@$(PY) -m devtools.install redis-py ioredis s3s-fs
 
 cargo-deny:
 	@$(INSTALL) cargo-deny
