@@ -60,6 +60,30 @@ fn a_body_that_breaks_off_stores_nothing() {
 }
 
 #[test]
+fn what_a_web_page_has_a_browser_send_changes_nothing() {
+    let server = start();
+    server.put("/cache/k", &[], b"kept");
+    // Of a foreign page, of one without an origin, and of one whose name was made to lead here.
+    for origin in ["https://evil.example", "null", "http://test"] {
+        for (method, target) in [
+            ("PUT", "/cache/k"),
+            ("DELETE", "/cache/k"),
+            ("DELETE", "/api/entries"),
+            ("POST", "/api/import"),
+            ("POST", "/api/gc"),
+        ] {
+            let answer = server.ask(method, target, &[&format!("origin: {origin}")], b"evil");
+            assert_eq!(answer.status, 403, "{method} {target} of {origin}");
+            assert_eq!(answer.json()["error"], "a web page may change nothing here");
+        }
+    }
+    // Asked beforehand whether pages may do more, it does not say that they may.
+    let asked = server.ask("OPTIONS", "/cache/k", &["access-control-request-method: PUT"], b"");
+    assert_eq!((asked.status, asked.header("access-control-allow-origin")), (405, ""));
+    assert_eq!(server.get("/cache/k", &["origin: https://evil.example"]).text(), "kept");
+}
+
+#[test]
 fn unknown_paths_and_methods_say_where_to_look() {
     let server = start();
     for (method, target, status) in [
