@@ -139,6 +139,15 @@ fn http2_clients_are_told_how_much_they_may_have_at_a_time() {
     };
     let (streams, window, headers) = (told(3), told(4), told(6));
     assert_eq!((streams, window, headers), (128, 1 << 20, 64 << 10));
+    // Of all streams together: what is added to the 65,535 bytes that a connection begins with.
+    let added = loop {
+        let head = connection.bytes(9);
+        let payload = connection.bytes(usize::from(head[2]));
+        if head[3] == 8 && head[5..] == [0; 4] {
+            break u32::from_be_bytes(payload.try_into().unwrap());
+        }
+    };
+    assert_eq!(added + 65_535, 4 << 20);
 }
 
 #[test]

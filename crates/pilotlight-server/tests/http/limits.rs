@@ -2,12 +2,16 @@
 
 use std::sync::Arc;
 
-use pilotlight_cache::{Backend, DiskBackend, DiskOptions, Durability, Inline};
+use pilotlight_cache::{Backend, DiskBackend, DiskOptions, Durability, Inline, MemoryBackend};
 use pilotlight_server::Config;
 
 use crate::harness::{Running, start_with};
 
 const MIB: usize = 1 << 20;
+
+fn start(config: Config) -> Running {
+    start_with(config, |clock| Arc::new(MemoryBackend::with_clock(1 << 30, clock)), |_| {})
+}
 
 /// Over a disk in `dir`.
 fn start_on_disk(dir: &std::path::Path, config: Config) -> Running {
@@ -48,6 +52,48 @@ fn noise(seed: u64, len: usize) -> Vec<u8> {
         state.to_le_bytes()
     };
     (0..len.div_ceil(8)).flat_map(|_| next()).take(len).collect()
+}
+
+#[test]
+fn at_the_limit_a_connection_waits_for_another_to_close() {
+    let server = start(Config { connections_max: 1, ..Config::default() });
+    let mut first = server.connect();
+    assert_eq!(first.ask("GET", "/healthz", &[], b"").status, 200);
+    let mut second = server.connect();
+    second.write(b"GET /healthz HTTP/1.1\r\nhost: t\r\n\r\n");
+    assert!(!second.is_answered(), "answered above the limit");
+    drop(first);
+    assert_eq!(second.answer("GET").status, 200);
+}
+
+#[test]
+fn an_address_has_as_many_connections_as_it_may() {
+    let server = start(Config { connections_per_address_max: Some(2), ..Config::default() });
+    let mut held = [server.connect(), server.connect()];
+    for connection in &mut held {
+        assert_eq!(connection.ask("GET", "/healthz", &[], b"").status, 200);
+    }
+    assert!(server.connect().is_closed());
+    let counted = held[0].ask("GET", "/metrics", &[], b"").text();
+    assert!(counted.contains("pilotlight_refused_connections_total 1\n"), "{counted}");
+}
+
+#[test]
+fn a_head_is_no_longer_than_128_kib() {
+    let server = start(Config::default());
+    let ask = |len| server.get("/healthz", &[&format!("x: {}", "x".repeat(len))]).status;
+    assert_eq!(ask(100 << 10), 200);
+    assert_eq!(ask(129 << 10), 431);
+}
+
+#[test]
+fn an_import_batch_holds_one_entry_and_a_little() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = start_on_disk(dir.path(), Config { entry_bytes_max: MIB as u64, ..Config::default() });
+    let refused = server.ask("POST", "/api/import", &["expect: 100-continue"], &vec![0; 9 * MIB + 1]);
+    assert_eq!(refused.status, 413);
+    // As long as it may be, it is read, and found to be none.
+    assert_eq!(server.ask("POST", "/api/import", &[], &vec![0; 9 * MIB]).status, 400);
 }
 
 #[test]
