@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import random
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,11 +15,11 @@ from devtools.servers import Pilotlight, disk_bytes
 from tests.clients.artifacts import fx_key, torch_json
 from tests.clients.conftest import Launch
 from tests.clients.test_entries import read_corpus
+from tests.waiting import wait_until
 
 SOON = {"PILOTLIGHT_RECOMPRESS_AFTER": "1s"}
 CORPUS_RATIO_MIN = 18
 RECOMPILES_RATIO_MIN = 60
-DEADLINE_S = 120.0
 
 
 def recompiles(rng: random.Random, count: int) -> dict[bytes, bytes]:
@@ -62,21 +61,15 @@ def put_and_recompress(server: Pilotlight, entries: Mapping[bytes, bytes]) -> in
     with server.connect() as connection:
         for key, value in entries.items():
             assert connection.command("SET", key, value) == b"OK"
-    begin = time.monotonic()
-    while server.stats()["usage"]["recompressed"] < len(entries):
-        assert time.monotonic() - begin < DEADLINE_S, server.log()
-        # Asked all the time, it would rest most of it.
-        time.sleep(0.25)
+    # Asked all the time, it would rest most of it.
+    wait_until(lambda: server.stats()["usage"]["recompressed"] >= len(entries), every_s=0.25, trouble=server.log)
     assert server.stats()["usage"]["deltas"] > 0
     check(server, entries)
     server.kill()
     server.start()
     check(server, entries)
     # What the kill left goes in the background, and this file with it.
-    begin = time.monotonic()
-    while (server.data_dir / "UNSWEPT").exists():
-        assert time.monotonic() - begin < DEADLINE_S, server.log()
-        time.sleep(0.1)
+    wait_until(lambda: not (server.data_dir / "UNSWEPT").exists(), trouble=server.log)
     server.stop()
     grown = disk_bytes(server.data_dir) - empty
     server.start()

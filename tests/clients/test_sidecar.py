@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from devtools import paths
 from devtools.resp import Connection, Disconnected
 from devtools.servers import Pilotlight, free_port
 from tests.certificates import Authority
+from tests.waiting import wait_until
 
 PASSWORD = "correct horse"
 GRAPH = "pt2:fx-graph-v1::sidecar:c1"
@@ -31,7 +31,7 @@ class Running:
         command = [str(paths.pilotlight()), "sidecar", "--listen", "127.0.0.1:0", "--port-file", str(ports)]
         environment = {**os.environ, "PILOTLIGHT_URL": upstream, "PILOTLIGHT_SERVER_CA": str(authority.pem)}
         self.process = subprocess.Popen(command, env=environment, stderr=self._log)
-        wait_for(lambda: ports.exists() and ports.read_text() != "")
+        wait_until(lambda: ports.exists() and ports.read_text() != "")
         self.port = int(ports.read_text().rpartition(":")[2])
 
     def connect(self) -> Connection:
@@ -73,13 +73,6 @@ def sidecar(tmp_path: Path, upstream: tuple[Pilotlight, Authority]) -> Iterator[
     for one in started:
         one.process.terminate()
         one.process.wait()
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline, "waited 30 s in vain"
-        time.sleep(0.02)
 
 
 def is_closed(client: Connection) -> bool:
@@ -125,7 +118,7 @@ def test_while_the_server_is_away_lookups_are_misses_and_puts_are_nil(
         assert client.command("MGET", GRAPH, GRAPH) == [None, None]
         server.start()
         # It is asked to connect anew, between two commands.
-        wait_for(lambda: is_closed(client))
+        wait_until(lambda: is_closed(client))
     with running.connect() as client:
         assert client.command("GET", GRAPH) == b"v"
     assert "cannot be reached" in running.log()
@@ -164,7 +157,7 @@ def test_stock_triton_shares_kernels_over_tls_and_compiles_while_the_server_is_a
             server.kill()
         elif step == 3:
             server.start()
-            wait_for(lambda: "is back" in running.log())
+            wait_until(lambda: "is back" in running.log())
         env = {
             **os.environ,
             "TRITON_CACHE_DIR": str(tmp_path / f"machine-{step}"),

@@ -23,6 +23,7 @@ from devtools import paths
 from devtools.servers import Pilotlight
 from tests.certificates import Authority
 from tests.clients.conftest import Launch, need_tool
+from tests.waiting import wait_until
 
 PASSWORD = "correct horse"
 SERVER_NAMES = "DNS:localhost,IP:127.0.0.1"
@@ -205,11 +206,11 @@ def test_renewed_certificates_are_taken_up_under_load(launch: Launch, tmp_path: 
         # First a key that does not belong: the old pair stays, and the log says why.
         shutil.copy(new[1], files.server[1])
         tell(server, how)
-        wait_for(lambda: "does not belong to the certificate" in server.log())
+        wait_until(lambda: "does not belong to the certificate" in server.log())
         assert serial(server, context) == first
         shutil.copy(new[0], files.server[0])
         tell(server, how)
-        wait_for(lambda: serial(server, context) != first)
+        wait_until(lambda: serial(server, context) != first)
     finally:
         is_over.set()
         for thread in threads:
@@ -221,13 +222,6 @@ def test_renewed_certificates_are_taken_up_under_load(launch: Launch, tmp_path: 
 def tell(server: Pilotlight, how: str) -> None:
     if how == "SIGHUP":
         os.kill(server.pid, signal.SIGHUP)
-
-
-def wait_for(condition: Any) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline, "waited 30 s in vain"
-        time.sleep(0.02)
 
 
 def test_http_and_the_commands_go_over_tls(launch: Launch, files: Files) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from demo.processes import compile_in_fresh_process
+from demo.processes import fresh_machine, stock
 from devtools import paths
 from devtools.servers import Pilotlight
 from tests.clients.conftest import Launch
@@ -189,15 +189,16 @@ def test_http_asks_for_the_same_secrets(server: Pilotlight, users: Users) -> Non
 
 def test_stock_torch_compiles_with_a_reader_and_with_a_wrong_secret(launch: Launch, users: Users) -> None:
     server = launch(env={"PILOTLIGHT_USERS": str(users.file)})
-
-    def run(name: str, secret: str) -> Any:
-        run = compile_in_fresh_process("mlp-training", f"redis://{name}:{secret}@{server.host}:{server.port}")
-        assert run.equals_eager
-        return run
-
+    reader, ci = (("reader", users.secrets["reader"]), ("ci", users.secrets["ci"]))
+    in_turn = [reader, ci, reader, ("ci", "pls_wrong")]
+    urls = [f"redis://{name}:{secret}@{server.host}:{server.port}" for name, secret in in_turn]
+    with fresh_machine() as machine:
+        output = machine.run(["tests.clients.torch_as_users", *urls], stock(urls[0]))
+    ran = [json.loads(line) for line in output.splitlines()]
+    assert all(one["is_right"] for one in ran)
+    empty, first, warm, wrong = ran
     # Nothing is there, and nothing comes to be there; nor does anything fail.
-    assert run("reader", users.secrets["reader"]).fx_hits == 0
-    assert run("ci", users.secrets["ci"]).fx_hits == 0, "the reader put nothing"
-    warm = run("reader", users.secrets["reader"])
-    assert (warm.fx_hits, warm.fx_lookups, warm.exceptions) == (2, 2, 0)
-    assert run("ci", "pls_wrong").fx_hits == 0
+    assert (empty["hits"], empty["misses"], empty["exceptions"]) == (0, 2, 0)
+    assert (first["hits"], first["misses"]) == (0, 2), "the reader put nothing"
+    assert (warm["hits"], warm["misses"], warm["exceptions"]) == (2, 0, 0)
+    assert wrong["hits"] == 0

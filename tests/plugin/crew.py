@@ -84,6 +84,8 @@ def main() -> None:
     import torch
 
     torch.set_num_threads(1)
+    # Or what was another number in the last task becomes a variable, and one graph does for all numbers.
+    torch._dynamo.config.automatic_dynamic_shapes = False
     # What a first compile loads, all of them have from here on.
     with tempfile.TemporaryDirectory(prefix="crew-") as home:
         _work(torch, Task(-1, home))

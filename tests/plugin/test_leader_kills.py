@@ -9,6 +9,7 @@ import select
 import shutil
 import signal
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -37,15 +38,24 @@ def server(tmp_path: Path) -> Iterator[Pilotlight]:
 
 
 def leases(server: Pilotlight) -> dict[str, Any]:
-    found: dict[str, Any] = server.stats()["leases"]
+    # Not by the command line, which takes longer to start than a lease may last.
+    with urllib.request.urlopen(f"{server.http_url}/api/stats") as answer:
+        found: dict[str, Any] = json.load(answer)["leases"]
     return found
 
 
-def start(compilers: Crew, home: Path, number: int) -> dict[int, Task]:
+def start(compilers: Crew, home: Path, number: int, server: Pilotlight) -> dict[int, Task]:
+    """The leader, and when it leads those who follow it."""
     tasks = [Task(number, str(home / str(each))) for each in range(HERD)]
     for task in tasks:
         Path(task.home).mkdir(parents=True)
-    return {compilers.start(task): task for task in tasks}
+    running = {compilers.start(tasks[0]): tasks[0]}
+    begin = time.monotonic()
+    while leases(server)["open"] == 0:
+        assert not tasks[0].report.exists(), f"it never led: {tasks[0].report.read_text()}"
+        assert time.monotonic() - begin < DONE_WITHIN_S, "it never led"
+        time.sleep(0.002)  # between two questions
+    return running | {compilers.start(task): task for task in tasks[1:]}
 
 
 def finish(running: dict[int, Task], gone: set[int]) -> list[dict[str, Any]]:
@@ -76,27 +86,29 @@ def test_followers_of_a_leader_that_is_killed_have_right_numbers_within_the_budg
     server: Pilotlight, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     rng: random.Random = seeded(request.node.nodeid)
-    killed, slowest_s = 0, 0.0
+    killed, slowest_s, number = 0, 0.0, 0
     with crew(f"pilotlight://{server.host}:{server.port}", tmp_path) as compilers:
-        # How long it takes when nobody is killed.
+        # How long it leads when nobody is killed, for the moments to choose from.
+        running = start(compilers, tmp_path / "first", 0, server)
         begin = time.monotonic()
-        assert all(report["equal"] for report in finish(start(compilers, tmp_path / "first", 0), set()))
-        usual_s = time.monotonic() - begin
+        assert all(report["equal"] for report in finish(running, set()))
+        leads_s = time.monotonic() - begin
         for number in rounds(KILLS):
             home = tmp_path / f"round-{number}"
+            running = start(compilers, home, number, server)
             begin = time.monotonic()
-            running = start(compilers, home, number)
-            # The first, who leads most likely.
-            victim = next(iter(running))
-            time.sleep(rng.uniform(0, usual_s))  # the moment is the point
-            kill(victim)
-            killed += not running[victim].report.exists()
-            reports = finish(running, {victim})
+            leader = next(iter(running))
+            time.sleep(rng.uniform(0, leads_s))  # the moment is the point
+            kill(leader)
+            killed += not running[leader].report.exists()
+            reports = finish(running, {leader})
             assert [report["equal"] for report in reports] == [True] * (HERD - 1), reports
-            took_s = time.monotonic() - begin
-            slowest_s, usual_s = max(slowest_s, took_s), (usual_s + took_s) / 2
+            slowest_s = max(slowest_s, time.monotonic() - begin)
             shutil.rmtree(home)
     counted = leases(server)
-    print(f"{killed} killed of {number}, slowest {slowest_s:.1f} s (usual {usual_s:.1f} s): {counted}")
+    print(f"{killed} leaders killed in {number} rounds, slowest {slowest_s:.1f} s (usual {leads_s:.1f} s): {counted}")
     assert counted["open"] == counted["waiting"] == 0
     assert counted["timed_out"] == counted["expired"] == 0
+    # Later than a leader takes on a quiet machine, a few are killed when they are done.
+    assert killed >= number / 3
+    assert counted["gone"] > 0

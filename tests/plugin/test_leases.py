@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,13 +14,13 @@ import pytest
 
 from devtools.servers import Pilotlight, free_port
 from tests.plugin.machines import Machine, Ran
+from tests.waiting import PATIENCE_S, wait_until
 
 pytest.importorskip("torch")
 pytest.importorskip("pilotlight._native")
 pytestmark = pytest.mark.xdist_group("leases")
 
 HERD = 3
-PATIENCE_S = 120.0
 
 
 def url_of(server: Pilotlight) -> str:
@@ -53,13 +52,6 @@ def puts(stats: dict[str, Any], kind: str) -> int:
     return int(stats["kinds"][kind]["puts"])
 
 
-def until(holds: Callable[[], bool]) -> None:
-    begin = time.monotonic()
-    while not holds():
-        assert time.monotonic() - begin < PATIENCE_S, "it never came to that"
-        time.sleep(0.01)  # between two questions
-
-
 def leases(server: Pilotlight) -> dict[str, Any]:
     found: dict[str, Any] = server.stats()["leases"]
     return found
@@ -71,7 +63,7 @@ def leader_at_work(server: Pilotlight, machine: Machine, env: dict[str, str] | N
     running = machine.start("train", url=url_of(server), env=env)
     process = running[0]
     try:
-        until(lambda: leases(server)["open"] > 0)
+        wait_until(lambda: leases(server)["open"] > 0)
         yield process
     finally:
         process.kill()
@@ -104,7 +96,7 @@ def test_a_leader_that_is_killed_or_stopped_is_waited_for_no_longer(
     with leader_at_work(server, Machine(tmp_path / "leader")) as leader:
         follower = Machine(tmp_path / "follower")
         running = follower.start("train", url=url_of(server))
-        until(lambda: leases(server)["waiting"] > 0)
+        wait_until(lambda: leases(server)["waiting"] > 0)
         os.kill(leader.pid, how)
         ran = follower.finish(running)
     assert ran.equal
@@ -119,7 +111,7 @@ def test_a_server_that_is_restarted_in_the_middle_keeps_nobody(
 ) -> None:
     machines = [Machine(tmp_path / f"machine-{number}") for number in range(HERD)]
     running = [machine.start("train", url=url_of(server)) for machine in machines]
-    until(lambda: leases(server)["waiting"] > 0)
+    wait_until(lambda: leases(server)["waiting"] > 0)
     server.kill()
     server.start()
     herd = [machine.finish(process) for machine, process in zip(machines, running, strict=True)]

@@ -129,6 +129,19 @@ pub struct Usage {
     pub recompressed_bytes: u64,
     /// Entries stored against a sibling, now.
     pub deltas: u64,
+    /// Payload files that a crash left and that were removed since the backend was opened.
+    pub orphans: u64,
+    /// How far the search for those is, until it is through.
+    pub sweep: Option<SweepProgress>,
     /// Gets that were answered by another's fetch of the same entry, since the backend was opened.
     pub shared_fetches: u64,
+}
+
+/// How far a backend is with looking for what a crash left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SweepProgress {
+    /// Payload files that it has looked at.
+    pub looked_at: u64,
+    /// Those of entries; what a crash left comes on top.
+    pub files: u64,
 }

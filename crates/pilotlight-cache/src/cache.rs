@@ -1,16 +1,20 @@
 //! The controller: PyTorch's `RemoteCache` role. Every operation is counted at two levels and may be sampled.
 
+mod puts;
+mod remote;
+
 use std::sync::Arc;
 use std::time::Instant;
 
 use futures_channel::oneshot;
 
+pub use self::puts::{PendingPut, PutOutcome, Refused, Staged};
+pub use self::remote::RemoteCache;
 use crate::leases::Leases;
-use crate::trust::Reason;
 use crate::{
-    Backend, Blocking, Cursor, Entry, Error, ErrorKind, Found, Handed, Head, Inline, Key, Kind, Maintenance,
-    Namespace, NoSamples, Operation, Outcome, Page, Put, ReadThrough, Result, Sample, SampleHooks, Serde,
-    Stats, Usage, Verified, Version, When,
+    Backend, Blocking, Cursor, Entry, Error, Found, Handed, Head, Inline, Key, Kind, Maintenance, Namespace,
+    NoSamples, Operation, Outcome, Page, Put, ReadThrough, Result, Sample, SampleHooks, Stats, Usage,
+    Verified, Version, When,
 };
 
 /// What becomes of a backend's error, after it was counted and sampled.
@@ -22,63 +26,6 @@ pub enum FailurePolicy {
     /// For compile-cache kinds ([`crate::Kind::is_compile_cache`]) a failed get is a miss and a failed put is
     /// [`PutOutcome::Refused`]; other kinds get the error.
     Absorb,
-}
-
-/// What a put did, after the failure policy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PutOutcome {
-    /// Stored under this version.
-    Stored(Version),
-    /// The precondition did not hold.
-    Unmet,
-    /// Not kept, for this reason, and the policy says that nobody fails over it.
-    Refused(Refused),
-}
-
-/// Why a put was not kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Refused {
-    /// As it is counted.
-    pub kind: ErrorKind,
-    /// What is wrong with its signature, if that is why.
-    pub unverified: Option<Reason>,
-}
-
-impl Refused {
-    fn over(error: &Error) -> Self {
-        let unverified = match error {
-            Error::Unverified(refusal) => Some(refusal.reason()),
-            _ => None,
-        };
-        Self { kind: error.kind(), unverified }
-    }
-}
-
-/// How far the first half of a put came.
-#[derive(Debug)]
-pub enum Staged {
-    /// It is over.
-    Done(PutOutcome),
-    /// It is to be settled.
-    Pending(PendingPut),
-}
-
-/// A put that is staged and neither acknowledged nor counted yet. Made by [`Cache::stage`], for [`Cache::settle_many`].
-#[derive(Debug)]
-pub struct PendingPut {
-    open: OpenPut,
-    version: Version,
-}
-
-/// A put that is not counted yet.
-#[derive(Debug)]
-struct OpenPut {
-    kind: Kind,
-    /// Whoever may wait for it.
-    awaited: Option<Key>,
-    is_counted: bool,
-    bytes: u64,
-    sample: OpenSample,
 }
 
 /// The controller over one backend. Entries in, entries out; [`RemoteCache`] adds a serde.
@@ -367,86 +314,6 @@ impl Cache {
         }
     }
 
-    /// Stores `entry` under `key` if `when` holds.
-    ///
-    /// # Errors
-    /// The backend's, unless the policy absorbs them.
-    pub async fn put(&self, key: &Key, entry: Entry, when: When) -> Result<PutOutcome> {
-        let open = self.open_put(key, &entry);
-        let result = self.backend.put(key, entry, when).await;
-        self.close_put(open, result)
-    }
-
-    /// The first half of a put, see [`Backend::stage`]: what it comes to is told, and counted, by [`Cache::settle_many`].
-    ///
-    /// # Errors
-    /// The backend's, unless the policy absorbs them.
-    pub async fn stage(&self, key: &Key, entry: Entry, when: When) -> Result<Staged> {
-        let open = self.open_put(key, &entry);
-        match self.backend.stage(key, entry, when).await {
-            Ok(Put::Stored(version)) => Ok(Staged::Pending(PendingPut { open, version })),
-            result => self.close_put(open, result).map(Staged::Done),
-        }
-    }
-
-    /// The second half of these puts, in order.
-    ///
-    /// # Cancellation
-    /// A put whose second half never runs is not counted; the backend settles it by itself sooner or later.
-    pub async fn settle_many(&self, puts: Vec<PendingPut>) -> Vec<Result<PutOutcome>> {
-        let versions: Vec<_> = puts.iter().map(|put| put.version).collect();
-        let results = self.backend.settle_many(&versions).await;
-        debug_assert_eq!(results.len(), puts.len(), "contract 15");
-        puts.into_iter()
-            .zip(results)
-            .map(|(PendingPut { open, version }, result)| {
-                self.close_put(open, result.map(|()| Put::Stored(version)))
-            })
-            .collect()
-    }
-
-    fn open_put(&self, key: &Key, entry: &Entry) -> OpenPut {
-        OpenPut {
-            kind: key.kind(),
-            awaited: key.kind().is_leasable().then(|| key.clone()),
-            is_counted: !key.is_list_of_variants(),
-            bytes: entry.artifact.len(),
-            sample: self.open_sample(key, Operation::Put),
-        }
-    }
-
-    fn close_put(&self, open: OpenPut, result: Result<Put>) -> Result<PutOutcome> {
-        let OpenPut { kind, awaited, is_counted, bytes, sample } = open;
-        let outcome = match &result {
-            Ok(Put::Stored(_)) if !is_counted => None,
-            Ok(Put::Stored(_)) => Some(Outcome::Put),
-            Ok(Put::Unmet) => None,
-            Err(_) => Some(Outcome::Exception),
-        };
-        if let Some(outcome) = outcome {
-            self.stats.count(kind, outcome);
-            self.stats.count_backend(outcome);
-        }
-        if outcome == Some(Outcome::Put) {
-            self.stats.add_received(kind, bytes);
-        }
-        self.log_sample(sample, outcome, None, bytes, result.as_ref().err());
-        match (&awaited, &result) {
-            (Some(key), Ok(_)) => self.leases.put(key),
-            (Some(key), Err(_)) => self.leases.refused(key),
-            (None, _) => {}
-        }
-        match result {
-            Ok(Put::Stored(version)) => Ok(PutOutcome::Stored(version)),
-            Ok(Put::Unmet) => Ok(PutOutcome::Unmet),
-            Err(error) if self.absorbs(kind) => {
-                self.stats.count_refused_put(error.kind());
-                Ok(PutOutcome::Refused(Refused::over(&error)))
-            }
-            Err(error) => Err(error),
-        }
-    }
-
     /// What is known of the entry under `key`. Not counted, unless it fails: it serves `EXISTS`, `TTL` and their like.
     ///
     /// # Errors
@@ -517,24 +384,6 @@ impl Cache {
         self.backend.usage(namespace).await
     }
 
-    /// Counts a put that was refused before it reached the backend (too large, past its deadline), and says what to
-    /// tell the client: `Ok` with the refusal where the policy absorbs it.
-    ///
-    /// # Errors
-    /// `error` itself, where the policy does not absorb it.
-    pub fn refuse_put(&self, key: &Key, error: Error) -> Result<PutOutcome> {
-        self.stats.count(key.kind(), Outcome::Exception);
-        // Who may not put was not waited for: whoever leads goes on.
-        if error.kind() != ErrorKind::Denied {
-            self.leases.refused(key);
-        }
-        if self.absorbs(key.kind()) {
-            self.stats.count_refused_put(error.kind());
-            return Ok(PutOutcome::Refused(Refused::over(&error)));
-        }
-        Err(error)
-    }
-
     /// Counts a get that was given up before its backend answered (its deadline passed): a miss where the policy
     /// absorbs it.
     ///
@@ -589,51 +438,3 @@ fn outcome_of_get<T>(answer: &Result<Option<T>>) -> Outcome {
 }
 
 type OpenSample = Option<(Sample, Instant)>;
-
-/// A cache of objects: [`Cache`] with a serde, as `torch._inductor.remote_cache.RemoteCache`.
-#[derive(Debug)]
-pub struct RemoteCache<S> {
-    cache: Cache,
-    serde: S,
-}
-
-impl<S: Serde> RemoteCache<S> {
-    /// Objects of `serde` in `cache`.
-    pub fn new(cache: Cache, serde: S) -> Self {
-        Self { cache, serde }
-    }
-
-    /// The cache below, for its counters.
-    pub fn cache(&self) -> &Cache {
-        &self.cache
-    }
-
-    /// The object under `key`: opens a sample, fetches, decodes, counts a hit or a miss, logs the sample.
-    ///
-    /// # Errors
-    /// The backend's or the serde's, counted as an exception and with its text as the sample's `fail_reason`.
-    pub async fn get(&self, key: &Key) -> Result<Option<S::Object>> {
-        self.cache
-            .get_decoded(std::slice::from_ref(key), None, |found| self.serde.decode(found.entry.artifact))
-            .await
-            .pop()
-            .unwrap_or(Ok(None))
-    }
-
-    /// Stores `object` under `key`.
-    ///
-    /// # Errors
-    /// The serde's, or the backend's, counted as an exception and with its text as the sample's `fail_reason`.
-    pub async fn put(&self, key: &Key, object: &S::Object) -> Result<()> {
-        let artifact = match self.serde.encode(object) {
-            Ok(artifact) => artifact,
-            Err(error) => {
-                let sample = self.cache.open_sample(key, Operation::Put);
-                self.cache.log_sample(sample, Some(Outcome::Exception), None, 0, Some(&error));
-                self.cache.stats.count(key.kind(), Outcome::Exception);
-                return Err(error);
-            }
-        };
-        self.cache.put(key, Entry::new(artifact), When::Always).await.map(|_| ())
-    }
-}

@@ -59,7 +59,7 @@ pub mod trust;
 pub use pilotlight_store::media::room as disk_room;
 pub use pilotlight_store::{Clock, Durability, ManualClock, OpenError, SystemClock};
 
-pub use crate::backend::{Backend, BackendExt, Cursor, Page, Usage};
+pub use crate::backend::{Backend, BackendExt, Cursor, Page, SweepProgress, Usage};
 pub use crate::backends::disk::{Blocking, DiskBackend, DiskOptions, Inline};
 pub use crate::backends::memory::MemoryBackend;
 pub use crate::cache::{Cache, FailurePolicy, PendingPut, PutOutcome, Refused, RemoteCache, Staged};

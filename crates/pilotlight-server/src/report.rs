@@ -11,7 +11,9 @@ mod origin;
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
-use pilotlight_cache::{Cache, Error, ErrorKind, Head, Key, Kind, Outcome, Snapshot, Usage, VerifyReport};
+use pilotlight_cache::{
+    Cache, Error, ErrorKind, Head, Key, Kind, Outcome, Snapshot, SweepProgress, Usage, VerifyReport,
+};
 use serde::{Deserialize, Serialize};
 
 pub use self::disk::{
@@ -73,7 +75,19 @@ pub struct UsageReport {
     #[serde(default)]
     pub deltas: u64,
     #[serde(default)]
+    pub orphans: u64,
+    #[serde(default)]
+    pub sweep: Option<SweepReport>,
+    #[serde(default)]
     pub shared_fetches: u64,
+}
+
+/// How far the search for what a crash left is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the fields of `SweepProgress`, under the same names")]
+pub struct SweepReport {
+    pub looked_at: u64,
+    pub files: u64,
 }
 
 /// The counters of one kind.
@@ -304,6 +318,8 @@ impl From<Usage> for UsageReport {
             recompressed,
             recompressed_bytes,
             deltas,
+            orphans,
+            sweep,
             shared_fetches,
         } = usage;
         Self {
@@ -318,6 +334,8 @@ impl From<Usage> for UsageReport {
             recompressed,
             recompressed_bytes,
             deltas,
+            orphans,
+            sweep: sweep.map(|SweepProgress { looked_at, files }| SweepReport { looked_at, files }),
             shared_fetches,
         }
     }

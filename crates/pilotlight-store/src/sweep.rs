@@ -17,7 +17,7 @@ use std::io;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
@@ -40,6 +40,8 @@ const NAMES_AT_ONCE: u32 = 1024;
 pub(crate) struct Sweep {
     /// One at a time.
     turn: Mutex<()>,
+    /// Files that it has come by.
+    pub(crate) looked_at: AtomicU64,
     /// Somebody waits for it.
     is_urgent: AtomicBool,
     is_done: AtomicBool,
@@ -209,6 +211,7 @@ impl Inner {
     fn sweep_names(&self, each: &mut dyn FnMut(Option<u64>) -> ControlFlow<()>) -> Result<ControlFlow<()>> {
         let list_failed = || StoreError::io("list the payload files", 0);
         let mut failure = None;
+        self.sweep.looked_at.store(0, Relaxed);
         for name in self.blobs.names().map_err(list_failed())? {
             let orphan = self.blobs.orphan(&name.map_err(list_failed())?).map_err(list_failed())?;
             let mut removed = None;
@@ -223,6 +226,7 @@ impl Inner {
                     Err(error) => _ = failure.get_or_insert(error),
                 }
             }
+            self.sweep.looked_at.fetch_add(1, Relaxed);
             if each(removed).is_break() {
                 return Ok(ControlFlow::Break(()));
             }

@@ -35,6 +35,8 @@ pub struct StoreUsage {
     pub orphans: u64,
     /// Whether all is gone that a crash left: see [`crate::Store::sweep`].
     pub is_swept: bool,
+    /// Payload files that the sweep has looked at, of `files` and those that are nobody's.
+    pub swept_files: u64,
     /// Entries that were rewritten.
     pub rewritten: u64,
     /// Bytes that this saved, without rounding.
@@ -91,6 +93,7 @@ impl Inner {
             files: self.blobs.len() as u64,
             orphans: self.counters.orphans.load(Relaxed),
             is_swept: self.is_swept(),
+            swept_files: self.sweep.looked_at.load(Relaxed),
             rewritten: self.counters.rewritten.load(Relaxed),
             rewritten_bytes: self.counters.rewritten_bytes.load(Relaxed),
             ..StoreUsage::default()

@@ -52,11 +52,13 @@ def _all(hit: bool) -> bool:
     global _groups
     import torch
     from torch import distributed
+    from torch._dispatch.python import no_python_dispatcher
     from torch._subclasses.fake_tensor import unset_fake_temporarily
     from torch.utils._mode_utils import no_dispatch
 
-    # A lookup runs inside torch's tracing, whose tensors hold nothing.
-    with no_dispatch(), unset_fake_temporarily():
+    # A lookup runs inside torch's tracing, whose tensors hold nothing. Its Python dispatcher would hold the interpreter's lock
+    # while the group's own is taken, by a thread that may want the interpreter's, to free the tensor of the call before.
+    with no_python_dispatcher(), no_dispatch(), unset_fake_temporarily():
         if _groups[0] is not distributed.group.WORLD:
             _groups = distributed.group.WORLD, distributed.new_group(backend="gloo")
         decision = torch.tensor([int(hit)], dtype=torch.int32)

@@ -19,8 +19,8 @@ use crate::envelope::{self, Sealed};
 use crate::recompress::Recompressor;
 use crate::trust::Signers;
 use crate::{
-    Backend, Cursor, Entry, Error, ErrorKind, Found, Head, Key, Namespace, Page, Put, Result, Usage, Version,
-    When,
+    Backend, Cursor, Entry, Error, ErrorKind, Found, Head, Key, Namespace, Page, Put, Result, SweepProgress,
+    Usage, Version, When,
 };
 
 /// Runs a job that may block, somewhere it may: the server gives its thread pool, a client without a runtime runs it on
@@ -334,6 +334,9 @@ impl Backend for DiskBackend {
             recompressed: usage.rewritten,
             recompressed_bytes: usage.rewritten_bytes,
             deltas: usage.based,
+            orphans: usage.orphans,
+            sweep: (!usage.is_swept)
+                .then_some(SweepProgress { looked_at: usage.swept_files, files: usage.files }),
             shared_fetches: 0,
         })
     }

@@ -129,6 +129,12 @@ impl Frame {
         (HEAD_LEN + self.fields.len() + self.payload.len()) as u64
     }
 
+    /// What [`Self::write`] writes, in two parts: the payload is last, and not copied.
+    #[must_use]
+    pub fn into_parts(self) -> [Bytes; 2] {
+        [[self.head.as_slice(), &self.fields].concat().into(), self.payload]
+    }
+
     /// Writes it.
     ///
     /// # Errors

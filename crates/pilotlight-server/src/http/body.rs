@@ -101,7 +101,69 @@ fn too_slow(received: u64) -> Refusal {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+    use std::task::{Context, Poll};
+
+    use http_body::Frame;
+    use tokio::time::Sleep;
+
     use super::*;
+
+    /// `parts` of a mebibyte, each a time after the one before; then nothing more, and no end.
+    struct Slow {
+        parts: u32,
+        each_takes: Duration,
+        next: Pin<Box<Sleep>>,
+    }
+
+    impl HttpBody for Slow {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            if self.parts == 0 {
+                return Poll::Pending;
+            }
+            std::task::ready!(self.next.as_mut().poll(context));
+            self.parts -= 1;
+            let then = Instant::now() + self.each_takes;
+            self.next.as_mut().reset(then);
+            Poll::Ready(Some(Ok(Frame::data(vec![0; 1 << 20].into()))))
+        }
+    }
+
+    /// How long a body is read that comes so, and how that ends.
+    fn read_slow(parts: u32, each_takes: Duration) -> (Duration, String) {
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let body = Body::new(Slow { parts, each_takes, next: Box::pin(tokio::time::sleep(each_takes)) });
+            let (began, memory) = (Instant::now(), Arc::new(Memory::new(1 << 30)));
+            let unread = read(&HeaderMap::new(), body, 1 << 30, &memory).await.unwrap_err();
+            assert_eq!(memory.held_bytes(), 0);
+            let Unread::Refused(refusal) = unread else { panic!("{unread:?}") };
+            assert_eq!(refusal.status, StatusCode::REQUEST_TIMEOUT);
+            (began.elapsed(), format!("{refusal:?}"))
+        })
+    }
+
+    #[test]
+    fn a_body_has_half_a_minute_and_what_its_bytes_take_at_64_kib_a_second() {
+        let (took, told) = read_slow(0, Duration::ZERO);
+        assert_eq!(took.as_secs(), 30);
+        assert!(told.contains("the body came too slowly: 0 bytes, expected 64 KiB a second"), "{told}");
+        // 16 s a mebibyte are just that: it is the stop after the fifth that is too slow.
+        let (took, told) = read_slow(5, Duration::from_secs(16));
+        assert_eq!(took.as_secs(), 30 + 5 * 16);
+        assert!(told.contains("too slowly: 5242880 bytes"), "{told}");
+        // At 20 s a mebibyte it falls behind: what it had to spare at the start is used up after 3.
+        let (took, told) = read_slow(1000, Duration::from_secs(20));
+        assert_eq!(took.as_secs(), 30 + 3 * 16);
+        assert!(told.contains("too slowly: 3145728 bytes"), "{told}");
+    }
 
     fn read_now(body: &'static [u8], memory: &Arc<Memory>) -> Result<Bytes, Unread> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();

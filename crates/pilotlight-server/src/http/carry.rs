@@ -19,14 +19,17 @@ use super::maintain::{maintain, maintenance};
 use super::problem::{Refusal, json};
 use super::rights::ForNamespace;
 use super::router::Front;
+use crate::memory::Memory;
 use crate::report::{ImportedReport, StoreReport};
 use crate::selection::Selection;
 
 /// Entries in a page unless told otherwise, and at most.
 const LIMIT_DEFAULT: u64 = 256;
 const LIMIT_MAX: u64 = 10_000;
-/// Entries waiting for a slow client; then the export waits.
+/// Entries waiting for a slow client; then the export waits. Beside them it holds the one that it waits with, and the socket one.
 const ENTRIES_AHEAD: usize = 2;
+/// Of an entry's frame: what says which it is, and its envelope.
+const PARTS: usize = 2;
 /// What a batch may take beside its largest entry, in bytes.
 const BATCH_BYTES: u64 = 8 << 20;
 
@@ -45,14 +48,39 @@ pub(super) async fn export(
     let limit = key::number(&uri, "limit", LIMIT_DEFAULT)?.clamp(1, LIMIT_MAX);
     let selection = selection(&uri)?;
     let maintenance = maintenance(&front)?;
-    let (sender, receiver) = mpsc::channel(ENTRIES_AHEAD);
+    let memory = Arc::clone(&front.server.memory);
+    // One that runs goes on: a backup that ended whenever the server is busy would never be through.
+    if memory.is_full() {
+        return Err(memory.refusal().into());
+    }
+    let (sender, receiver) = mpsc::channel(ENTRIES_AHEAD * PARTS);
     tokio::task::spawn_blocking(move || {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        if let Err(error) = send_page(&*maintenance, &namespace, cursor, limit, &selection, &sender) {
+        let sink = Sink { parts: sender, memory };
+        if let Err(error) = send_page(&*maintenance, &namespace, cursor, limit, &selection, &sink) {
             tracing::warn!(%error, "an export broke off");
         }
     });
     Ok(([(header::CONTENT_TYPE, "application/octet-stream")], Body::new(Lines(receiver))).into_response())
+}
+
+/// Where frames go.
+struct Sink {
+    parts: mpsc::Sender<Bytes>,
+    memory: Arc<Memory>,
+}
+
+impl Sink {
+    /// Waits until the client has taken enough of what was sent before; `Break` when it is gone. Counted until it was taken.
+    fn send(&self, frame: Frame) -> ControlFlow<()> {
+        for part in frame.into_parts() {
+            let part = self.memory.share().holding(part);
+            if !part.is_empty() && self.parts.blocking_send(part).is_err() {
+                return ControlFlow::Break(());
+            }
+        }
+        ControlFlow::Continue(())
+    }
 }
 
 fn send_page(
@@ -61,30 +89,22 @@ fn send_page(
     cursor: Cursor,
     limit: usize,
     selection: &Selection,
-    frames: &mpsc::Sender<Bytes>,
+    sink: &Sink,
 ) -> CacheResult<()> {
-    let mut is_heard = true;
-    let mut send = |frame: &Frame| {
-        let mut bytes = Vec::with_capacity(usize::try_from(frame.len()).unwrap_or(0));
-        // A vector takes everything.
-        let _ = frame.write(&mut bytes);
-        is_heard = frames.blocking_send(bytes.into()).is_ok();
-        if is_heard { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-    };
+    let mut heard = ControlFlow::Continue(());
     let exported = disk.export_page(
         namespace,
         cursor,
         limit,
         &|key, head| selection.holds(key, head),
-        &mut |portable| send(&portable.to_frame()),
+        &mut |portable| {
+            heard = sink.send(portable.to_frame());
+            heard
+        },
     )?;
-    if is_heard {
+    if heard.is_continue() {
         let mark = Mark { namespace: namespace.clone(), next: exported.next, damaged: exported.damaged };
-        let _ = frames.blocking_send({
-            let mut bytes = Vec::new();
-            let _ = mark.to_frame().write(&mut bytes);
-            bytes.into()
-        });
+        let _ = sink.send(mark.to_frame());
     }
     Ok(())
 }

@@ -245,3 +245,43 @@ fn builder() -> auto::Builder<TokioExecutor> {
         .max_local_error_reset_streams(RESETS_MAX);
     builder
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::time::Instant;
+
+    use super::*;
+
+    /// For how many seconds a connection stays open on which this was sent and then nothing, and what was answered.
+    fn stays_open_s(sent: &[u8]) -> (u64, String) {
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let (near, mut far) = tokio::io::duplex(64 << 10);
+            let service = TowerToHyperService::new(axum::Router::new());
+            let connection = builder()
+                .serve_connection(TokioIo::new(Stall::new(near, STALL_TIMEOUT)), service)
+                .into_owned();
+            let began = Instant::now();
+            tokio::spawn(async move { connection.await.map_err(|error| error.to_string()) });
+            far.write_all(sent).await.unwrap();
+            let mut answer = Vec::new();
+            far.read_to_end(&mut answer).await.unwrap();
+            (began.elapsed().as_secs(), String::from_utf8_lossy(&answer).into_owned())
+        })
+    }
+
+    #[test]
+    fn idle_connections_and_heads_that_do_not_come_end() {
+        let (seconds, answer) = stays_open_s(b"");
+        assert_eq!((seconds, answer.as_str()), (60, ""));
+        let (seconds, answer) = stays_open_s(b"GET / HTTP/1.1\r\nhost: ");
+        assert_eq!((seconds, answer.as_str()), (30, ""), "a head that stops");
+        let (seconds, answer) = stays_open_s(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n");
+        assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+        assert_eq!(seconds, 30, "idle between two requests");
+        let (seconds, _) = stays_open_s(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0");
+        assert_eq!(seconds, 60, "idle over HTTP/2");
+    }
+}

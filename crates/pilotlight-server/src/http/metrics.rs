@@ -81,7 +81,7 @@ const SERVER: [Of<Server>; 18] = [
     }),
 ];
 
-const USAGE: [Of<Usage>; 12] = [
+const USAGE: [Of<Usage>; 14] = [
     ("pilotlight_entries", "Entries kept", |usage| Some(usage.entries as f64)),
     ("pilotlight_logical_bytes", "Artifact bytes as clients put them", |usage| {
         Some(usage.logical_bytes as f64)
@@ -108,6 +108,12 @@ const USAGE: [Of<Usage>; 12] = [
     }),
     ("pilotlight_recompressed_saved_bytes_total", "Bytes that recompressing saved", |usage| {
         Some(usage.recompressed_bytes as f64)
+    }),
+    ("pilotlight_orphans_removed_total", "Payload files that a crash left and that were removed", |usage| {
+        Some(usage.orphans as f64)
+    }),
+    ("pilotlight_unswept_files", "Payload files that the search for those has yet to look at", |usage| {
+        Some(usage.sweep.map_or(0, |sweep| sweep.files.saturating_sub(sweep.looked_at)) as f64)
     }),
     ("pilotlight_delta_entries", "Entries stored against a sibling", |usage| Some(usage.deltas as f64)),
 ];

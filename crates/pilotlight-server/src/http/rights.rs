@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use axum::extract::{Request, State};
-use axum::http::{Method, StatusCode, Uri};
+use axum::http::{Method, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use pilotlight_cache::{Key, Namespace, ReadThrough};
@@ -78,6 +78,10 @@ fn needs(method: &Method, path: &str) -> Option<Needs> {
 pub(super) async fn guard(State(front): State<Arc<Front>>, mut request: Request, next: Next) -> Response {
     let peer = request.extensions().get::<Peer>().cloned();
     let peer = peer.unwrap_or(Peer { address: None, identity: None });
+    if let Err(refusal) = keep_web_pages_out(&request) {
+        front.server.stats.denied_total.fetch_add(1, Relaxed);
+        return refusal.into_response();
+    }
     let login = match auth::log_in(&front.server, request.headers(), &peer).await {
         Ok(login) => login,
         Err(refusal) => return refusal.into_response(),
@@ -104,6 +108,18 @@ pub(super) async fn guard(State(front): State<Arc<Front>>, mut request: Request,
         note.write(&front, &login, &peer, response.status());
     }
     response
+}
+
+/// Refuses what a page has its reader's browser send, be it the page of a stranger or, by its name, of this server's own address:
+/// the browser may run where this server asks for no login. Browsers name the page's origin in all requests but plain reads; programs
+/// name none. What a page may read of foreign servers is up to the browser.
+fn keep_web_pages_out(request: &Request) -> Result<(), Refusal> {
+    let reads = request.method() == Method::GET || request.method() == Method::HEAD;
+    if reads || !request.headers().contains_key(header::ORIGIN) {
+        return Ok(());
+    }
+    Err(Refusal::new(StatusCode::FORBIDDEN, "a web page may change nothing here")
+        .with_hint("a program need not send `Origin`"))
 }
 
 async fn keep_pace(front: &Front, login: &Login) -> Result<(), Refusal> {

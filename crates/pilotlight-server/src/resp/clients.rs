@@ -150,3 +150,27 @@ impl Client {
         line
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_the_longest_names_is_below_2_5_kib() {
+        let longest = |len| Bytes::from("n".repeat(len));
+        let addresses = ("[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]:65535".to_owned(), "u".repeat(108));
+        // Each byte of it is three in the line.
+        let identity = PeerIdentity::of_subject(&"\u{e9}".repeat(128));
+        let client = Clients::default().open(addresses, Some(Arc::new(identity)), u64::MAX / 2);
+        *client.names.lock() = Names {
+            connection: longest(256),
+            library: longest(256),
+            library_version: longest(256),
+            last_command: "client|no-evict",
+            user: "u".repeat(64).into(),
+        };
+        client.database.store(u16::MAX, Relaxed);
+        let line = client.line(u64::MAX);
+        assert!((2000..2560).contains(&line.len()), "{} bytes", line.len());
+    }
+}

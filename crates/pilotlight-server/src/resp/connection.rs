@@ -428,3 +428,26 @@ impl Batch {
 }
 
 const _: () = assert!(DIRECT_LEN_MIN <= SCRATCH_LEN && SHORT_READ_LEN < DIRECT_LEN_MIN);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_asked_beyond_512_requests_waits_undecoded() {
+        let limits = Limits { bulk_len_max: 1 << 20, protocol_bulk_len_max: 1 << 20 };
+        let (mut batch, mut decoder) = (Batch::default(), Decoder::new(limits));
+        let sent = b"PING\r\n".repeat(513);
+        let mut input = sent.as_slice();
+        batch.decode(&mut decoder, &mut input, true);
+        assert_eq!((batch.requests.len(), input), (512, b"PING\r\n".as_slice()));
+        batch.requests.clear();
+        batch.decode(&mut decoder, &mut input, true);
+        assert_eq!((batch.requests.len(), input.len()), (1, 0));
+        // Who has not said who it is gets them one by one: the first may be the one that says it.
+        let mut input = sent.as_slice();
+        batch.requests.clear();
+        batch.decode(&mut decoder, &mut input, false);
+        assert_eq!(batch.requests.len(), 1);
+    }
+}

@@ -41,6 +41,7 @@ fn protocol_errors_are_redis_own() {
     for (input, text) in [
         ("*a\r\n".to_owned(), "invalid multibulk length"),
         ("*99999999999\r\n".to_owned(), "invalid multibulk length"),
+        ("*1048577\r\n".to_owned(), "invalid multibulk length"),
         ("*1\r\n$-1\r\n".to_owned(), "invalid bulk length"),
         ("*1\r\n$200001\r\n".to_owned(), "invalid bulk length"),
         ("*1\r\nGET\r\n".to_owned(), "expected '$', got 'G'"),
@@ -52,6 +53,15 @@ fn protocol_errors_are_redis_own() {
         let (_, error) = decode([input.as_bytes()]);
         assert_eq!(error.unwrap().to_string(), text);
     }
+}
+
+#[test]
+fn as_many_arguments_as_may_be_are_a_request() {
+    let mut input = b"*1048576\r\n".to_vec();
+    (0..1_048_576).for_each(|_| input.put_slice(b"$0\r\n\r\n"));
+    let limits = Limits { bulk_len_max: 1 << 20, protocol_bulk_len_max: 1 << 20 };
+    let request = Decoder::new(limits).decode(&mut input.as_slice(), true).unwrap().unwrap();
+    assert_eq!((request.args.len(), request.dropped), (1_048_576, None));
 }
 
 #[test]

@@ -13,6 +13,9 @@ use pilotlight_server::{Config, Listeners, Server};
 /// 2024-01-02 03:04:05 UTC.
 pub(crate) const NOW_MS: u64 = 1_704_164_645_000;
 
+/// Far above what any test takes: a test fails rather than hangs.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// A running server; dropping it shuts it down and waits for the end.
 pub(crate) struct Running {
     pub(crate) address: SocketAddr,
@@ -60,8 +63,7 @@ impl Running {
 
     pub(crate) fn connect(&self) -> Connection {
         let stream = TcpStream::connect(self.address).unwrap();
-        // Far above what any test takes: a test fails rather than hangs.
-        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
         Connection { stream: BufReader::new(stream) }
     }
 
@@ -196,6 +198,15 @@ impl Connection {
         let ended = self.stream.read_to_end(&mut Vec::new());
         let is_timeout = |kind| matches!(kind, ErrorKind::WouldBlock | ErrorKind::TimedOut);
         assert!(!ended.is_err_and(|error| is_timeout(error.kind())), "the connection stays open");
+    }
+
+    /// Whether an answer has begun to come, or comes in a moment.
+    pub(crate) fn is_answered(&mut self) -> bool {
+        let stream = self.stream.get_ref();
+        stream.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+        let is_answered = stream.peek(&mut [0]).is_ok();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        is_answered
     }
 
     /// Whether the server closes the connection without another byte.

@@ -60,6 +60,30 @@ fn a_body_that_breaks_off_stores_nothing() {
 }
 
 #[test]
+fn what_a_web_page_has_a_browser_send_changes_nothing() {
+    let server = start();
+    server.put("/cache/k", &[], b"kept");
+    // Of a foreign page, of one without an origin, and of one whose name was made to lead here.
+    for origin in ["https://evil.example", "null", "http://test"] {
+        for (method, target) in [
+            ("PUT", "/cache/k"),
+            ("DELETE", "/cache/k"),
+            ("DELETE", "/api/entries"),
+            ("POST", "/api/import"),
+            ("POST", "/api/gc"),
+        ] {
+            let answer = server.ask(method, target, &[&format!("origin: {origin}")], b"evil");
+            assert_eq!(answer.status, 403, "{method} {target} of {origin}");
+            assert_eq!(answer.json()["error"], "a web page may change nothing here");
+        }
+    }
+    // Asked beforehand whether pages may do more, it does not say that they may.
+    let asked = server.ask("OPTIONS", "/cache/k", &["access-control-request-method: PUT"], b"");
+    assert_eq!((asked.status, asked.header("access-control-allow-origin")), (405, ""));
+    assert_eq!(server.get("/cache/k", &["origin: https://evil.example"]).text(), "kept");
+}
+
+#[test]
 fn unknown_paths_and_methods_say_where_to_look() {
     let server = start();
     for (method, target, status) in [
@@ -115,6 +139,15 @@ fn http2_clients_are_told_how_much_they_may_have_at_a_time() {
     };
     let (streams, window, headers) = (told(3), told(4), told(6));
     assert_eq!((streams, window, headers), (128, 1 << 20, 64 << 10));
+    // Of all streams together: what is added to the 65,535 bytes that a connection begins with.
+    let added = loop {
+        let head = connection.bytes(9);
+        let payload = connection.bytes(usize::from(head[2]));
+        if head[3] == 8 && head[5..] == [0; 4] {
+            break u32::from_be_bytes(payload.try_into().unwrap());
+        }
+    };
+    assert_eq!(added + 65_535, 4 << 20);
 }
 
 #[test]

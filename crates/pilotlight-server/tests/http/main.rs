@@ -10,6 +10,7 @@
 mod entries;
 mod harness;
 mod hostile;
+mod limits;
 mod operators;
 mod real_clients;
 mod recompress;

@@ -30,6 +30,8 @@ fn slow(running: &Running) -> u64 {
 /// A request that lacks its end: a `SET` whose value of `len` bytes wants its last one.
 fn unfinished(running: &Running, key: &str, len: usize) -> Client<TcpStream> {
     let mut client = running.connect();
+    // Its core has it: from here on what it sends is read in its turn.
+    assert_eq!(client.ask("PING"), "+PONG\r\n");
     let head = format!("*3\r\n$3\r\nSET\r\n${}\r\n{key}\r\n${len}\r\n", key.len());
     client.send(head.as_bytes());
     client.send(&vec![b'x'; len - 1]);

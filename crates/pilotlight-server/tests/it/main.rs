@@ -25,3 +25,4 @@ mod resp_rights;
 mod resp_signers;
 mod tls;
 mod users;
+mod weight;

@@ -9,50 +9,20 @@ use pilotlight_cache::{Cache, MemoryBackend, SystemClock};
 use pilotlight_server::{Config, Listeners, Server, run};
 
 use crate::client::{Client, Running, array, config};
+use crate::weight;
 
-/// Resident memory of this process, in bytes.
-fn resident_bytes() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
-}
-
-/// Weighed in a process of its own: what other tests allocate would be counted too.
 #[test]
 fn idle_connections_cost_under_20_kib_each() {
-    let name = "resp_connections::weigh_idle_connections";
-    let output = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", name, "--ignored", "--nocapture"])
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+    weight::alone("resp_connections::weigh_idle_connections");
 }
 
 #[test]
 #[ignore = "run by idle_connections_cost_under_20_kib_each, alone in its process"]
 fn weigh_idle_connections() {
-    // Both ends are in this process and take file descriptors of one limit, which is often 1024.
-    const CONNECTIONS: u64 = 400;
     let running = Running::start();
-    let value = "x".repeat(60_000);
-    running.connect().call(&["SET", "k", &value]);
-    let before = resident_bytes();
-    let clients: Vec<_> = (0..CONNECTIONS)
-        .map(|_| {
-            // Each is busy with something large before it is idle.
-            let mut client = running.connect();
-            client.call(&["GET", "k"]);
-            client.call(&["SET", "k", &value]);
-            client.shrink();
-            client
-        })
-        .collect();
-    let each = resident_bytes().saturating_sub(before) / CONNECTIONS;
+    let each = weight::of_idle(&running.server, 400, || running.connect());
     println!("{each} bytes each, both ends");
-    assert!(running.server.stats.connections_open.load(Relaxed) >= CONNECTIONS);
     assert!(each < 20 * 1024, "{each} bytes each");
-    drop(clients);
 }
 
 #[test]

@@ -20,6 +20,7 @@ use tokio::sync::oneshot;
 
 use crate::client::{Client, array, config};
 use crate::users::UsersFile;
+use crate::weight;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -487,45 +488,16 @@ fn what_is_wrong_with_the_files_is_named_with_a_hint() {
     assert!(Tls::new(&no_authority).unwrap_err().to_string().contains("there is no authority in it"));
 }
 
-/// Resident memory of this process, in bytes.
-fn resident_bytes() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
-}
-
-/// Weighed in a process of its own: what other tests allocate would be counted too.
 #[test]
 fn an_idle_tls_connection_costs_under_32_kib_at_each_end() {
-    let output = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "tls::weigh_idle_tls_connections", "--ignored", "--nocapture"])
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+    weight::alone("tls::weigh_idle_tls_connections");
 }
 
 #[test]
 #[ignore = "run by an_idle_tls_connection_costs_under_32_kib_at_each_end, alone in its process"]
 fn weigh_idle_tls_connections() {
-    const CONNECTIONS: u64 = 300;
     let (authority, running) = simple();
-    let value = "x".repeat(60_000);
-    client(running.resp, &authority, None).call(&["SET", "k", &value]);
-    let before = resident_bytes();
-    let clients: Vec<_> = (0..CONNECTIONS)
-        .map(|_| {
-            // Each is busy with something large before it is idle.
-            let mut client = client(running.resp, &authority, None);
-            client.call(&["GET", "k"]);
-            client.call(&["SET", "k", &value]);
-            client.shrink();
-            client
-        })
-        .collect();
-    let each = resident_bytes().saturating_sub(before) / CONNECTIONS;
+    let each = weight::of_idle(&running.server, 300, || client(running.resp, &authority, None));
     println!("{each} bytes each, both ends");
-    assert!(running.server.stats.connections_open.load(Relaxed) >= CONNECTIONS);
     assert!(each < 64 * 1024, "{each} bytes each");
-    drop(clients);
 }

@@ -41,6 +41,7 @@ mod open;
 mod power_cut;
 /// What was set aside: noted, kept, listed, purged.
 mod quarantine;
+mod quotas;
 /// Disks that nobody may write to.
 mod read_only;
 /// What goes wrong while the store repairs, cleans and removes, and what must not follow from it.

@@ -106,6 +106,7 @@ fn what_a_crash_left_goes_in_the_background() {
     }
     let usage = store.usage(None);
     assert!(usage.orphans > 50 && usage.entries == 5, "{usage:?}");
+    assert_eq!(usage.swept_files, usage.files + usage.orphans);
     assert_eq!(payload_files(&media.files()).len(), 5);
     (0..5u64).for_each(|key| assert_eq!(get(&store, &key.to_le_bytes()), Some(noise(key, 60_000))));
 }

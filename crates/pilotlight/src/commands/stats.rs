@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use pilotlight_server::report::{KindReport, LeasesReport, OriginReport, StatsReport, UsageReport};
+use pilotlight_server::report::{
+    KindReport, LeasesReport, OriginReport, StatsReport, SweepReport, UsageReport,
+};
 
 use crate::access;
 use crate::cli::Stats;
@@ -147,7 +149,7 @@ fn usage(usage: &UsageReport) -> Vec<Vec<String>> {
     };
     let bound = usage.bound_bytes.map_or_else(|| "none".to_owned(), output::bytes);
     let row = |name: &str, value: String| vec![name.to_owned(), value];
-    vec![
+    let mut rows = vec![
         row("entries", usage.entries.to_string()),
         row("logical", output::bytes(usage.logical_bytes)),
         row("stored", output::bytes(usage.stored_bytes) + &ratio),
@@ -158,7 +160,22 @@ fn usage(usage: &UsageReport) -> Vec<Vec<String>> {
         row("deduplicated", usage.deduplicated.to_string()),
         row("shared", format!("{} fetches", usage.shared_fetches)),
         row("recompressed", recompressed(usage)),
-    ]
+    ];
+    // Of interest while it runs, and where it found something.
+    if usage.orphans > 0 || usage.sweep.as_ref().is_some_and(|sweep| sweep.looked_at > 0) {
+        rows.push(row("swept", swept(usage)));
+    }
+    rows
+}
+
+fn swept(usage: &UsageReport) -> String {
+    let removed = format!("{} removed that a crash left", output::count(usage.orphans, "file"));
+    match &usage.sweep {
+        None => removed,
+        Some(SweepReport { looked_at, files }) => {
+            format!("{looked_at} of some {} looked at, {removed}", output::count(*files, "file"))
+        }
+    }
 }
 
 fn recompressed(usage: &UsageReport) -> String {
@@ -169,4 +186,25 @@ fn recompressed(usage: &UsageReport) -> String {
 fn by_reason(reasons: &BTreeMap<String, u64>) -> String {
     let parts: Vec<String> = reasons.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
     parts.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_crash_left_is_told_of_while_it_is_looked_for_and_where_it_was_found() {
+        let last = |orphans, sweep| {
+            let report = UsageReport { orphans, sweep, ..UsageReport::default() };
+            usage(&report).pop().map(|row| row.join(": "))
+        };
+        let sweep = |looked_at| Some(SweepReport { looked_at, files: 9000 });
+        for nothing_to_tell in [last(0, None), last(0, sweep(0))] {
+            assert_eq!(nothing_to_tell.as_deref(), Some("recompressed: 0, 0 B saved, 0 against a sibling"));
+        }
+        let running = last(1, sweep(1000));
+        let told = "swept: 1000 of some 9000 files looked at, 1 file removed that a crash left";
+        assert_eq!(running.as_deref(), Some(told));
+        assert_eq!(last(3, None).as_deref(), Some("swept: 3 files removed that a crash left"));
+    }
 }
