@@ -79,7 +79,7 @@ test-plugin: server tools venv-test native ## Run the plug-in's tests with real 
 
 .PHONY: test-deploy
 test-deploy: server venv-test ## Check what deploy/ holds with Helm, hadolint, systemd and Kubernetes' schemas, and the figures of the sizing guide
-	@$(PY) -m pytest tests/deploy -n $(WORKERS) $(ARGS)
+	@$(PY) -m pytest tests/deploy -n $(WORKERS) --dist loadgroup $(ARGS)
 
 .PHONY: test-suites
 test-suites: server ## Run what we claim to pass of the test suites of Redis and redis-py; fetches them

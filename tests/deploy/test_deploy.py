@@ -42,6 +42,11 @@ def test_every_flag_of_ours_that_is_named_exists(path: Path) -> None:
             assert re.search(rf"{re.escape(flag)}\b(?!-)", text), f"pilotlight {' '.join(called)} {flag}"
 
 
+@pytest.mark.parametrize("path", known.DOCS, ids=names)
+def test_every_key_that_is_set_in_a_document_exists(path: Path) -> None:
+    assert set(re.findall(r"`([a-z_]+) = ", path.read_text())) <= known.settings()
+
+
 def test_commands_are_found_in_prose_and_in_lists() -> None:
     text = 'Run `pilotlight serve --max-size 1GiB`.\nCMD ["pilotlight", "stats", "--json"]\npilotlight users add ci --grant x'
     assert list(known.commands(text)) == [

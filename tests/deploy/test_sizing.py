@@ -14,6 +14,9 @@ from bench.sizing.load import backlog, run
 from bench.sizing.report import table, written
 from devtools import paths
 
+# One simulation for all, and not one for each of pytest's workers.
+pytestmark = pytest.mark.xdist_group("sizing")
+
 GRAPH = facts.Program("graph", 10, 7, 1_000_000, 100, cold_s=20.0, warm_s=2.0)
 
 
