@@ -82,7 +82,7 @@ def test_chart_offers_every_setting_of_the_server_or_sets_it_itself() -> None:
     addresses = {"listen", "http", "data_dir", "port_file"}
     trust = {"tls_cert", "tls_key", "tls_client_ca", "tls_client_auth", "password", "password_file", "users", "insecure"}
     # Files, for which the chart has no volume.
-    left_out = {"audit_log", "signers", "record_trace"}
+    left_out = {"audit_log", "signers", "record_trace", "origin_credentials"}
     assert set(schema["$defs"]["settings"]["properties"]) == known.settings() - addresses - trust - left_out
 
 
