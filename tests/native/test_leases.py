@@ -180,4 +180,11 @@ def until(count: Callable[[], int], expected: int, within_s: float = SOON_S) -> 
 def threads() -> int:
     """Of this process, those that renew leases."""
     # Named by themselves, as soon as they run; the kernel keeps 15 letters of a name.
-    return sum("pilotlight-leas" in comm.read_text() for comm in Path("/proc/self/task").glob("*/comm"))
+    return sum(name(thread) == "pilotlight-leas" for thread in Path("/proc/self/task").iterdir())
+
+
+def name(thread: Path) -> str:
+    try:
+        return (thread / "comm").read_text().strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""  # it has ended meanwhile
