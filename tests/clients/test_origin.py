@@ -18,6 +18,7 @@ from devtools import paths
 from devtools.servers import S3, Pilotlight, free_port
 from tests.clients.artifacts import fx_key, random_bytes, torch_json
 from tests.clients.conftest import Launch, need_tool
+from tests.waiting import wait_until
 
 PREFIX = "team/cache"
 TIMEOUT_S = 0.5
@@ -112,8 +113,10 @@ def test_a_pipeline_of_puts_behind_reaches_a_server_with_an_empty_disk(
         assert all(pipeline.execute())
     sent(one)
     assert len(origin.objects(f"{PREFIX}/v1/_/fx-graph")) == len(made)
-    # s3s-fs takes some 25 ms for each.
-    assert client(redis, nodes(timeout_s=3.5)).mget(made) == list(made.values())
+    # s3s-fs takes some 25 ms for each. What does not come within the budget, on a machine that does other things, is a miss, and is
+    # asked for again.
+    other = client(redis, nodes(timeout_s=3.5))
+    wait_until(lambda: other.mget(made) == list(made.values()), every_s=0.1)
 
 
 @newest
