@@ -113,7 +113,7 @@ def test_a_pipeline_of_puts_behind_reaches_a_server_with_an_empty_disk(
         assert all(pipeline.execute())
     sent(one)
     assert len(origin.objects(f"{PREFIX}/v1/_/fx-graph")) == len(made)
-    # s3s-fs takes some 25 ms for each. What does not come within the budget, on a machine that does other things, is a miss, and is
+    # s3s-fs takes some 25 ms for each. What does not come within the budget, on a machine that is busy, is a miss, and is
     # asked for again.
     other = client(redis, nodes(timeout_s=3.5))
     wait_until(lambda: other.mget(made) == list(made.values()), every_s=0.1)
