@@ -42,7 +42,7 @@ test-rust: ## Run the Rust tests and documentation examples
 	echo "test-rust: $$SECONDS s, building included"
 
 .PHONY: test-python
-test-python: server tools venv-test clients native wheel ## Run all of the next three
+test-python: server tools venv-test clients native wheel ## Run the next three and test-deploy
 	@$(PY) -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
 
 .PHONY: test-clients
@@ -76,6 +76,10 @@ test-native: server tools venv-test native ## Run the Python module's tests agai
 .PHONY: test-plugin
 test-plugin: server tools venv-test native ## Run the plug-in's tests with real torch and real g++
 	@$(PY) -m pytest tests/plugin -n $(WORKERS) --dist loadgroup $(ARGS)
+
+.PHONY: test-deploy
+test-deploy: server venv-test ## Check what deploy/ holds with Helm, hadolint, systemd and Kubernetes' schemas, and the figures of the sizing guide
+	@$(PY) -m pytest tests/deploy -n $(WORKERS) --dist loadgroup $(ARGS)
 
 .PHONY: test-suites
 test-suites: server ## Run what we claim to pass of the test suites of Redis and redis-py; fetches them
@@ -140,6 +144,10 @@ bench-compression: tools venv-test ## Measure what entries take: as put, recompr
 	@cargo build --release --locked --quiet -p compression
 	@$(PY) -m bench.compression
 
+.PHONY: bench-sizing
+bench-sizing: $(if $(findstring --measure,$(ARGS)),server) ## Simulate what fleets of 10 to 100,000 GPUs ask of a server; ARGS=--json, '--gpus 5000', --measure
+	@$(PYTHON) -m bench.sizing $(ARGS)
+
 .PHONY: lint
 lint: venv-lint cargo-deny doc ## Check formatting, lints, dependencies and types
 	cargo fmt --all --check
@@ -183,6 +191,7 @@ venv:
 
 venv-test: venv
 	@$(INSTALL) venv .venv tests/clients/requirements.txt
+	@$(INSTALL) venv .venv tests/deploy/requirements.txt
 
 venv-build:
 	@$(INSTALL) venv .venv-build python/requirements-build.txt
@@ -191,7 +200,7 @@ venv-lint:
 	@$(INSTALL) venv .venv-lint devtools/requirements-lint.txt
 
 clients: venv
-	@$(PY) -m devtools.install redis-py ioredis
+	@$(PY) -m devtools.install redis-py ioredis s3s-fs
 
 cargo-deny:
 	@$(INSTALL) cargo-deny

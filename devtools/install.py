@@ -5,6 +5,7 @@
     python3 -m devtools.install redis-py                  one redis-py per major version
     python3 -m devtools.install ioredis                   the Node client
     python3 -m devtools.install cargo-deny                the dependency checker
+    python3 -m devtools.install s3s-fs                    an S3 server over a directory
 
 Each does nothing when its work is done already. What cannot be had is named on stderr, and the tests that need it say so.
 """
@@ -32,6 +33,9 @@ PACKAGE_OF_TOOL = {
 IOREDIS = "ioredis@6.0.0"
 CARGO_DENY = "cargo-deny"
 CARGO_DENY_VERSION = "0.20.2"
+S3S_FS = "s3s-fs"
+# 0.17 needs a newer Rust than ours.
+S3S_FS_VERSION = "0.14.1"
 
 
 def say(text: str) -> None:
@@ -106,6 +110,15 @@ def install_cargo_deny() -> None:
         return
     say(f"building {CARGO_DENY} {CARGO_DENY_VERSION} (once; takes minutes)")
     command = ["cargo", "install", "--quiet", "--locked", f"{CARGO_DENY}@{CARGO_DENY_VERSION}"]
+    subprocess.run([*command, "--root", str(paths.TOOLS)], check=True)
+
+
+def install_s3s_fs() -> None:
+    """s3s-fs, built from source unless there is one."""
+    if paths.tool(S3S_FS) is not None:
+        return
+    say(f"building {S3S_FS} {S3S_FS_VERSION} (once; takes minutes)")
+    command = ["cargo", "install", "--quiet", "--locked", "--features", "binary", f"{S3S_FS}@{S3S_FS_VERSION}"]
     subprocess.run([*command, "--root", str(paths.TOOLS)], check=True)
 
 
@@ -189,6 +202,7 @@ COMMANDS: dict[str, Callable[[], None]] = {
     "redis-py": install_redis_py,
     "ioredis": install_ioredis,
     "cargo-deny": install_cargo_deny,
+    "s3s-fs": install_s3s_fs,
 }
 
 

@@ -237,6 +237,44 @@ class Redis(Server):
         return self._answers_ping()
 
 
+class S3(Server):
+    """s3s-fs: object storage in a directory. One that is started again is where it was."""
+
+    name = "s3s-fs"
+    access_key = "test-access-key"
+    secret_key = "test-secret-key"
+    bucket = "bucket"
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://{self.host}:{self.port}"
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """What its clients find in their environment."""
+        return {"AWS_ACCESS_KEY_ID": self.access_key, "AWS_SECRET_ACCESS_KEY": self.secret_key}
+
+    def objects(self, prefix: str) -> list[Path]:
+        """The files that hold the objects below `prefix`."""
+        return sorted(path for path in (self.data_dir / self.bucket / prefix).rglob("*") if path.is_file())
+
+    def _command(self) -> list[str]:
+        binary = paths.tool("s3s-fs")
+        if binary is None:
+            raise FileNotFoundError("no s3s-fs\nhint: make clients")
+        (self.data_dir / self.bucket).mkdir(parents=True, exist_ok=True)
+        self.port = self.port or free_port()
+        keys = ["--access-key", self.access_key, "--secret-key", self.secret_key]
+        return [binary, *keys, "--host", self.host, "--port", str(self.port), str(self.data_dir)]
+
+    def _is_ready(self) -> bool:
+        try:
+            socket.create_connection((self.host, self.port), timeout=5.0).close()
+        except ConnectionRefusedError:
+            return False
+        return True
+
+
 def free_port() -> int:
     """A TCP port that was free a moment ago; only for programs that cannot choose one themselves."""
     with socket.socket() as probe:

@@ -314,12 +314,18 @@ impl Cache {
         }
     }
 
-    /// What is known of the entry under `key`. Not counted: it serves `EXISTS`, `TTL` and their like.
+    /// What is known of the entry under `key`. Not counted, unless it fails: it serves `EXISTS`, `TTL` and their like.
     ///
     /// # Errors
-    /// The backend's.
+    /// The backend's, unless the policy absorbs them.
     pub async fn head(&self, key: &Key) -> Result<Option<Head>> {
-        self.backend.head(key).await
+        match self.backend.head(key).await {
+            Err(error) if self.absorbs(key.kind()) => {
+                self.stats.count_absorbed_get(error.kind());
+                Ok(None)
+            }
+            head => head,
+        }
     }
 
     /// The same of what [`Cache::get_many_through`] would find.
@@ -327,12 +333,12 @@ impl Cache {
     /// # Errors
     /// The backend's.
     pub async fn head_through(&self, key: &Key, through: Option<&ReadThrough>) -> Result<Option<Head>> {
-        let mut head = self.backend.head(key).await?;
+        let mut head = self.head(key).await?;
         let mut tried = 0;
         while head.is_none()
             && let Some(further) = through.and_then(|through| through.next(key, tried))
         {
-            head = self.backend.head(&further).await?;
+            head = self.head(&further).await?;
             tried += 1;
         }
         Ok(head)

@@ -220,6 +220,11 @@ impl Error {
                 "unpin other entries (`pilotlight ls` shows them), or raise `--max-size` where the disk has room",
             ),
             Self::Unverified(refusal) => Some(refusal.reason().hint()),
+            #[cfg(feature = "origin")]
+            Self::Backend { source, .. } => match source.downcast_ref::<crate::origin::OriginError>() {
+                Some(error) => error.hint(),
+                None => self.kind().hint(),
+            },
             error => error.kind().hint(),
         }
     }

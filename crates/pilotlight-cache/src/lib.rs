@@ -13,7 +13,8 @@
 //! 1. `Ok(None)` is a miss, `Err` an exception; no backend or layer turns one into the other.
 //! 2. Nothing unverified reaches a decoder: it takes [`Verified`] bytes, and only a check or a producer makes those. Backends
 //!    hand on [`Artifact`]s, which may be unchecked and give their bytes to nobody but as `Verified` ones.
-//! 3. No runtime is started and no thread is spawned here. Backends that block are given a [`Blocking`] by their owner.
+//! 3. No runtime is started and no thread is spawned here. Backends that block are given a [`Blocking`] by their owner, the tiers
+//!    with an origin a runtime.
 //! 4. Nothing here reads the environment, prints, or logs a key or an artifact.
 //!
 //! # Limits
@@ -42,6 +43,8 @@ mod kind;
 mod layers;
 pub mod leases;
 mod maintenance;
+#[cfg(feature = "origin")]
+pub mod origin;
 pub mod portable;
 mod reading;
 mod recompress;
@@ -69,6 +72,8 @@ pub use crate::kind::Kind;
 pub use crate::layers::flight::Flight;
 pub use crate::layers::hot::Hot;
 pub use crate::layers::recorder::{Recorder, TraceSink, Use, Used};
+#[cfg(feature = "origin")]
+pub use crate::layers::tiered::{Peek, Tiered, TieredOptions};
 pub use crate::maintenance::{
     Checkup, Collect, Collected, Conflict, Examination, Exported, GROUP_ENTRIES_MAX, Imported, Maintenance,
     Purged, RecompressReport, Repaired, SetAside, StoreAbout, VerifyReport,

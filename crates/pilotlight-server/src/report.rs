@@ -6,6 +6,7 @@
 mod disk;
 mod doctor;
 mod leases;
+mod origin;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
@@ -20,6 +21,7 @@ pub use self::disk::{
 };
 pub use self::doctor::{FindingReport, MendedReport};
 pub use self::leases::LeasesReport;
+pub use self::origin::OriginReport;
 
 /// The state and the counters of a cache.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -47,6 +49,9 @@ pub struct StatsReport {
     /// not part of `total`.
     #[serde(default)]
     pub stock_graphs_seconds: f64,
+    /// The origin, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<OriginReport>,
     /// The front-ends.
     pub connections: ConnectionsReport,
 }
@@ -243,6 +248,7 @@ impl StatsReport {
             absorbed_gets: by_reason(&counted.absorbed_gets),
             leases: cache.leases().counts().into(),
             stock_graphs_seconds: counted.stock_graphs_ms as f64 / 1000.0,
+            origin: None,
             connections: ConnectionsReport::default(),
         })
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
-use pilotlight_cache::{Cache, Clock, Maintenance};
+use pilotlight_cache::{Cache, Clock, Maintenance, Tiered};
 
 use crate::Config;
 use crate::Tls;
@@ -20,6 +20,8 @@ pub struct Server {
     pub cache: Arc<Cache>,
     /// What an operator can ask of the disk tier; none where there is no disk.
     pub maintenance: Option<Arc<dyn Maintenance>>,
+    /// The tiers with the origin, where there is one: for its counters.
+    pub tiers: Option<Arc<Tiered>>,
     /// Who may do what. Of a server with a users file, set it to [`Access::of_file`].
     pub access: Arc<Access>,
     /// The settings.
@@ -91,6 +93,7 @@ impl Server {
         Self {
             cache,
             maintenance: None,
+            tiers: None,
             access,
             config,
             stats: ServerStats::default(),

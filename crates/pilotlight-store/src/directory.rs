@@ -97,7 +97,8 @@ pub(crate) fn look_at_format(media: &dyn Media, dir: &Path) -> Result<u64, OpenE
 
 /// Names in the store's directory that no store puts there.
 pub(crate) fn foreign_names(media: &dyn Media, dir: &Path) -> io::Result<Vec<String>> {
-    let ours = [FORMAT, sweep::MARK, "log", "blobs", "recycle", "quarantine"];
+    // `origin` is that of whoever sends entries elsewhere: what is still to be sent.
+    let ours = [FORMAT, sweep::MARK, "log", "blobs", "recycle", "quarantine", "origin"];
     let names = media.list(dir)?.into_iter().map(|(name, _)| name);
     Ok(names.filter(|name| !KNOWN.contains(&&**name) && !ours.contains(&&**name)).collect())
 }

@@ -40,6 +40,15 @@ pub(crate) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
+/// What AWS' own tools read, for object storage: credentials, the region, the endpoint. Secrets are among them.
+pub(crate) fn aws_variables() -> Vec<(String, String)> {
+    let ours = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+        let name = name.into_string().ok().filter(|name| name.starts_with("AWS_"))?;
+        Some((name, value.into_string().ok().filter(|value| !value.is_empty())?))
+    };
+    std::env::vars_os().filter_map(ours).collect()
+}
+
 /// The files that a command needs for TLS, as the plug-in reads them.
 pub(crate) fn tls_files() -> TlsFiles {
     let file = |name| variable(name).map(PathBuf::from);

@@ -4,10 +4,12 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use pilotlight_cache::origin::Origin;
 use pilotlight_cache::trust::Signers;
 use pilotlight_cache::{
     Backend, Blocking, Collect, Collected, DiskBackend, DiskOptions, Durability, Examination, Flight, Hot,
-    Inline, Maintenance, Namespace, OpenError, Recorder, Repaired, SystemClock, TraceSink, VerifyReport,
+    Inline, Maintenance, Namespace, OpenError, Recorder, Repaired, SystemClock, Tiered, TieredOptions,
+    TraceSink, VerifyReport,
 };
 
 use crate::failure::Failure;
@@ -26,6 +28,8 @@ pub(crate) struct Store {
     pub(crate) signers: Option<Arc<Signers>>,
     /// Where uses are noted, if anywhere.
     pub(crate) trace: Option<Arc<dyn TraceSink>>,
+    /// What is behind the disk, if anything, and how.
+    pub(crate) origin: Option<(Arc<dyn Origin>, TieredOptions)>,
     pub(crate) purpose: Purpose,
 }
 
@@ -44,6 +48,7 @@ pub(crate) enum Purpose {
 pub(crate) struct Opened {
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) maintenance: Option<Arc<dyn Maintenance>>,
+    pub(crate) tiers: Option<Arc<Tiered>>,
 }
 
 /// What a repair of a directory did.
@@ -89,7 +94,8 @@ fn not_opened(dir: &Path, error: &OpenError) -> Failure {
 
 /// Opens `store`. The order of the layers is decided here, each with its reason.
 pub(crate) fn open(store: Store) -> Result<Opened, Failure> {
-    let Store { dir, bytes_max, quotas, memory_bytes, durability, blocking, signers, trace, purpose } = store;
+    let Store { dir, bytes_max, quotas, memory_bytes, durability, blocking, signers, trace, origin, purpose } =
+        store;
     let options = DiskOptions {
         dir: dir.clone(),
         max_bytes: bytes_max,
@@ -107,15 +113,34 @@ pub(crate) fn open(store: Store) -> Result<Opened, Failure> {
     for (namespace, quota_bytes) in quotas {
         maintenance.set_quota(&namespace, quota_bytes)?;
     }
-    let mut backend: Arc<dyn Backend> = disk;
+    let mut backend: Arc<dyn Backend> = disk.clone();
     // Whoever evicts is told of every use, the memory tier's too: there the trace is whole.
     if let Some(trace) = trace {
         backend = Arc::new(Recorder::new(backend, trace));
     }
+    // In front of what the trace is of: what the origin brings is a put there. Behind the flight: its fetches are the slow ones.
+    let tiers = match origin {
+        None => None,
+        Some((origin, options)) => {
+            let tiers = Tiered::start(backend, disk, origin, options).map_err(|error| {
+                Failure::new(format!(
+                    "could not read what waits to be sent in `{}`",
+                    dir.join("origin").display()
+                ))
+                .because(&error)
+                .with_hint(
+                    "move that directory away to start without it: what waits stays on the disk alone then",
+                )
+            })?;
+            let tiers = Arc::new(tiers);
+            backend = tiers.clone();
+            Some(tiers)
+        }
+    };
     // Many ranks ask for one entry at once. Behind the memory tier, which needs no help with what it has.
     backend = Arc::new(Flight::new(backend));
     if memory_bytes != 0 {
         backend = Arc::new(Hot::new(backend, memory_bytes));
     }
-    Ok(Opened { backend, maintenance: Some(maintenance) })
+    Ok(Opened { backend, maintenance: Some(maintenance), tiers })
 }

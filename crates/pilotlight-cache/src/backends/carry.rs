@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::ops::ControlFlow;
 
-use pilotlight_store::{Stat, Stored};
+use pilotlight_store::{Stat, Store, Stored};
 
 use super::disk::{Acknowledged, DiskBackend, from_store, head, open_stored, put_stored, set_aside};
 use super::groups::group;
@@ -32,7 +32,7 @@ impl DiskBackend {
             if !is_wanted(&key, &head(&stat)) {
                 continue;
             }
-            match self.whole(&key) {
+            match whole(&self.store, &key) {
                 Ok(Some((stat, found))) => {
                     let expires_ms = found.entry.metadata.expires_ms;
                     let group = stat.group.filter(|number| group(&key) != Some(*number));
@@ -51,17 +51,6 @@ impl DiskBackend {
         Ok(exported)
     }
 
-    /// The entry under `key`, every check of it passed, and what the store knows of it. One that is damaged is set aside.
-    fn whole(&self, key: &Key) -> Result<Option<(Stat, Found)>> {
-        let stored = self.store.peek(key.namespace().as_str().as_bytes(), key.bytes()).map_err(from_store)?;
-        let Some(stored): Option<Stored> = stored else { return Ok(None) };
-        let stat = stored.stat;
-        let found = open_stored(&self.store, key, stored)?;
-        let verified = found.entry.artifact.verify();
-        verified.inspect_err(|error| set_aside(&self.store, key, error, found.version.0))?;
-        Ok(Some((stat, found)))
-    }
-
     pub(super) fn import(&self, portable: &Portable, conflict: Conflict) -> Result<Imported> {
         let Portable { key, expires_ms, is_pinned, group: joined, sealed } = portable;
         if expires_ms.is_some_and(|expires_ms| expires_ms <= self.clock.now_ms()) {
@@ -71,7 +60,7 @@ impl DiskBackend {
         self.admit(key, &entry)?;
         entry.artifact.verify()?;
         for _ in 0..TRIES {
-            let there = match self.whole(key) {
+            let there = match whole(&self.store, key) {
                 // It was set aside; the import mends it.
                 Err(Error::Corrupt { .. }) => None,
                 there => there?,
@@ -115,6 +104,26 @@ impl DiskBackend {
             Ok(_) | Err(pilotlight_store::StoreError::PinnedFull { .. }) => Ok(()),
             Err(error) => Err(from_store(error)),
         }
+    }
+}
+
+/// The entry under `key`, every check of it passed, and what the store knows of it. One that is damaged is set aside.
+fn whole(store: &Store, key: &Key) -> Result<Option<(Stat, Found)>> {
+    let stored = store.peek(key.namespace().as_str().as_bytes(), key.bytes()).map_err(from_store)?;
+    let Some(stored): Option<Stored> = stored else { return Ok(None) };
+    let stat = stored.stat;
+    let found = open_stored(store, key, stored)?;
+    let verified = found.entry.artifact.verify();
+    verified.inspect_err(|error| set_aside(store, key, error, found.version.0))?;
+    Ok(Some((stat, found)))
+}
+
+#[cfg(feature = "origin")]
+#[async_trait::async_trait]
+impl crate::Peek for DiskBackend {
+    async fn peek(&self, key: &Key) -> Result<Option<Found>> {
+        let key = key.clone();
+        self.offload(move |store| Ok(whole(store, &key)?.map(|(_, found)| found))).await
     }
 }
 

@@ -123,7 +123,7 @@ impl DiskBackend {
     }
 
     /// Runs `work` where blocking is allowed, and waits for it without blocking.
-    async fn offload<T: Send + 'static>(
+    pub(super) async fn offload<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Store) -> Result<T> + Send + 'static,
     ) -> Result<T> {

@@ -257,6 +257,17 @@ impl Backend for MemoryBackend {
     }
 }
 
+#[cfg(feature = "origin")]
+#[async_trait]
+impl crate::Peek for MemoryBackend {
+    async fn peek(&self, key: &Key) -> Result<Option<Found>> {
+        let now_ms = self.clock.now_ms();
+        let mut state = self.state.lock();
+        let found = state.live(key, now_ms);
+        Ok(found.map(|kept| Found { entry: kept.entry.clone(), version: kept.version, tier: 0 }))
+    }
+}
+
 impl fmt::Display for MemoryBackend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "memory({} MiB)", self.bound_bytes >> 20)

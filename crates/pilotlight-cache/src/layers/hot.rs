@@ -67,9 +67,10 @@ impl Hot {
                 Ok(Some(found))
             }
             Some(_) => self.get_inner(key).await,
+            // What the next tier has lost, one behind it may have.
             None => {
                 self.entries.remove(key);
-                Ok(None)
+                self.get_inner(key).await
             }
         }
     }

@@ -91,6 +91,25 @@ impl Frame {
         is_whole.then_some(Self { head, frame_type, fields, payload })
     }
 
+    /// The frame that these bytes are, if they are one and nothing else. The payload shares them.
+    #[cfg(feature = "origin")]
+    pub(crate) fn of_bytes(bytes: &Bytes) -> Option<Self> {
+        let (head, rest) = bytes.split_first_chunk::<HEAD_LEN>()?;
+        let FrameHead { frame_type, fields_len, payload_len } = decode_head(head)?;
+        let fields_len = fields_len as usize;
+        if (fields_len as u64).checked_add(payload_len) != Some(rest.len() as u64) {
+            return None;
+        }
+        let fields = rest.get(..fields_len)?.to_vec();
+        Self::received(*head, frame_type, fields, bytes.slice(HEAD_LEN + fields_len..))
+    }
+
+    /// Its bytes, in pieces: what is short, and the payload.
+    #[cfg(feature = "origin")]
+    pub(crate) fn into_pieces(self) -> Vec<Bytes> {
+        vec![[&self.head[..], &self.fields].concat().into(), self.payload]
+    }
+
     /// What it holds.
     #[must_use]
     pub fn frame_type(&self) -> FrameType {

@@ -2,3 +2,8 @@
 #![expect(clippy::expect_used, reason = "a failed check is a panic that says what failed")]
 
 pub mod conformance;
+#[cfg(feature = "origin")]
+mod origin;
+
+#[cfg(feature = "origin")]
+pub use self::origin::{Asked, MemoryOrigin, Trouble};

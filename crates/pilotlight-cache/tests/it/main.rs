@@ -24,3 +24,5 @@ mod reading;
 mod recompress;
 /// Who signed what, and what becomes of it.
 mod signatures;
+/// A disk in front of an origin.
+mod tiers;

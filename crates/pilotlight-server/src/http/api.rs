@@ -14,7 +14,7 @@ use super::problem::{Refusal, json};
 use super::rights::ForNamespace;
 use super::{key, router::Front};
 use crate::access::{Login, Right};
-use crate::report::{ConnectionsReport, EntriesReport, EntryReport, StatsReport, UserReport};
+use crate::report::{ConnectionsReport, EntriesReport, EntryReport, OriginReport, StatsReport, UserReport};
 
 /// Entries in a page unless told otherwise, and at most.
 const LIMIT_DEFAULT: u64 = 100;
@@ -37,7 +37,8 @@ pub(super) async fn stats(State(front): State<Arc<Front>>) -> Result<Response, R
         audit_dropped: server.access.audit.dropped(),
     };
     let uptime_seconds = server.started.elapsed().as_secs();
-    Ok(json(StatusCode::OK, &StatsReport { uptime_seconds, connections, ..report }))
+    let origin = server.tiers.as_deref().map(OriginReport::of);
+    Ok(json(StatusCode::OK, &StatsReport { uptime_seconds, origin, connections, ..report }))
 }
 
 /// Who asks.

@@ -10,6 +10,7 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use pilotlight_cache::Usage;
 use pilotlight_cache::leases::LeaseCounts;
+use pilotlight_cache::origin::OriginState;
 
 use super::router::Front;
 use crate::{Server, ServerStats};
@@ -144,6 +145,21 @@ const LEASES: [Of<LeaseCounts>; 12] = [
     }),
 ];
 
+const ORIGIN: [Of<OriginState>; 4] = [
+    ("pilotlight_origin_queue_length", "Puts and deletions that wait to be sent to the origin", |of| {
+        Some(of.queued as f64)
+    }),
+    ("pilotlight_origin_queue_oldest_seconds", "How long the oldest of them waits", |of| {
+        Some(of.oldest_ms as f64 / 1e3)
+    }),
+    ("pilotlight_origin_reading_paused", "Whether the origin is not asked, as it failed just now", |of| {
+        Some(f64::from(of.is_reading_paused))
+    }),
+    ("pilotlight_origin_writing_paused", "Whether nothing is sent to it, as it failed just now", |of| {
+        Some(f64::from(of.is_writing_paused))
+    }),
+];
+
 fn load(stats: &ServerStats, counter: fn(&ServerStats) -> &AtomicU64) -> Option<f64> {
     Some(counter(stats).load(Relaxed) as f64)
 }
@@ -165,7 +181,12 @@ fn render(server: &Server, usage: Option<&Usage>) -> String {
     if let Some(usage) = usage {
         page.table(&USAGE, usage);
     }
-    for family in server.cache.stats().families() {
+    let mut families = server.cache.stats().families();
+    if let Some(tiers) = &server.tiers {
+        page.table(&ORIGIN, &tiers.state());
+        families.extend(tiers.counts().families());
+    }
+    for family in families {
         page.family(family.name, family.help);
         for (labels, value) in &family.samples {
             page.sample(family.name, labels, *value);
@@ -220,7 +241,9 @@ impl Page {
 mod tests {
     use std::collections::BTreeMap;
 
-    use pilotlight_cache::{Cache, MemoryBackend, SystemClock};
+    use pilotlight_cache::origin::{OnError, Write as WriteHow};
+    use pilotlight_cache::testing::MemoryOrigin;
+    use pilotlight_cache::{Cache, Inline, MemoryBackend, SystemClock, Tiered, TieredOptions};
 
     use super::*;
     use crate::Config;
@@ -229,10 +252,33 @@ mod tests {
         name.starts_with("pilotlight_") && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
     }
 
-    #[test]
-    fn every_family_is_declared_once_before_its_samples() {
+    fn tiers() -> Tiered {
+        let options = TieredOptions {
+            write: WriteHow::Behind,
+            on_error: OnError::FailTier,
+            is_read_only: false,
+            timeout: Duration::from_secs(1),
+            fresh: Duration::from_secs(1),
+            miss: Duration::ZERO,
+            keep: None,
+            queue_max: 1,
+            queue_dir: None,
+            entry_bytes_max: 1,
+            clock: Arc::new(SystemClock),
+            blocking: Arc::new(Inline),
+            runtime: tokio::runtime::Handle::current(),
+            seed: 1,
+        };
+        let memory = Arc::new(MemoryBackend::new(1));
+        let origin = Arc::new(MemoryOrigin::new(Arc::new(SystemClock)));
+        Tiered::start(memory.clone(), memory, origin, options).unwrap()
+    }
+
+    #[tokio::test]
+    async fn every_family_is_declared_once_before_its_samples() {
         let cache = Arc::new(Cache::new(Arc::new(MemoryBackend::new(1))));
-        let server = Server::new(cache, Config::default(), Arc::new(SystemClock));
+        let mut server = Server::new(cache, Config::default(), Arc::new(SystemClock));
+        server.tiers = Some(Arc::new(tiers()));
         let usage = Usage { bound_bytes: Some(1), ..Usage::default() };
         let mut declared = BTreeMap::new();
         let mut current = String::new();

@@ -44,6 +44,7 @@ impl Directory {
             memory_bytes: 0,
             signers: None,
             trace: None,
+            origin: None,
             durability: if purpose == Purpose::Fill { Durability::Relaxed } else { Durability::Batch },
             blocking: Arc::new(Inline),
             purpose,

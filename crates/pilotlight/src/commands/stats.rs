@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use pilotlight_server::report::{KindReport, LeasesReport, StatsReport, SweepReport, UsageReport};
+use pilotlight_server::report::{
+    KindReport, LeasesReport, OriginReport, StatsReport, SweepReport, UsageReport,
+};
 
 use crate::access;
 use crate::cli::Stats;
@@ -41,9 +43,47 @@ fn page(report: &StatsReport, is_running: bool) -> String {
     if report.leases.granted > 0 {
         text += &format!("\ncompiled once for all: {}\n", leases(&report.leases));
     }
+    if let Some(report) = &report.origin {
+        text += &format!("\norigin: {}\n", origin(report));
+    }
     let saved = output::saved(report.total.saved_seconds, report.stock_graphs_seconds);
     text += &format!("\ncompile time saved: {saved}\n");
     text
+}
+
+/// What the origin was asked for, what it did not do, and what it is still to get.
+fn origin(origin: &OriginReport) -> String {
+    let counted = |name: &str| origin.counts.get(name).copied().unwrap_or(0);
+    let mut parts = vec![
+        format!("{} hits of {}", counted("hits"), output::count(counted("gets"), "lookup")),
+        format!("{} sent", output::count(counted("puts"), "put")),
+    ];
+    for (name, what) in [
+        ("quarantined", "objects were damaged"),
+        ("untrusted", "entries were not trusted"),
+        ("dropped", "puts found the queue full"),
+        ("vanished", "puts left the disk before they were sent"),
+    ] {
+        if counted(name) > 0 {
+            parts.push(format!("{} {what}", counted(name)));
+        }
+    }
+    if origin.queued > 0 {
+        parts.push(format!(
+            "{} wait, the oldest for {}",
+            origin.queued,
+            output::seconds(origin.oldest_seconds)
+        ));
+    }
+    match (origin.is_reading_paused, origin.is_writing_paused) {
+        (false, false) => {}
+        (true, _) => parts.push("not asked just now, as it failed".to_owned()),
+        (false, true) => parts.push("nothing sent just now, as that failed".to_owned()),
+    }
+    if !origin.errors.is_empty() {
+        parts.push(format!("failed: {}", by_reason(&origin.errors)));
+    }
+    parts.join(", ")
 }
 
 /// Who compiled for others, and what became of those who waited.

@@ -3,6 +3,7 @@
 mod announce;
 mod certificates;
 pub(crate) mod logging;
+mod origin;
 pub(crate) mod signals;
 mod sockets;
 mod trace;
@@ -16,6 +17,7 @@ use pilotlight_server::access::{Access, Audit};
 use pilotlight_server::{Server, ThreadPool};
 
 use self::certificates::Certificates;
+use self::origin::OriginThread;
 use crate::cli::Serve;
 use crate::environment;
 use crate::failure::Failure;
@@ -48,6 +50,9 @@ pub(crate) fn run(arguments: &Serve) -> Result<Answer, Failure> {
         .map_err(|error| Failure::new("could not start the threads for the disk").because(&error))?;
     let blocking: Arc<dyn Blocking> = Arc::new(blocking);
     let signers = signers(&settings)?;
+    let origin = settings.origin.as_ref().map(OriginThread::start).transpose()?;
+    let tier = origin.as_ref().zip(settings.origin.as_ref());
+    let tier = tier.map(|(origin, how)| origin.tier(&settings, how, Arc::clone(&blocking)));
     let opened = open(Store {
         dir: settings.data_dir.clone(),
         bytes_max: settings.bytes_max,
@@ -56,6 +61,7 @@ pub(crate) fn run(arguments: &Serve) -> Result<Answer, Failure> {
         durability: settings.durability,
         blocking: Arc::clone(&blocking),
         signers: signers.clone(),
+        origin: tier,
         purpose: Purpose::Use,
         trace: trace(&settings)?,
     })?;
@@ -74,6 +80,9 @@ pub(crate) fn run(arguments: &Serve) -> Result<Answer, Failure> {
     let served = pilotlight_server::run(Arc::clone(&server), listeners, shutdown);
     // Whatever happened, nobody listens there any more.
     drop(socket_files);
+    if let Some((origin, tiers)) = origin.as_ref().zip(server.tiers.as_ref()) {
+        origin.drain(tiers, settings.server.drain_timeout);
+    }
     served.map_err(|error| Failure::new("the server stopped").because(&error))?;
     announce::ended(&server);
     Ok(Answer::Yes)
@@ -157,6 +166,7 @@ fn server(opened: Opened, blocking: Arc<dyn Blocking>, settings: &Settings) -> S
         .with_maintenance(opened.maintenance.clone());
     let mut server = Server::new(Arc::new(cache), settings.server.clone(), Arc::new(SystemClock));
     server.maintenance = opened.maintenance;
+    server.tiers = opened.tiers;
     server
 }
 

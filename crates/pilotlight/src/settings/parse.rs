@@ -7,6 +7,7 @@ use pilotlight_server::Config;
 use pilotlight_server::access::{Access, Users};
 
 use super::addresses::{self, Listen, Locks, is_reachable, refuse_open_doors};
+use super::origin::{OriginSettings, origin};
 use super::resolve::{Resolved, Row};
 use super::table::{self, Form, Setting};
 use super::values;
@@ -23,6 +24,8 @@ pub(crate) struct Settings {
     /// By namespace.
     pub(crate) quotas: Vec<(Namespace, u64)>,
     pub(crate) memory_bytes: u64,
+    /// What is behind the disk, if anything.
+    pub(crate) origin: Option<OriginSettings>,
     pub(crate) durability: Durability,
     pub(crate) log_level: String,
     pub(crate) log_format: LogFormat,
@@ -122,6 +125,7 @@ impl Settings {
             bytes_max: found.one(table::MAX_SIZE, values::size)?,
             quotas,
             memory_bytes: found.one(table::MEMORY, values::size)?,
+            origin: origin(found, server.request_timeout)?,
             durability: found.one(table::DURABILITY, |text| match text {
                 "relaxed" => Ok(Durability::Relaxed),
                 "batch" => Ok(Durability::Batch),
@@ -192,11 +196,11 @@ impl Resolved {
         self.rows.iter().find(|row| row.setting.name == setting.name)
     }
 
-    fn maybe(&self, setting: &Setting) -> Option<&str> {
+    pub(super) fn maybe(&self, setting: &Setting) -> Option<&str> {
         self.row(setting)?.values.last().map(String::as_str)
     }
 
-    fn many<T>(
+    pub(super) fn many<T>(
         &self,
         setting: &Setting,
         parse: impl Fn(&str) -> Result<T, String>,
@@ -208,7 +212,11 @@ impl Resolved {
         parsed.collect()
     }
 
-    fn one<T>(&self, setting: &Setting, parse: impl Fn(&str) -> Result<T, String>) -> Result<T, Failure> {
+    pub(super) fn one<T>(
+        &self,
+        setting: &Setting,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<T, Failure> {
         let missing = || Failure::new(format!("--{} has no value", setting.name));
         self.many(setting, parse)?.pop().ok_or_else(missing)
     }
@@ -328,8 +336,32 @@ mod tests {
             ("PILOTLIGHT_LISTEN", "tls:127.0.0.1:1", "an address with `tls:` needs a certificate"),
             ("PILOTLIGHT_TLS_CERT", "cert.pem", "there is a certificate and no address with TLS"),
             ("PILOTLIGHT_TLS_CLIENT_CA", "ca.pem", "there is a `--tls-client-ca` and no certificate"),
+            ("PILOTLIGHT_ORIGIN", "bucket", "PILOTLIGHT_ORIGIN is `bucket`: expected s3://BUCKET"),
+            ("PILOTLIGHT_ORIGIN_REGION", "eu-1", "there is a `--origin-region` and no origin"),
         ] {
             let text = parse(&[(name, value)]).unwrap_err().to_string();
+            assert!(text.contains(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn settings_of_an_origin_that_contradict_each_other_are_refused() {
+        let with = |name: &str, value: &str| parse(&[("PILOTLIGHT_ORIGIN", "s3://bucket/a"), (name, value)]);
+        assert!(with("PILOTLIGHT_ORIGIN_ENDPOINT", "https://host").unwrap().origin.is_some());
+        for (name, value, expected) in [
+            ("PILOTLIGHT_ORIGIN_ENDPOINT", "host:9000", "expected http://HOST:PORT"),
+            ("PILOTLIGHT_ORIGIN_ENDPOINT", "http://user:secret@host", "without credentials"),
+            ("PILOTLIGHT_ORIGIN_ON_ERROR", "all", "hint: let them wait with `--origin-write through`"),
+            (
+                "PILOTLIGHT_ORIGIN_TIMEOUT",
+                "4s",
+                "is 4000 ms, expected less than `--request-timeout`, 4000 ms",
+            ),
+            ("PILOTLIGHT_ORIGIN_WRITE", "around", "expected one of behind, through"),
+            ("PILOTLIGHT_ORIGIN_QUEUE", "0", "expected a whole number from 1"),
+            ("PILOTLIGHT_ORIGIN_KEEP", "0s", "expected more than 0"),
+        ] {
+            let text = with(name, value).unwrap_err().to_string();
             assert!(text.contains(expected), "{text}");
         }
     }

@@ -76,6 +76,35 @@ settings! {
          evicted and no others. Redis' database N is `dbN` (repeatable)";
     MEMORY: "memory" "SIZE" = "256MiB", Form::One,
         "Memory for hot entries, ready to send; 0 for none";
+    ORIGIN: "origin" "URL" = "", Form::One,
+        "Object storage behind the disk, which other servers share: s3://BUCKET or s3://BUCKET/PREFIX. Credentials come from \
+         AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and the like, or `origin-credentials`. See docs/origin.md";
+    ORIGIN_ENDPOINT: "origin-endpoint" "URL" = "", Form::One,
+        "Where that is, if not at AWS: http://HOST:PORT or https://HOST [default: AWS_ENDPOINT_URL]";
+    ORIGIN_REGION: "origin-region" "REGION" = "", Form::One,
+        "Its region [default: AWS_REGION or us-east-1]";
+    ORIGIN_CREDENTIALS: "origin-credentials" "FILE" = "", Form::One,
+        "File of credentials as AWS' tools keep it, of which the profile AWS_PROFILE counts, or `default`";
+    ORIGIN_TIMEOUT: "origin-timeout" "DURATION" = "2s", Form::One,
+        "Longest a lookup waits for the origin, retries included, and a put where `origin-write` is `through`; below \
+         `request-timeout`";
+    ORIGIN_WRITE: "origin-write" "HOW" = "behind", Form::Choice(&["behind", "through"]),
+        "Whether a put is done when the disk has it, and the origin has it some moments later (behind), or waits for the origin \
+         (through)";
+    ORIGIN_ON_ERROR: "origin-on-error" "POLICY" = "fail-tier", Form::Choice(&["ignore", "fail-tier", "all"]),
+        "When a put fails: if neither disk nor origin take it (ignore), if the disk does not (fail-tier), if either does not \
+         (all, which needs `through`)";
+    ORIGIN_READ_ONLY: "origin-read-only" "BOOL" = "false", Form::Switch,
+        "Never write to the origin";
+    ORIGIN_QUEUE: "origin-queue" "COUNT" = "100000", Form::One,
+        "Most puts that may wait to be sent to the origin; those beyond it stay on the disk alone";
+    ORIGIN_FRESH: "origin-fresh" "DURATION" = "1m", Form::One,
+        "For how long entries that are replaced over time (profiles, autotune results, lists of variants, keys that are no \
+         compiler's) may differ from the origin's";
+    ORIGIN_MISS: "origin-miss" "DURATION" = "off", Form::One,
+        "For how long to remember that the origin lacks an entry, or `off`: until then what other servers put is not seen";
+    ORIGIN_KEEP: "origin-keep" "DURATION" = "7d", Form::One,
+        "Put objects again that are in use and older than that, for rules of the bucket that delete by age, or `off`";
     DURABILITY: "durability" "LEVEL" = "relaxed", Form::Choice(&["relaxed", "batch", "always"]),
         "When a put is acknowledged: once the kernel has it (relaxed, synced every second), after a sync shared \
          with other puts (batch), after a sync of its own (always)";
