@@ -75,7 +75,7 @@ pub struct TieredOptions {
 /// nothing is got under that key: so a promotion brings nothing back.
 ///
 /// Invariant: a promotion never takes the place of what a put, a deletion or a clearing of this node did since its fetch
-/// began. Who writes notes it in [`Overtaken`], after the queue knows; who fetches asks there last. Both do so under the key's
+/// began. Who writes notes it in `Overtaken`, after the queue knows; who fetches asks there last. Both do so under the key's
 /// lock, so that of a put and a deletion the queue and the fast backend have the same one last.
 ///
 /// What is absent here: [`Backend::scan`] and [`Backend::usage`] speak of the fast backend alone, since listing an origin takes
