@@ -61,16 +61,8 @@ def counts(server: Pilotlight) -> dict[str, Any]:
     return report
 
 
-def until(what: str, holds: Callable[[], bool]) -> None:
-    """Wait for what the server does in the background."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not holds():
-        assert time.monotonic() < deadline, f"not within {PATIENCE_S:.0f} s: {what}"
-        time.sleep(0.02)
-
-
 def sent(server: Pilotlight) -> None:
-    until("all is sent", lambda: counts(server)["queued"] == 0)
+    wait_until(lambda: counts(server)["queued"] == 0)
 
 
 def artifacts(rng: random.Random) -> dict[bytes, bytes]:
@@ -137,8 +129,8 @@ def test_a_tampered_a_truncated_and_a_misplaced_object_are_misses_and_moved_asid
     assert sum(answer is not None for answer in answers) == 1
     assert all(answer is None or answer == client(redis, one).get(key) for key, answer in zip(keys, answers, strict=True))
     assert counts(other)["counts"]["quarantined"] == 3
-    until("they are moved", lambda: len(origin.objects(f"{PREFIX}/quarantine")) == 3)
-    until("none is left", lambda: origin.objects(f"{PREFIX}/v1") == [untouched])
+    wait_until(lambda: len(origin.objects(f"{PREFIX}/quarantine")) == 3)
+    wait_until(lambda: origin.objects(f"{PREFIX}/v1") == [untouched])
 
 
 @newest
@@ -166,7 +158,7 @@ def test_a_dead_origin_costs_misses_some_time_and_nothing_else_and_gets_all_when
     assert one.stats()["absorbed_gets"]["unavailable"] > 0
     origin.start()
     sent(one)
-    until("it is asked again", lambda: not counts(one)["is_reading_paused"])
+    wait_until(lambda: not counts(one)["is_reading_paused"])
     fresh = client(redis, nodes())
     assert all(fresh.get(there + b"%d" % number) == b"there" for number in range(20))
 

@@ -19,6 +19,7 @@ import pytest
 from devtools.servers import Pilotlight
 from tests.plugin.crew import Crew, Task, crew
 from tests.soak import rounds, seeded
+from tests.waiting import wait_until
 
 pytest.importorskip("torch")
 pytest.importorskip("pilotlight._native")
@@ -50,11 +51,8 @@ def start(compilers: Crew, home: Path, number: int, server: Pilotlight) -> dict[
     for task in tasks:
         Path(task.home).mkdir(parents=True)
     running = {compilers.start(tasks[0]): tasks[0]}
-    begin = time.monotonic()
-    while leases(server)["open"] == 0:
-        assert not tasks[0].report.exists(), f"it never led: {tasks[0].report.read_text()}"
-        assert time.monotonic() - begin < DONE_WITHIN_S, "it never led"
-        time.sleep(0.002)  # between two questions
+    wait_until(lambda: leases(server)["open"] > 0 or tasks[0].report.exists(), every_s=0.002)
+    assert not tasks[0].report.exists(), f"it never led: {tasks[0].report.read_text()}"
     return running | {compilers.start(task): task for task in tasks[1:]}
 
 
